@@ -25,6 +25,7 @@ FIGURES = {
     "reintegration": ("reintegration.py",),
     "static-overhead": ("static_overhead.py",),
     "time-to-95": ("time_to_95.py",),
+    "predicted": ("predicted.py",),
     "plan-1": ("plan_picture.py", "--plan", f"{RESULTS}/paper-size/plan-1.json"),
     "plan-16": ("plan_picture.py", "--plan", f"{RESULTS}/paper-size/plan-16.json"),
     "pauses": ("pauses.py", f"{RESULTS}/pause.csv"),

@@ -6,6 +6,7 @@ import csv
 import os
 import re
 import sys
+import textwrap
 
 import kept_rows
 from kept_rows import GREY, BadInput
@@ -50,11 +51,14 @@ class Rows(list):
         machine = self.said("machine").split(", load")[0]
         if machine and not self.kind.startswith("modelled"):
             parts.insert(2, machine)
+            parts += [self.said("note")] if self.said("note") else []
         return ", ".join(parts)
 
 
 def save(figure, path, captions, top=1.0):
     """Write the picture with its captions below."""
+    columns = int(13.5 * figure.get_size_inches()[0])
+    captions = [line for caption in captions for line in textwrap.wrap(caption, columns)]
     height = 0.19 * len(captions) / figure.get_size_inches()[1]
     for i, line in enumerate(reversed(captions)):
         figure.text(0.008, 0.008 + i * height / len(captions), line, fontsize=7.5, color=GREY)

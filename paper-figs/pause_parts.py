@@ -30,7 +30,7 @@ def draw_stacks(axis, failed, parts, unit, digits):
     for i, whole in enumerate(bottom):
         axis.text(i, whole, f"{whole:.{digits}f}", ha="center", va="bottom", fontsize=9, weight="bold")
     axis.set_xticks(range(len(failed)), [str(k) for k in failed])
-    axis.set_ylim(0, 1.2 * max(bottom))
+    axis.set_ylim(0, 1.3 * max(bottom))
     axis.set_xlabel("failed ranks of 32")
     axis.set_ylabel(f"pause, {unit}")
     axis.legend(loc="upper center", ncol=2, frameon=False, fontsize=8.5, handlelength=1.0)
@@ -99,7 +99,8 @@ def draw(paths, picture):
         f"published: {paper.SOURCE}; a silent rank there, as in libeep, is detected after a deadline of 1 s, "
         "which the modelled pause of an ended process does not have",
         modelled.caption(f"{draws} losses a bar, random, all experts alike; means of the most loaded link"),
-        measured.caption(f"{runs} runs, medians")])
+        measured.caption(f"{runs} runs, medians; agree has the end of the emulated experts of the aborted step "
+                         "in it, rerun a step of about 2 s")])
 
 
 if __name__ == "__main__":

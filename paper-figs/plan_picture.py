@@ -37,7 +37,8 @@ def draw_sources(axis, plan):
     axis.set_xlim(0, 100)
     axis.set_ylim(-0.5, 2.1)
     axis.set_xlabel("slots of the survivors, %")
-    axis.legend(loc="upper center", ncol=3, frameon=False, fontsize=8.5, handlelength=1.0)
+    axis.legend(loc="upper center", ncol=3, frameon=False, fontsize=8, handlelength=0.8,
+                columnspacing=1.0)
     axis.set_title("where weights come from", fontsize=10.5)
 
 
@@ -73,7 +74,7 @@ def draw_times(axis, plan):
     axis.legend(loc="upper center", ncol=2, frameon=False, fontsize=8.5, handlelength=1.0)
     balance = plan["balance"]
     axis.set_title("the modelled pause", fontsize=10.5)
-    axis.text(0.5, 0.08, "most loaded rank over the mean: "
+    axis.text(0.5, 0.05, "most loaded rank over the mean:\n"
               + ", ".join(f"{name} {balance[name]['mean']:.3f}" for name in ("before", "paused", "rest")),
               transform=axis.transAxes, ha="center", fontsize=8.5)
 

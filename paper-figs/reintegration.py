@@ -64,7 +64,7 @@ def draw(paths, picture):
     for axis in axes:
         axis.set_xlabel("ranks that come again, of 32")
     figure_inputs.save(figure, picture, [
-        f"published: {paper.SOURCE}; weights of 41 GB a rank there, of 0.2 MB here",
+        f"published: {paper.SOURCE}; weights of 41 GB a rank there, of 0.1 MB here",
         rows.caption(f"{len(rows)} runs")])
 
 

@@ -32,16 +32,16 @@ def dress(axis, title):
     axis.legend(loc="lower left", frameon=False, fontsize=9.5)
 
 
-def tell(axis, failed, values, colour, above=True):
+def tell(axis, failed, values, colour, below=()):
     for k, value in zip(failed, values):
-        axis.annotate(f"{value:.1f}", (k, value), xytext=(0, 6 if above else -13), ha="center",
+        axis.annotate(f"{value:.1f}", (k, value), xytext=(0, -14 if k in below else 6), ha="center",
                       textcoords="offset points", fontsize=8.5, color=colour)
 
 
 def draw_modelled(axis, rows):
     axis.plot(paper.FAILED, paper.THROUGHPUT_KEPT_PERCENT, color=INK, marker="s", linewidth=1.8,
               label=f"{paper.SOURCE}, published")
-    tell(axis, paper.FAILED, paper.THROUGHPUT_KEPT_PERCENT, INK, above=False)
+    tell(axis, paper.FAILED, paper.THROUGHPUT_KEPT_PERCENT, INK, below=(1, 2, 4))
     for law, label, colour in LAWS:
         picked = {int(row["failed"]): row for row in rows if row["loads"] == law and row["how"] == "random"}
         if set(paper.FAILED) - set(picked):
@@ -60,7 +60,7 @@ def draw_measured(axis, rows):
                   alpha=0.5)
     medians = [kept_rows.quantile(values, 50) for values in kept]
     axis.plot(failed, medians, color=GREEN, marker="D", linewidth=1.8, label="libeep, measured, median")
-    tell(axis, failed, medians, GREEN)
+    tell(axis, failed, medians, GREEN, below=failed)
     again = [kept_rows.quantile([float(row["after_percent"]) for row in rows if int(row["failed"]) == k], 50)
              for k in failed]
     axis.plot(failed, again, color=RED, marker="^", linewidth=1.2, label="once all have come again, median")

@@ -4,12 +4,13 @@
 with an emulated expert time (eep-run --expert-us, docs/MODEL.md).
 
 Each run keeps as many requests outstanding as 8 a rank. k ranks, drawn by the run's seed, are killed
-at KILL_S and come again at REJOIN_S. Redundancy is as in arXiv 2605.10670: twice as many slots as
-experts. Rates are tokens of whole steps over their time:
+at KILL_S. They come again at the rejoin, REST_S later, or LONG_REST_S where half of them are killed.
+Redundancy is as in arXiv 2605.10670: twice as many slots as experts. A step that is aborted ends with
+the emulated time of the layer at hand, as on a GPU: agree_ms has that in it. Rates are tokens of whole steps over their time:
   before    from WARM_S to the kill
-  degraded  from the last step with much prefill after the kill to REJOIN_S
-  after     the last third of the load
-back_95_s is the time from REJOIN_S until the rate of the next 4 steps, and of all later ones, is 95 %
+  degraded  from the last step with much prefill after the kill to the rejoin
+  after     the last third of the load behind the rejoin, AGAIN_S long
+back_95_s is the time from the rejoin until the rate of the next 4 steps, and of all later ones, is 95 %
 of before. reprefill_s is the time from the kill to the end of the last step with much prefill.
 
 There is no bar: the figures of paper-figs/ stand beside those of the paper.
@@ -31,7 +32,7 @@ COLUMNS = ("run", "ranks", "failed", "seed", "killed", "detect_ms", "agree_ms", 
            "kept_percent", "after_percent", "step_before_ms", "step_degraded_ms", "step_after_ms",
            "join_ms", "join_gap_ms", "longest_healthy_step_ms", "back_95_s", "good", "foreign_share")
 FAILED = (1, 2, 4, 8, 16)
-WARM_S, KILL_S, REJOIN_S, END_S = 5, 20, 46, 72
+WARM_S, KILL_S, REST_S, LONG_REST_S, AGAIN_S = 5, 20, 26, 75, 45
 ROLLING = 4  # steps
 REQUESTS_PER_RANK = 8
 SHAPE = ["--layers", "1", "--hidden", "64", "--inner", "32", "--experts", "64", "--topk", "16",
@@ -80,23 +81,23 @@ def length_ms(steps):
     return 1e3 * common.quantile([step.end - step.begin for step in steps], 50)
 
 
-def first_settled(steps):
+def first_settled(steps, rejoin_s):
     """When the last step with much prefill after the kill ended: the requests of the killed ranks are
     where they were. New requests, of 2 positions each, are no more than an eighth of the tokens."""
-    after = within(steps, KILL_S, REJOIN_S)
+    after = within(steps, KILL_S, rejoin_s)
     if not after:
         raise common.Failure("no whole step between kill and rejoin: steps take too long")
     busy = [step for step in after if step.positions > 1.25 * step.tokens]
     return busy[-1].end if busy else after[0].begin
 
 
-def back_95(steps, before):
-    """Seconds from REJOIN_S; None: not within the load."""
-    later = within(steps, REJOIN_S, END_S)
+def back_95(steps, before, rejoin_s):
+    """Seconds from the rejoin; None: not within the load."""
+    later = within(steps, rejoin_s, rejoin_s + AGAIN_S)
     low = [i for i in range(len(later) - ROLLING + 1)
            if rate(later[i:i + ROLLING]) < 0.95 * before]
     first = low[-1] + 1 if low else 0
-    return later[first].end - REJOIN_S if first + ROLLING <= len(later) else None
+    return later[first].end - rejoin_s if first + ROLLING <= len(later) else None
 
 
 def longest_gap_ms(steps, begin, end):
@@ -104,16 +105,21 @@ def longest_gap_ms(steps, begin, end):
     return 1e3 * max((b - a for a, b in zip(ends, ends[1:])), default=0.0)
 
 
+def rejoin_of(options, failed):
+    """Half of the ranks need longer for the prefill of the others' requests."""
+    return KILL_S + (LONG_REST_S if 2 * failed >= options.ranks else REST_S)
+
+
 def measure(options, index, failed, seed):
     killed = sorted(random.Random(seed * 1000 + failed).sample(range(options.ranks), failed))
     script = [word for rank in killed for word in ("--kill", f"{rank}@{KILL_S}",
-                                                   "--rejoin", f"{rank}@{REJOIN_S}")]
+                                                   "--rejoin", f"{rank}@{rejoin_of(options, failed)}")]
     slots = 2 * EXPERTS // options.ranks
     busy = REQUESTS_PER_RANK * options.ranks
     run = common.run_eep(options, [
         *SHAPE, *LIMITS, *script, "--slots", str(slots), "--ranks-per-node", str(options.ranks // 4),
         "--expert-us", str(options.expert_us), "--requests", "1", "--keep-busy", str(busy),
-        "--keep-busy-seconds", str(END_S), "--input", "2:2", "--output", "20:28", "--seed", str(seed)],
+        "--keep-busy-seconds", str(rejoin_of(options, failed) + AGAIN_S), "--input", "2:2", "--output", "20:28", "--seed", str(seed)],
         f"{failed}-{index}")
     return killed, run
 
@@ -121,9 +127,10 @@ def measure(options, index, failed, seed):
 def row_of(options, index, failed, seed):
     killed, run = measure(options, index, failed, seed)
     steps, faults, joins = steps_of(run), run.summary["faults"], run.summary["joins"]
-    settled = first_settled(steps)
-    before, degraded = within(steps, WARM_S, KILL_S), within(steps, settled, REJOIN_S)
-    after = within(steps, END_S - (END_S - REJOIN_S) / 3, END_S)
+    rejoin_s = rejoin_of(options, failed)
+    settled, end_s = first_settled(steps, rejoin_s), rejoin_s + AGAIN_S
+    before, degraded = within(steps, WARM_S, KILL_S), within(steps, settled, rejoin_s)
+    after = within(steps, end_s - AGAIN_S / 3, end_s)
     longest = max(faults, key=lambda fault: fault["pause_ms"] or 0)
     row = {"run": index, "ranks": options.ranks, "failed": failed, "seed": seed,
            "killed": " ".join(map(str, killed)),
@@ -136,9 +143,9 @@ def row_of(options, index, failed, seed):
            "after_percent": 100 * rate(after) / rate(before), "step_before_ms": length_ms(before),
            "step_degraded_ms": length_ms(degraded), "step_after_ms": length_ms(after),
            "join_ms": max(join["join_ms"] for join in joins),
-           "join_gap_ms": longest_gap_ms(steps, REJOIN_S, END_S - 5),
+           "join_gap_ms": longest_gap_ms(steps, rejoin_s, end_s),
            "longest_healthy_step_ms": max(join["longest_healthy_step_ms"] for join in joins),
-           "back_95_s": back_95(steps, rate(before)), "good": int(bool(run.summary["good"])),
+           "back_95_s": back_95(steps, rate(before), rejoin_s), "good": int(bool(run.summary["good"])),
            "foreign_share": run.foreign_share}
     return row, run
 

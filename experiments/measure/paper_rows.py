@@ -33,6 +33,8 @@ def campaigns(out, quick):
                           os.path.join(out, "failed-ranks"), "--runs", "1" if quick else "3"]),
         ("availability", [os.path.join(HERE, "fleets.py"), "--out", os.path.join(out, "availability"),
                           "--draws", "1000" if quick else "10000"]),
+        ("model-check", [os.path.join(HERE, "model_check.py"), "--out", os.path.join(out, "model-check"),
+                         "--runs", "1" if quick else "3"]),
         ("bench-host-overhead.csv", [os.path.join(common.ROOT, "build/experiments/eep-bench"), "--repeats",
                                      "6" if quick else "60", "--csv", overhead, "overhead"]),
     ]

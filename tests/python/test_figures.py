@@ -340,7 +340,7 @@ class Missing(unittest.TestCase):
             with open(os.path.join(folder, "matplotlib.py"), "w", encoding="utf-8") as file:
                 file.write("raise ImportError('none here')\n")
             for name in ("availability.py", "detection.py", "pauses.py", "pause_parts.py", "plan_picture.py",
-                         "redundancy.py",
+                         "predicted.py", "redundancy.py",
                          "reintegration.py", "source_mix.py", "static_overhead.py", "throughput_kept.py",
                          "time_to_95.py", "timeline.py"):
                 ran = subprocess.run([sys.executable, "-B", os.path.join(figures, name)], text=True,

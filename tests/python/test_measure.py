@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(
 import beside
 import common
 import detect
+import failed_ranks
 import restart
 import soak
 import store_outage
@@ -46,6 +47,43 @@ def run_of(events, faults=(), steps=(), **summary):
 FAULT = {"rank": 2, "generation": 1, "kind": "kill", "time_ms": 100.0, "expelled": True}
 JOINED = [event(-1.0, seat, "joined", epoch=1, value=1) for seat in range(4)]
 BASE = {"mode": "idle", "ballast_mb": 0, "kind": "kill", "run": 1}
+
+
+class FailedRanks(unittest.TestCase):
+    """Steps of 1 s and 10 tokens from 0 to 20 s; a kill at 20 s, prefill until 24 s; steps of 2 s until
+    ranks come again at 46 s; then of 1.5 s until 60 s, and of 1 s again."""
+
+    def setUp(self):
+        step = failed_ranks.Step
+        self.steps = [step(float(i), i + 1.0, 10, 10) for i in range(20)]
+        self.steps += [step(20.0, 22.0, 10, 60), step(22.0, 24.0, 10, 30)]
+        self.steps += [step(at, at + 2.0, 10, 11) for at in range(24, 46, 2)]
+        self.steps += [step(46 + 1.5 * i, 47.5 + 1.5 * i, 10, 10) for i in range(10)]
+        self.steps += [step(61.0 + i, 62.0 + i, 10, 10) for i in range(30)]
+
+    def test_rates_are_of_whole_steps(self):
+        before = failed_ranks.within(self.steps, 4.5, 19.5)
+        self.assertEqual((before[0].begin, before[-1].end), (5.0, 19.0))
+        self.assertEqual(failed_ranks.rate(before), 10.0)
+        self.assertEqual(failed_ranks.length_ms(before), 1000.0)
+
+    def test_degraded_begins_behind_the_prefill(self):
+        self.assertEqual(failed_ranks.first_settled(self.steps, 46), 24.0)
+
+    def test_back_is_when_all_that_follows_is_fast(self):
+        self.assertEqual(failed_ranks.back_95(self.steps, 10.0, 46), 62.0 - 46)
+        self.assertIsNone(failed_ranks.back_95(self.steps, 20.0, 46))
+
+    def test_a_window_without_steps_is_no_figure(self):
+        with self.assertRaises(common.Failure):
+            failed_ranks.rate([])
+
+    def test_steps_of_all_ranks_are_one(self):
+        parts = [dict(step(begin, end, seat), epoch=1, tokens=2, positions=3)
+                 for seat, (begin, end) in enumerate(((0.0, 900.0), (100.0, 1000.0)))]
+        parts.append(dict(step(0.0, 50.0, 2, status=-32), epoch=1, tokens=0, positions=0))
+        self.assertEqual(failed_ranks.steps_of(run_of([], steps=parts)),
+                         [failed_ranks.Step(0.0, 1.0, 4, 6)])
 
 
 class Beside(unittest.TestCase):

@@ -133,6 +133,48 @@ class Results(unittest.TestCase):
                   f"farthest {max(row['farthest'] for row in rows):.2f}",
                   f"{times[0]:.1f} times as long at width 32, {times[1]:.1f} times at width 96")
 
+    def test_constants_of_the_model(self):
+        """Those that are medians of kept rows are."""
+        with open(os.path.join(ROOT, "experiments/plan_tool/plan_constants.h"), encoding="utf-8") as file:
+            text = file.read()
+        rows = rows_of("pause.csv")
+        for name in ("detect_ms", "agree_ms"):
+            value = re.search(rf'"{name}", ([0-9.]+),', text).group(1)
+            self.assertAlmostEqual(float(value), common.quantile([row[name] for row in rows], 50), places=3)
+
+    def test_paper_size(self):
+        rows = {row["failed"]: row for row in rows_of("paper-size/summary.csv")
+                if (row["loads"], row["how"]) == ("even", "random")}
+        per_failed = [rows[failed] for failed in (1, 2, 4, 8, 16)]
+        self.assertTrue(all(row["draws"] == 1000 for row in rows_of("paper-size/summary.csv")))
+        self.assertEqual(sum(row["refused"] for row in rows_of("paper-size/summary.csv")), 0)
+
+        def line(name, unit, scale):
+            return f"{' / '.join(f'{row[name] * scale:.0f}' for row in per_failed)} {unit}"
+        self.says(RESULTS, "| `paper-size/`", line("pause_s_mean", "ms", 1e3), line("anew_s_mean", "ms", 1e3),
+                  f"(most: {1e3 * max(row['pause_s_max'] for row in per_failed):.0f})")
+
+    def test_failed_ranks(self):
+        rows = rows_of("failed-ranks/runs.csv")
+        failed = sorted({row["failed"] for row in rows})
+        self.assertEqual(failed, [1, 2, 4, 8, 16])
+        self.assertTrue(all(row["good"] == 1 for row in rows))
+
+        def medians(name, scale=1.0):
+            return " / ".join(
+                f"{common.quantile([row[name] * scale for row in rows if row['failed'] == k and row[name] != ''], 50):.1f}"
+                for k in failed)
+        self.says(RESULTS, "| `failed-ranks/runs.csv`", f"{len(rows)} runs", f"throughput kept {medians('kept_percent')} %",
+                  f"{medians('after_percent')} % once they have come again",
+                  f"pause {medians('pause_ms', 1e-3)} s", f"two steps {medians('join_gap_ms', 1e-3)} s",
+                  f"a usual step {medians('step_degraded_ms', 1e-3)} s", f"95 % after {medians('back_95_s')} s")
+
+    def test_model_check(self):
+        rows = [row for row in rows_of("model-check/check.csv") if row["measured_ms"]]
+        same = [row for row in rows if row["predicted_bytes"] == row["measured_bytes"]]
+        self.says(RESULTS, "| `model-check/check.csv`", f"exactly as predicted in {len(same)} of {len(rows)} runs",
+                  f"median {common.quantile([row['error_percent'] for row in rows], 50):.0f} %")
+
     def test_join(self):
         rounds = {}
         for row in rows_of("join.csv"):
