@@ -57,7 +57,7 @@ class Rows(list):
 
 def save(figure, path, captions, top=1.0):
     """Write the picture with its captions below."""
-    columns = int(13.5 * figure.get_size_inches()[0])
+    columns = int(16 * figure.get_size_inches()[0])
     captions = [line for caption in captions for line in textwrap.wrap(caption, columns)]
     height = 0.19 * len(captions) / figure.get_size_inches()[1]
     for i, line in enumerate(reversed(captions)):
