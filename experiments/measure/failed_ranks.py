@@ -144,7 +144,7 @@ def row_of(options, index, failed, seed):
            "step_degraded_ms": length_ms(degraded), "step_after_ms": length_ms(after),
            "join_ms": max(join["join_ms"] for join in joins),
            "join_gap_ms": longest_gap_ms(steps, rejoin_s, end_s),
-           "longest_healthy_step_ms": max(join["longest_healthy_step_ms"] for join in joins),
+           "longest_healthy_step_ms": max((join["longest_healthy_step_ms"] or 0 for join in joins), default=None),
            "back_95_s": back_95(steps, rate(before), rejoin_s), "good": int(bool(run.summary["good"])),
            "foreign_share": run.foreign_share}
     return row, run
