@@ -10,6 +10,7 @@
 #include "membership/context/log.h"
 #include "membership/loads/gather.h"
 #include "membership/loads/loads.h"
+#include "membership/order/order.h"
 #include "membership/process/process.h"
 #include "membership/service/claim.h"
 #include "membership/service/fence.h"
@@ -141,6 +142,7 @@ static eep_status open_memory(eep_context *context)
         eepi_weights_open,       eepi_peers_open,   eepi_arrivals_open, eepi_steps_open,
         eepi_capture_open,       eepi_fence_open,   eepi_told_open,     eepi_serving_new,
         eepi_store_session_open, eepi_staging_open, eepi_loads_open,    eepi_gather_open,
+        eepi_ordered_open,
     };
     eep_status status = EEP_OK;
 
@@ -363,6 +365,7 @@ static void close_context(eep_context *context)
     eepi_arrivals_close(context);
     eepi_steps_close(context);
     eepi_loads_close(context);
+    eepi_ordered_close(context);
     eepi_capture_close(context);
     eepi_evidence_close(context->evidence);
     free(context->observed.seats);

@@ -38,6 +38,7 @@ FLOORS = [
     ("membership/backup",),
     ("membership/context",),
     ("membership/loads",),
+    ("membership/order",),
     ("membership/step",),
     ("membership/service",),
     ("membership",),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What eep_snapshot_get, eep_fault_next and eep_loads_get tell. */
+/* What eep_snapshot_get, eep_fault_next, eep_loads_get and eep_placement_get tell. */
 #ifndef EEPI_OBSERVED_H
 #define EEPI_OBSERVED_H
 
@@ -17,5 +17,6 @@ typedef struct eepi_observed {
     uint64_t captures_at_join;
     uint64_t late_calls_at_open; /* eepi_device_late_calls */
     struct eepi_loads *loads;
+    struct eepi_ordered *ordered;
 } eepi_observed;
 #endif

@@ -7,7 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RECORD_MAGIC = 0x4d454d42, REPORT_MAGIC = 0x52505254, BULK_ADDRESS_MAX = 64 * 1024 };
+enum {
+    RECORD_MAGIC = 0x4d454d42,
+    REPORT_MAGIC = 0x52505254,
+    ORDER_MAGIC = 0x4f524452,
+    BULK_ADDRESS_MAX = 64 * 1024
+};
 
 /* Layout: head, checksums, backup words, claims of backups, experts, bulk address. */
 typedef struct record_head {
@@ -17,6 +22,7 @@ typedef struct record_head {
     uint8_t ready, leaving, has_checkpoint, pad;
     int32_t pid;
     uint64_t pid_start, home;
+    uint64_t order_number, order_digest;
     eepi_window_descriptor window;
     eepi_view_shape shape;
     uint64_t tensor_bytes[EEP_MAX_TENSORS];
@@ -63,6 +69,8 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     head->pid = record->pid;
     head->pid_start = record->pid_start;
     head->home = record->home;
+    head->order_number = record->member.order_number;
+    head->order_digest = record->member.order_digest;
     head->window = record->window;
     head->shape = *shape;
     if (record->member.tensor_bytes) {
@@ -116,7 +124,8 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
     *record_out = (eepi_record){
         .member = {head->seat, head->generation, head->ready, head->leaving, experts, checksums,
                    (const uint64_t *)(from + s.backup), head->tensor_bytes, head->rates,
-                   head->has_checkpoint, (const uint64_t *)(from + s.claims)},
+                   head->has_checkpoint, (const uint64_t *)(from + s.claims), head->order_number,
+                   head->order_digest},
         .pid = head->pid,
         .pid_start = head->pid_start,
         .home = head->home,
@@ -179,6 +188,51 @@ eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
     }
     *report_out = (eepi_report){head->seat,         head->generation,   head->epoch,
                                 head->highest_step, head->num_suspects, suspects};
+    return EEP_OK;
+}
+
+typedef struct order_head {
+    uint32_t magic;
+    int32_t seat;
+    uint32_t generation, pad;
+    uint64_t number, digest;
+    eepi_view_shape shape;
+} order_head;
+static_assert(sizeof(order_head) % 8 == 0, "wishes follow");
+
+void *eepi_order_encode(const eepi_order *order, const eepi_view_shape *shape, size_t *bytes_out)
+{
+    const size_t tail = eepi_wishes_bytes(shape);
+    uint8_t *encoded = calloc(1, sizeof(order_head) + tail);
+
+    if (!encoded) {
+        return NULL;
+    }
+    *(order_head *)encoded = (order_head){.magic = ORDER_MAGIC,
+                                          .seat = order->seat,
+                                          .generation = order->generation,
+                                          .number = order->number,
+                                          .digest = order->digest,
+                                          .shape = *shape};
+    memcpy(encoded + sizeof(order_head), order->wishes, tail);
+    *bytes_out = sizeof(order_head) + tail;
+    return encoded;
+}
+
+eep_status eepi_order_decode(const void *bytes, size_t size, const eepi_view_shape *shape,
+                             eepi_order *order_out)
+{
+    const order_head *head = bytes;
+    const void *wishes = head + 1;
+
+    if (size != sizeof *head + eepi_wishes_bytes(shape) || head->magic != ORDER_MAGIC ||
+        memcmp(&head->shape, shape, sizeof *shape) != 0 || head->seat < 0 ||
+        head->seat >= shape->max_ranks || head->generation == 0 || head->number == 0 ||
+        head->number > EEPI_VIEW_MAX_NUMBER || eepi_wishes_check(wishes, shape) ||
+        head->digest != eepi_wishes_digest(wishes, shape)) {
+        return EEP_ERR_PROTOCOL;
+    }
+    *order_out = (eepi_order){head->number, head->digest, head->seat, head->generation, wishes};
     return EEP_OK;
 }
 

@@ -19,6 +19,7 @@
 #define EEPI_KEY_EXIT     "exit/"
 #define EEPI_KEY_REFUSED  "refused/"
 #define EEPI_KEY_LOADS    "loads"
+#define EEPI_KEY_ORDER    "order/"
 #define EEPI_KEY_PROBE    "probe" /* never written: asked for to see that the store answers */
 
 /* A process in a seat: how to reach it, and what it brings. */
@@ -40,6 +41,10 @@ EEP_MUST_CHECK eep_status eepi_record_decode(const void *bytes, size_t size,
 void *eepi_report_encode(const eepi_report *report, size_t *bytes_out);
 EEP_MUST_CHECK eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
                                              eepi_report *report_out);
+/* A placement that an engine ordered, with its wishes. */
+void *eepi_order_encode(const eepi_order *order, const eepi_view_shape *shape, size_t *bytes_out);
+EEP_MUST_CHECK eep_status eepi_order_decode(const void *bytes, size_t size,
+                                            const eepi_view_shape *shape, eepi_order *order_out);
 /* Acks and ends are their structs. */
 EEP_MUST_CHECK eep_status eepi_ack_decode(const void *bytes, size_t size, int32_t max_ranks,
                                           eepi_ack *ack_out);

@@ -65,7 +65,8 @@ eep_status eepi_core_open(const eepi_core_config *config, eepi_core **core_out)
     core->loads = calloc(eepi_core_num_loads(&config->shape), sizeof *core->loads);
     if (!core->view || !core->plan || !core->draft || !core->table || !core->background ||
         !core->links || !core->peers || !core->suspects || !core->loads || !core->shares ||
-        !core->slot_experts || !core->slot_shares || !peers_open(core)) {
+        !core->slot_experts || !core->slot_shares || !peers_open(core) ||
+        eepi_core_order_open(core) != EEP_OK) {
         eepi_core_close(core);
         return EEP_ERR_NO_MEMORY;
     }
@@ -91,6 +92,7 @@ void eepi_core_close(eepi_core *core)
     eepi_shares_free(core->shares);
     free(core->slot_experts);
     free(core->slot_shares);
+    eepi_core_order_close(core);
     free(core->view);
     free(core->plan);
     free(core->draft);

@@ -9,6 +9,7 @@
 #define EEPI_CORE_H
 
 #include "membership/view/view.h"
+#include "membership/view/wishes.h"
 #include "repair/link_costs.h"
 
 enum { EEPI_CORE_MAX_ACTIONS = 64, EEPI_CORE_WHY_BYTES = 256 };
@@ -49,6 +50,7 @@ typedef struct eepi_member {
     const uint32_t *rates;  /* [EEPI_NUM_RATES] of its links; NULL: unknown */
     bool has_checkpoint;    /* it can read every expert from a file */
     const uint64_t *claims; /* [num_layers] eepi_view_claim_digest of `backup`; NULL: no backups */
+    uint64_t order_number, order_digest; /* of the placement it was given before; 0: none */
 } eepi_member;
 
 typedef struct eepi_suspect {
@@ -114,6 +116,8 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_FILLED,       /* digest: this rank's FILLING slots of that view are filled */
     EEPI_INPUT_LEAVE,        /* the engine wants out; step: EEPI_LEAVES_AS_LAST, or 0 */
     EEPI_INPUT_LOADS,        /* loads: what plans made from now on go by */
+    EEPI_INPUT_ORDER,        /* order: a rank's engine gave that placement; won: this rank's, before
+                              * it asked to be let in */
 } eepi_input_kind;
 
 typedef struct eepi_input {
@@ -128,6 +132,7 @@ typedef struct eepi_input {
     /* [num_layers][num_experts] tokens of late, in any unit that is the same within a layer. NULL:
      * nothing is known, and all experts count alike. */
     const uint32_t *loads;
+    const eepi_order *order;
     eepi_suspect suspect;
     eepi_end end;
     bool won;

@@ -7,6 +7,7 @@
 #include "membership/core/core_draft.h"
 #include "membership/core/core_members.h"
 #include "membership/core/core_status.h"
+#include "membership/view/view_order.h"
 #include "repair/placement.h"
 #include "repair/planner/planner.h"
 
@@ -110,6 +111,7 @@ static bool has_loaded_first_view(eepi_core *core)
     for (int seat = 0; seat < core->config.num_ranks; seat++) {
         *eepi_view_seat_at(core->draft, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
     }
+    eepi_core_begin_order(core, core->draft);
     if (eepi_plan_initial(core->draft) != EEP_OK) {
         return true;
     }
@@ -136,6 +138,25 @@ static void begin_with_gaps(eepi_core *core)
     eepi_core_act(core, EEPI_ACTION_EVICTED);
 }
 
+/* All hear who is refused, and why; another process may take its seat. */
+static bool admit_all(eepi_core *core, eepi_view *draft)
+{
+    for (int seat = 0; seat < core->config.num_ranks; seat++) {
+        const bool same_order = eepi_core_has_same_order(core, seat);
+        if (same_order && eepi_core_admit(core, draft, seat)) {
+            continue;
+        }
+        if (same_order && eepi_core_has_their_tensors(core, draft, seat)) {
+            say_how_to_forget(core); /* else what an instance left behind is not the cause */
+        }
+        eepi_core_refuse(core, seat);
+        fail_to_begin(core);
+        return false;
+    }
+    eepi_core_begin_order(core, draft);
+    return true;
+}
+
 void eepi_core_advance_initial(eepi_core *core)
 {
     eepi_view *draft;
@@ -155,17 +176,8 @@ void eepi_core_advance_initial(eepi_core *core)
         return;
     }
     draft = draft_beginning(core);
-    for (int seat = 0; seat < core->config.num_ranks; seat++) {
-        if (!eepi_core_admit(core, draft, seat)) {
-            if (eepi_core_has_their_tensors(
-                    core, draft, seat)) { /* else what an instance left behind is not the cause */
-                say_how_to_forget(core);
-            }
-            eepi_core_refuse(core,
-                             seat); /* all hear which and why; another process may take its seat */
-            fail_to_begin(core);
-            return;
-        }
+    if (!admit_all(core, draft)) {
+        return;
     }
     eepi_core_count_backups(core, draft);
     if ((!core->has_view || eepi_core_instance_has_ended(core)) &&
@@ -182,6 +194,7 @@ void eepi_core_advance_initial(eepi_core *core)
         return;
     }
     draft->phase = fills ? EEPI_VIEW_REPAIRING : EEPI_VIEW_SERVING;
+    (void)eepi_view_settle_wishes(draft);
     if (!core->has_view) {
         core->revision = 0;
     }

@@ -5,8 +5,12 @@
 
 #include "membership/core/core_check.h"
 #include "membership/core/core_common.h"
+#include "membership/core/core_rebalance.h"
+#include "membership/view/view_order.h"
 #include "repair/planner/planner.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* docs/REDUNDANCY.md has the reasons. */
@@ -173,4 +177,110 @@ void eepi_core_commit(eepi_core *core)
     action = eepi_core_act(core, EEPI_ACTION_CAS);
     action->view = core->draft;
     action->revision = core->revision;
+}
+
+/* ---------------------------------------------------------------- orders (rule R3) */
+
+eep_status eepi_core_order_open(eepi_core *core)
+{
+    const size_t bytes = eepi_wishes_bytes(&core->config.shape);
+
+    core->heard_wishes = malloc(bytes);
+    core->first_wishes = malloc(bytes);
+    return core->heard_wishes && core->first_wishes ? EEP_OK : EEP_ERR_NO_MEMORY;
+}
+
+void eepi_core_order_close(eepi_core *core)
+{
+    free(core->heard_wishes);
+    free(core->first_wishes);
+}
+
+static void keep(const eepi_core *core, const eepi_order *order, eepi_order *kept, void *wishes)
+{
+    memcpy(wishes, order->wishes, eepi_wishes_bytes(&core->config.shape));
+    *kept = *order;
+    kept->wishes = wishes;
+}
+
+/* R3: an order counts while whoever gave it is in the view, until a view has it or a higher one. */
+static bool counts(const eepi_core *core, const eepi_order *order)
+{
+    return order->number > (core->has_view ? core->view->order_number : 0) &&
+           (!core->has_view || eepi_view_has(core->view, order->seat, order->generation));
+}
+
+/* R3: the highest number; of two with one number that of the lower seat. */
+static bool is_before(const eepi_order *a, const eepi_order *b)
+{
+    return a->number != b->number ? a->number > b->number : a->seat < b->seat;
+}
+
+void eepi_core_on_order(eepi_core *core, const eepi_order *order, bool is_first)
+{
+    if (is_first) {
+        keep(core, order, &core->first_order, core->first_wishes);
+    }
+    if (!counts(core, &core->heard_order) || is_before(order, &core->heard_order)) {
+        keep(core, order, &core->heard_order, core->heard_wishes);
+    }
+}
+
+void eepi_core_begin_order(eepi_core *core, eepi_view *draft)
+{
+    eepi_view_take_order(draft, core->first_order.number ? &core->first_order : NULL);
+}
+
+static void say_order(uint64_t number, uint64_t digest, char *text, size_t bytes)
+{
+    if (number == 0) {
+        snprintf(text, bytes, "none");
+    } else {
+        snprintf(text, bytes, "number %llu (digest %016llx)", (unsigned long long)number,
+                 (unsigned long long)digest);
+    }
+}
+
+bool eepi_core_has_same_order(eepi_core *core, int seat)
+{
+    /* with that of rank 0, so that all who propose a first view refuse the same ranks */
+    const core_peer *first = &core->peers[0], *there = &core->peers[seat];
+    char ours[64], theirs[64];
+
+    if (first->order_number == there->order_number && first->order_digest == there->order_digest) {
+        return true;
+    }
+    say_order(first->order_number, first->order_digest, ours, sizeof ours);
+    say_order(there->order_number, there->order_digest, theirs, sizeof theirs);
+    snprintf(core->why, sizeof core->why,
+             "rank %d was given another placement (%s) than rank 0 (%s): give all ranks of a first "
+             "view the same (eep_placement_set)",
+             seat, theirs, ours);
+    return false;
+}
+
+int eepi_core_take_order(eepi_core *core, eepi_view *draft)
+{
+    if (!counts(core, &core->heard_order)) {
+        return 0;
+    }
+    eepi_view_take_order(draft, &core->heard_order);
+    (void)eepi_view_settle_wishes(draft);
+    core->background_after_us = core->now_us;
+    eepi_core_examine_layers(core);
+    return 1;
+}
+
+int eepi_core_settle_order(eepi_core *core, eepi_view *draft, bool has_changed)
+{
+    int settled;
+
+    if (draft->order_number == 0 || (!has_changed && core->settled_digest == core->view->digest)) {
+        return 0;
+    }
+    settled = eepi_view_settle_wishes(draft);
+    if (settled == 0 && !has_changed) {
+        core->settled_digest = core->view->digest;
+    }
+    return settled;
 }

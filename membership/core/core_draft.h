@@ -24,4 +24,20 @@ void eepi_core_share_out(eepi_core *core, eepi_view *draft);
 bool eepi_core_shares_are_stale(eepi_core *core, const eepi_view *draft);
 /* Write the draft, sealed on top of the newest view, into the register. */
 void eepi_core_commit(eepi_core *core);
+
+/* Placements that engines order (rules R3, R4). */
+
+/* EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status eepi_core_order_open(eepi_core *core);
+void eepi_core_order_close(eepi_core *core);
+/* Some rank has given one; `is_first`: this rank, before it asked to be let in. */
+void eepi_core_on_order(eepi_core *core, const eepi_order *order, bool is_first);
+/* The order that a first view has is this rank's. */
+void eepi_core_begin_order(eepi_core *core, eepi_view *draft);
+/* The process of the seat was given the same one as that of seat 0; false: core->why names both. */
+bool eepi_core_has_same_order(eepi_core *core, int seat);
+/* The newest order that counts, into the draft of a planned view. How many changes that is. */
+int eepi_core_take_order(eepi_core *core, eepi_view *draft);
+/* Wishes that are met, and those of slots that are alike. How many changes. */
+int eepi_core_settle_order(eepi_core *core, eepi_view *draft, bool has_changed);
 #endif

@@ -6,6 +6,7 @@
 #include "membership/core/core_rebalance.h"
 #include "membership/core/core_ends.h"
 #include "membership/core/core_members.h"
+#include "membership/core/core_draft.h"
 #include "membership/core/core_status.h"
 #include "membership/view/view_reuse.h"
 
@@ -146,6 +147,9 @@ static void on_new_view(eepi_core *core, const eepi_view *view, uint64_t revisio
         core->background_after_us = core->now_us + core->config.background_delay_us;
         eepi_core_examine_layers(core);
     }
+    if (view->order_digest != core->view->order_digest) {
+        eepi_core_examine_layers(core); /* as the rank that took the order into the view */
+    }
     /* S2: the epochs that a rank knows only grow, once it has been in a view */
     assert(!core->has_view || view->epoch > core->view->epoch || only_reads(core));
     memcpy(core->view, view, view->bytes);
@@ -200,6 +204,8 @@ static void on_member(eepi_core *core, const eepi_member *member)
     peer->ready = member->ready;
     peer->leaving = member->leaving;
     peer->has_checkpoint = member->has_checkpoint;
+    peer->order_number = member->order_number;
+    peer->order_digest = member->order_digest;
     memcpy(peer->experts, member->experts, slots * sizeof *peer->experts);
     memcpy(peer->checksums, member->checksums, slots * sizeof *peer->checksums);
     eepi_core_take_claims(core, member);
@@ -583,6 +589,9 @@ void eepi_core_on_input(eepi_core *core, const eepi_input *input)
         break;
     case EEPI_INPUT_LOADS:
         on_loads(core, input->loads);
+        break;
+    case EEPI_INPUT_ORDER:
+        eepi_core_on_order(core, input->order, input->won);
         break;
     }
 }

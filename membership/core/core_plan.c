@@ -131,6 +131,10 @@ static void make_plan(eepi_core *core)
     if (filling) {
         changes += eepi_plan_void(draft);
     }
+    changes += eepi_core_settle_order(core, draft, promoted > 0);
+    if (!changes) {
+        changes += eepi_core_take_order(core, draft);
+    }
     if (!changes) { /* another join or leave may follow: what they ask for waits a little */
         changes += eepi_core_plan_round(core, draft);
     }

@@ -33,6 +33,7 @@ typedef struct core_peer {
     uint64_t *counted;      /* those of `backup` whose claims count (rule N24) */
     bool claims_are_judged; /* by the checksums of a view: `counted` is of this record */
     uint64_t tensor_bytes[EEP_MAX_TENSORS]; /* 0 behind the last */
+    uint64_t order_number, order_digest;    /* that it was given before it asked to be let in */
     /* evidence, void once (seat, generation) is not in the view (rule M5) */
     int32_t evidence;
     uint32_t evidence_generation;
@@ -89,6 +90,11 @@ struct eepi_core {
     int32_t pass_fills;           /* that it has planned */
     int32_t round_fills;          /* of one round at most */
     eepi_background *background;  /* its memory */
+
+    /* placements that engines ordered, and their wishes; number 0: none */
+    eepi_order heard_order, first_order; /* the best that was heard; this rank's for a first view */
+    void *heard_wishes, *first_wishes;
+    uint64_t settled_digest; /* nothing in that document's wishes is to be settled */
 
     eepi_view *draft;       /* this rank's own, on its way into the register */
     eepi_plan_table *table; /* the planner's */

@@ -230,7 +230,7 @@ static eep_status claim_inside(eep_context *context)
 eep_status eepi_claim_seat(eep_context *context)
 {
     int gate = -1;
-    eep_status status = eepi_plan_first_view(context);
+    eep_status status = eepi_plan_first_view(context, NULL);
 
     if (status != EEP_OK) {
         return status;

@@ -5,10 +5,12 @@
 #include "membership/context/context.h"
 #include "membership/context/records.h"
 #include "membership/loads/gather.h"
+#include "membership/order/order.h"
 #include "membership/process/process.h"
 #include "membership/service/claim_ask.h"
 #include "membership/service/claim_instance.h"
 #include "membership/step/weights.h"
+#include "membership/view/view_order.h"
 #include "repair/backup_plan.h"
 #include "repair/placement.h"
 
@@ -18,7 +20,7 @@
 
 enum { MAX_TRIES = 8 };
 
-eep_status eepi_plan_first_view(eep_context *context)
+eep_status eepi_plan_first_view(eep_context *context, const eepi_order *order)
 {
     const eep_config *c = &context->config;
     eepi_view *view = eepi_view_new(&context->view_shape);
@@ -30,8 +32,13 @@ eep_status eepi_plan_first_view(eep_context *context)
     for (int seat = 0; seat < c->num_ranks; seat++) {
         *eepi_view_seat_at(view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
     }
+    eepi_view_take_order(view, order);
     status = eepi_plan_initial(view);
-    if (status == EEP_ERR_UNCOVERED) {
+    if (status == EEP_ERR_UNCOVERED && order) {
+        status = eepi_fail(context, EEP_ERR_INVALID,
+                           "what is given leaves no slot of ranks 0 to %d for some expert",
+                           c->num_ranks - 1);
+    } else if (status == EEP_ERR_UNCOVERED) {
         status = eepi_fail(context, EEP_ERR_INVALID,
                            "num_slots: %d ranks of %d slots cannot hold %d experts", c->num_ranks,
                            c->num_slots, c->num_experts);
@@ -43,7 +50,7 @@ eep_status eepi_plan_first_view(eep_context *context)
                 at->state == EEPI_SLOT_HOLDS ? at->expert : -1;
         }
     }
-    if (status == EEP_OK) {
+    if (status == EEP_OK && !order) { /* else they were planned before */
         status = eepi_plan_backups(view, c->backup_copies, c->rank, eepi_weights_wanted(context));
     }
     free(view);
@@ -290,6 +297,7 @@ eep_status eepi_claim_view(eep_context *context, const eepi_instance *instance,
         /* if nobody runs the instance begins again: then what eepi_plan_first_view said is loaded
          */
         if (runs) {
+            context->observed.ordered->begins = false;
             status = plan_own_seat(context, found);
         }
         if (status == EEP_OK) {

@@ -8,8 +8,8 @@
 #include "membership/process/seat_file.h"
 
 /* What to load if this is the first view, and which backups to keep in any case: that follows from
- * the configuration alone. */
-EEP_MUST_CHECK eep_status eepi_plan_first_view(eep_context *context);
+ * the configuration alone. With an order: what to load by that one. EEP_ERR_INVALID. */
+EEP_MUST_CHECK eep_status eepi_plan_first_view(eep_context *context, const eepi_order *order);
 /* The instance's present view, if there is one: which process has this seat in it, and what to
  * load. */
 EEP_MUST_CHECK eep_status eepi_claim_view(eep_context *context, const eepi_instance *instance,

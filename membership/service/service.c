@@ -11,6 +11,7 @@
 #include "membership/context/event.h"
 #include "membership/context/log.h"
 #include "membership/loads/gather.h"
+#include "membership/order/order.h"
 #include "membership/service/feed.h"
 #include "membership/service/fence.h"
 #include "membership/service/filling.h"
@@ -92,6 +93,20 @@ static void feed_own_record(eep_context *context)
     eepi_feed(context, &input);
 }
 
+/* A placement that the engine has given goes to this rank's core, and to the others. */
+static void feed_order(eep_context *context)
+{
+    eepi_input input = {.kind = EEPI_INPUT_ORDER};
+
+    input.order = eepi_ordered_next(context, context->service->has_told, &input.won);
+    if (input.order) {
+        eepi_feed(context, &input);
+    }
+    if (eepi_store_may_put(context)) {
+        eepi_ordered_put(context, eepi_core_view(context->core), false);
+    }
+}
+
 static void feed_mail(eep_context *context)
 {
     eepi_mailbox mail;
@@ -110,6 +125,7 @@ static void feed_mail(eep_context *context)
     feed_evidence(context);
     if (mail.ready) {
         context->service->has_told = true;
+        feed_order(context);
         eepi_store_put_record(context);
         feed_own_record(context);
         eepi_tell_without_view(context);
@@ -365,6 +381,7 @@ static void serve_round(eep_context *context)
     look_at_links(context);
     eepi_look_at_arrivals(context);
     feed_loads(context);
+    feed_order(context);
     eepi_store_put_own_end(context);
     run_retries(context);
     eepi_fill_go_on(context);

@@ -122,6 +122,23 @@ static void handle_report(eep_context *context, const eepi_store_reply *reply)
     free(copy);
 }
 
+static void handle_order(eep_context *context, const eepi_store_reply *reply)
+{
+    eepi_input input = {.kind = EEPI_INPUT_ORDER};
+    eepi_order order;
+    void *copy = malloc(reply->size);
+
+    if (!copy) {
+        return;
+    }
+    memcpy(copy, reply->value, reply->size);
+    input.order = &order;
+    if (eepi_order_decode(copy, reply->size, &context->view_shape, &order) == EEP_OK) {
+        eepi_feed(context, &input);
+    }
+    free(copy);
+}
+
 static void handle_refusal(eep_context *context, const eepi_store_reply *reply)
 {
     _Alignas(8) uint8_t bytes[sizeof(eepi_refusal)];
@@ -204,6 +221,8 @@ static void handle_entry(eep_context *context, const eepi_store_reply *reply)
         handle_report(context, reply);
     } else if (has_prefix(reply->key, EEPI_KEY_REFUSED)) {
         handle_refusal(context, reply);
+    } else if (has_prefix(reply->key, EEPI_KEY_ORDER)) {
+        handle_order(context, reply);
     } else if (has_prefix(reply->key, EEPI_KEY_ACK) || has_prefix(reply->key, EEPI_KEY_EXIT)) {
         handle_small(context, reply);
     }

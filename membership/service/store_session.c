@@ -4,6 +4,7 @@
 
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
+#include "membership/order/order.h"
 #include "membership/context/records.h"
 #include "membership/loads/gather.h"
 #include "membership/service/store_session_state.h"
@@ -128,7 +129,14 @@ eepi_member eepi_store_own_member(const eep_context *context)
     eepi_member own = eepi_weights_member(context, session->is_ready, session->leaving);
 
     own.rates = eepi_own_links_rates(session->links);
+    own.order_number = context->observed.ordered->first_number;
+    own.order_digest = context->observed.ordered->first_digest;
     return own;
+}
+
+bool eepi_store_may_put(const eep_context *context)
+{
+    return !context->session->is_lost && !context->session->must_republish;
 }
 
 void eepi_store_put_record(eep_context *context)
@@ -143,7 +151,7 @@ void eepi_store_put_record(eep_context *context)
     char key[EEPI_STORE_KEY_MAX];
     void *encoded;
 
-    if (context->session->is_lost || context->session->must_republish) {
+    if (!eepi_store_may_put(context)) {
         return; /* it is said behind the register, in the order of the next connection (M4) */
     }
     eepi_bulk_address(context->bulk, &record.bulk_address, &address_bytes);
@@ -252,6 +260,7 @@ void eepi_store_republish(eep_context *context)
             write_ack(context, &session->acks[kind]);
         }
     }
+    eepi_ordered_put(context, view, true);
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         const eepi_end said = session->ends[seat];
         if (said.generation != 0) {

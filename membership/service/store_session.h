@@ -39,6 +39,8 @@ void eepi_store_note_leaving(eep_context *context, int leaving);
 eepi_own_links *eepi_store_own_links(const eep_context *context);
 /* What this rank tells of itself. */
 eepi_member eepi_store_own_member(const eep_context *context);
+/* What this rank puts stays; else all is put again once the register has its document (M4). */
+bool eepi_store_may_put(const eep_context *context);
 /* Put our own record; not before what must come first (M4). */
 void eepi_store_put_record(eep_context *context);
 /* False: out of memory. */

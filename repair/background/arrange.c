@@ -35,7 +35,7 @@ static bool opens_another(const eepi_outlook *o, int slot)
 }
 
 /* Another slot that has the same expert opens a third one: the replica that is given up is that
- * one's. Else a copy made in passing would be taken back before it was of use. */
+ * one's. */
 static bool is_needed_here(const eepi_outlook *o, int slot)
 {
     const eepi_view_slot *s = &o->slot[slot];
@@ -81,7 +81,9 @@ static int choose_slot(eepi_outlook *o, int slot)
     return sibling;
 }
 
-/* Whether a limit alone kept a slot from its expert. */
+/* Those that open another slot come before the others (`opening`), and these wait for them: else a
+ * copy made in passing would be taken back before it was of use. Returns whether a limit alone kept
+ * a slot from its expert. */
 static bool fill_unmet(eepi_outlook *o, bool opening)
 {
     const int all = o->shape.max_ranks * o->shape.num_slots;
@@ -90,8 +92,7 @@ static bool fill_unmet(eepi_outlook *o, bool opening)
     for (int slot = 0; slot < all; slot++) {
         const int wanted = o->wish[slot];
         if (!is_unmet(o, slot) || o->slot[slot].state == EEPI_SLOT_FILLING ||
-            o->expert[wanted].live == 0 || opens_another(o, slot) != opening ||
-            (!opening && is_needed_here(o, slot))) {
+            o->expert[wanted].live == 0 || opens_another(o, slot) != opening) {
             continue;
         }
         if (o->num_fills == o->limits.max_fills) {

@@ -151,11 +151,11 @@ void eepi_plan_take_slot(eepi_plan_layer *l, eepi_plan_choice *choice)
 
     choice->before = *slot;
     if (slot->state == EEPI_SLOT_EMPTY) {
-        l->num_empty[seat]--;
+        l->num_empty[seat] -= !is_kept(l, seat, choice->slot);
     } else {
         const int evicted = slot->expert;
         assert(slot->state == EEPI_SLOT_HOLDS && l->count[evicted] > 1);
-        l->num_spare[seat]--;
+        count_spare(l, seat * num_slots + choice->slot, -1);
         remove_holder(l, evicted, seat * num_slots + choice->slot);
         if (--l->count[evicted] == 1) { /* the last one must stay */
             count_spare(l, l->first[evicted], -1);
@@ -171,14 +171,14 @@ void eepi_plan_return_slot(eepi_plan_layer *l, const eepi_plan_choice *choice)
 
     *eepi_view_slot_at(l->view, l->layer, seat, choice->slot) = choice->before;
     if (choice->before.state == EEPI_SLOT_EMPTY) {
-        l->num_empty[seat]++;
+        l->num_empty[seat] += !is_kept(l, seat, choice->slot);
         return;
     }
     const int evicted = choice->before.expert;
     if (l->count[evicted]++ == 1) {
         count_spare(l, l->first[evicted], 1);
     }
-    l->num_spare[seat]++;
+    count_spare(l, at, 1);
     l->next[at] = l->first[evicted];
     l->first[evicted] = at;
 }

@@ -43,6 +43,8 @@ VALID = {
     "eep_snapshot *": "EEP_SIZED(&snapshot)",
     "eep_counters *": "EEP_SIZED(&counters)",
     "eep_fault *": "EEP_SIZED(&fault)",
+    "const eep_placement *": "EEP_SIZED(&placement)",
+    "eep_placement_info *": "EEP_SIZED(&info)",
     "eep_bad_input *": "EEP_SIZED(&bad)",
     "eep_window_sizes *": "EEP_SIZED(&sizes)",
     "eep_seat *": "seats",

@@ -66,8 +66,9 @@ typedef struct rank {
     char error[256];                              /* why rank_open failed */
     uint32_t events[EEP_EVENT_PORT_UP + 1];       /* seen so far, by kind; atomic */
     uint64_t event_epochs[EEP_EVENT_PORT_UP + 1]; /* of the last one of each kind; atomic */
-    void (*opened)(struct rank *r); /* called before rank_open captures; NULL: nothing */
-    size_t longer;                  /* bytes more of each tensor: 0 but for a test of other sizes */
+    void (*ordered)(struct rank *r); /* called before weights are given; NULL: nothing */
+    void (*opened)(struct rank *r);  /* called before rank_open captures; NULL: nothing */
+    size_t longer; /* bytes more of each tensor: 0 but for a test of other sizes */
     float heavier; /* added to the scale of layer 1 expert 3: 0 but for a test of other weights */
 
     rank_buffer buffers[WORLD_BUFFERS];

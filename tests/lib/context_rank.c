@@ -260,6 +260,9 @@ eep_status rank_open(world *w, int32_t seat)
     }
     cr_assert_eq(eep_stream_open(r->device, &r->stream), EEP_OK);
     allocate_step(r);
+    if (r->ordered) {
+        r->ordered(r);
+    }
     for (int32_t layer = 0; layer < WORLD_LAYERS; layer++) {
         for (int32_t slot = 0; slot < WORLD_SLOTS; slot++) {
             set_slot(r, layer, slot);

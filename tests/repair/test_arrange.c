@@ -13,13 +13,22 @@ static void wish(eepi_view *view, int layer, int seat, int slot, int expert, boo
     eepi_wishes_set(eepi_view_wishes(view), &view->shape, layer, seat, slot, expert, pinned);
 }
 
+static eepi_background_limits limits;
+
+static void set_limits(void)
+{
+    limits = eepi_background_defaults;
+}
+
+TestSuite(arrange, .init = set_limits);
+
 /* One round of one layer, filled at once. Returns its fills. */
 static int round_of(eepi_view *view, eepi_background *b, int layer)
 {
     int fills;
 
     eepi_background_begin(b, view, NULL, 0);
-    fills = eepi_background_layer(b, layer, NULL, &eepi_background_defaults);
+    fills = eepi_background_layer(b, layer, NULL, &limits);
     cr_assert_eq(eepi_view_num_uncovered(view, layer), 0, "a round takes the last live replica");
     (void)eepi_plan_filled(view, -1);
     return fills;
@@ -109,6 +118,9 @@ static bool set_up(arranged *a, uint64_t *random)
     const int experts = 1 + below(random, ranks * slots - 1);
     const int free_of_8 = below(random, 3) ? 0 : below(random, 5);
 
+    limits.max_fills = below(random, 2) ? 16 : 2 + below(random, 6);
+    limits.max_of_seat = below(random, 2) ? 16 : 2 + below(random, 3);
+    limits.max_exposed = below(random, 2) ? 8 : 1 + below(random, 4);
     a->view = new_view_of((eepi_view_shape){ranks, 1, experts, slots, 0, 0});
     for (int seat = 0; seat < ranks; seat++) {
         set_seat(a->view, seat, EEP_SEAT_ACTIVE);

@@ -133,6 +133,7 @@ struct sim_process {
     } begun[SIM_BEGUN_KEPT]; /* the newest ones, a ring */
     uint64_t num_begun, num_ok, num_aborted;
     int leaving, over;
+    uint64_t order_period;   /* when it thought of an order last */
     int ends_instance;       /* its engine is to ask for the end of the instance */
     uint64_t released_epoch; /* of the last view of an instance that ended in order with it (M8) */
     uint64_t idle_us;        /* when it last had nothing to do */
@@ -318,4 +319,8 @@ void sim_faults_open(void);
 void sim_heal(void);
 /* An instance has ended in order: new processes come. */
 void sim_begin_again(uint64_t epoch);
+/* Orders of placements: before the weights, and between steps. */
+void sim_order_first(sim_process *p);
+void sim_order_sometimes(sim_process *p);
+void sim_check_orders(const eepi_view *before, const eepi_view *view);
 #endif

@@ -303,6 +303,9 @@ static void check_document(const eepi_view *view)
     sim->views++;
     sim->committed_us = sim->now_us;
     check_coverage(view);
+    if (before) {
+        sim_check_orders(before, view);
+    }
     for (int seat = 0; before && seat < view->shape.max_ranks; seat++) {
         SIM_MUST(eepi_view_seat_at(before, seat)->generation <=
                      eepi_view_seat_at(view, seat)->generation,

@@ -383,6 +383,7 @@ static eep_status open_rank(sim_process *p)
     sim_trace("%d.%u opened", p->seat, p->generation);
     open_buffers(r);
     set_loads(p);
+    sim_order_first(p);
     status = load(r);
     return status == EEP_OK ? capture(p) : status;
 }
@@ -467,6 +468,7 @@ static eep_status run_step(sim_process *p)
         return status;
     }
     sim_check_begin(p, &step);
+    sim_order_sometimes(p);
     fill(r);
     memcpy(batch, r->work, sizeof batch);
     status = eep_graph_replay(r->graph, r->stream);
