@@ -43,7 +43,9 @@ static_assert(EEPI_LEAST_BYTES(eep_config) == 208 && EEPI_LEAST_BYTES(eep_dispat
                   EEPI_LEAST_BYTES(eep_snapshot) == 24 && EEPI_LEAST_BYTES(eep_fault) == 32 &&
                   EEPI_LEAST_BYTES(eep_window_sizes) == 32 &&
                   EEPI_LEAST_BYTES(eep_bad_input) == 40 && EEPI_LEAST_BYTES(eep_view_info) == 24 &&
-                  EEPI_LEAST_BYTES(eep_checkpoint_tensor) == 96,
+                  EEPI_LEAST_BYTES(eep_checkpoint_tensor) == 96 &&
+                  EEPI_LEAST_BYTES(eep_placement) == 32 &&
+                  EEPI_LEAST_BYTES(eep_placement_info) == 40,
               "a struct of soname 1 has at least the fields of its first release");
 
 /* STRUCT_STEP: each struct holds a pointer or a uint64_t, so all sizes are multiples of theirs. */

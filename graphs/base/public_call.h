@@ -36,7 +36,7 @@ EEP_MUST_CHECK eep_status eepi_check_process(const char *call, const char *what,
 #define EEPI_FIRST_eep_snapshot          epoch
 #define EEPI_FIRST_eep_fault             time_ns
 #define EEPI_FIRST_eep_placement         pinned
-#define EEPI_FIRST_eep_placement_info    own_state
+#define EEPI_FIRST_eep_placement_info    own_number
 #define EEPI_FIRST_eep_window_sizes      control_bytes
 #define EEPI_FIRST_eep_bad_input         step
 #define EEPI_FIRST_eep_view_info         epoch

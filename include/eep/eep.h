@@ -541,11 +541,11 @@ typedef enum eep_order_state {
 typedef struct eep_placement_info {
     uint32_t struct_bytes; /* set by the caller (EEP_SIZED) */
     int32_t num_unmet;     /* slots of members that do not hold what they are given; 0: reached */
-    uint64_t epoch;        /* of the newest view; 0: none yet */
-    uint64_t number;       /* of the placement in force; 0: none */
-    uint64_t own_number;   /* of the last one that this context gave; 0: none */
-    eep_order_state own_state; /* and what became of that */
+    eep_order_state own_state; /* of the last one that this context gave */
     uint32_t reserved;
+    uint64_t epoch;      /* of the newest view; 0: none yet */
+    uint64_t number;     /* of the placement in force; 0: none */
+    uint64_t own_number; /* of the last one that this context gave; 0: none */
 } eep_placement_info;
 /* The placement of the newest view that this rank knows, all of one epoch. `experts_out`
  * [num_layers, max_ranks, num_slots]: the logical expert in each slot, -1: empty, being filled, or

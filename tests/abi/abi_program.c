@@ -32,6 +32,7 @@ GUARDED(eep_step, step);
 GUARDED(eep_snapshot, snapshot);
 GUARDED(eep_counters, counters);
 GUARDED(eep_fault, fault);
+GUARDED(eep_placement_info, info);
 GUARDED(eep_window_sizes, sizes);
 GUARDED(eep_bad_input, bad);
 GUARDED(eep_view_info, view);
@@ -247,6 +248,8 @@ static void serve(eep_graph *graph)
     CHECK(snapshot.s.num_active == 1 && counters.s.steps_ok == 1);
     CHECK(eep_fault_next(context, EEP_SIZED(&fault.s)) == EEP_ERR_NOT_FOUND);
     WHOLE(fault);
+    CHECK(eep_placement_get(context, EEP_SIZED(&info.s), NULL, NULL) == EEP_OK);
+    WHOLE(info);
     CHECK(num_events > 0);
     observe(graph);
 }
@@ -262,6 +265,8 @@ static void refuse_the_shorter(void)
     TOO_SHORT(eep_snapshot, snapshot.s, eep_snapshot_get, context, EEP_SIZED(&snapshot.s), NULL,
               NULL);
     TOO_SHORT(eep_fault, fault.s, eep_fault_next, context, EEP_SIZED(&fault.s));
+    TOO_SHORT(eep_placement_info, info.s, eep_placement_get, context, EEP_SIZED(&info.s), NULL,
+              NULL);
     TOO_SHORT(eep_bad_input, bad.s, eep_bad_input_get, context, EEP_SIZED(&bad.s));
     CHECK(eep_watch_open(store_path, 1000000, error, sizeof error, &watch) == EEP_OK);
     TOO_SHORT(eep_view_info, view.s, eep_watch_next, watch, 0, EEP_SIZED(&view.s), NULL, 0);
@@ -298,8 +303,10 @@ static void refuse_the_shorter(void)
 static void refuse_the_unknown(void)
 {
     eep_kernel kernel = {.struct_bytes = sizeof kernel, .name = "nothing", .host = copy_rows};
+    eep_placement placement = {.struct_bytes = sizeof placement, .number = 1};
     eep_context *other = NULL;
 
+    REFUSED(eep_placement_set(context, &placement), placement);
     REFUSED(eep_open(&config.s, NULL, 0, &other), config.s);
     REFUSED(eep_window_sizes_get(&config.s, &sizes.s), config.s);
     REFUSED(eep_dispatch(context, 0, stream, &dispatch), dispatch);
@@ -356,6 +363,7 @@ int main(int argc, char **argv)
     ARM(snapshot);
     ARM(counters);
     ARM(fault);
+    ARM(info);
     ARM(sizes);
     ARM(bad);
     ARM(view);

@@ -30,6 +30,8 @@ static eep_step step;
 static eep_snapshot snapshot;
 static eep_counters counters;
 static eep_fault fault;
+static eep_placement placement;
+static eep_placement_info info;
 static eep_bad_input bad;
 static eep_window_sizes sizes;
 static eep_seat seats[4];

@@ -53,6 +53,8 @@ VALID = {
     "const void *": "buffer",
     "void *": "buffer",
     "uint64_t *": "(void *)buffer",
+    "int32_t *": "(void *)buffer",
+    "uint8_t *": "(void *)buffer",
     "const uint32_t *": "(void *)buffer",
     "size_t": "8",
     "eep_memory": "EEP_MEMORY_PINNED",
@@ -67,6 +69,7 @@ MAY_BE_NULL = {("eep_open", "error_out"), ("eep_store_open", "error_out"), ("eep
                ("eep_checkpoint_open", "error_out"), ("eep_checkpoint_set", "user"),
                ("eep_snapshot_get", "counters_out"), ("eep_snapshot_get", "seats_out"),
                ("eep_loads_set", "loads"),
+               ("eep_placement_get", "experts_out"), ("eep_placement_get", "pinned_out"),
                ("eep_last_error", "context")}
 HANDLES = {"watch", "checkpoint", "device", "stream", "event", "graph", "context", "sink", "store"}
 # Not on a handle of the parent's, or the test's own clean-up.
