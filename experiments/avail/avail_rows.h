@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { AVAIL_ROWS_ERROR_BYTES = 400, AVAIL_ROWS_COLUMNS = 2 };
+enum { AVAIL_ROWS_ERROR_BYTES = 400, AVAIL_ROWS_COLUMNS = 3 };
 
 /* Numbers of some columns. A row without one of them is left out. */
 typedef struct avail_rows {

@@ -82,7 +82,8 @@ static const args_row time_rows[] = {
     {"--pauses", ARGS_ONE_OF, AT(pauses), 0, 0, "measured|paper", "FROM", "measured",
      "elastic: whose pauses. Measured are those of 8 ranks on CPUs, not on GPUs"},
     {"--pause-rows", ARGS_TEXT, AT(pause_rows), 0, 0, NULL, "FILE", NULL,
-     "elastic: medians of detect_ms and pause_ms of rows, or of the faults of a summary.json"},
+     "elastic: medians of detect_ms and pause_ms of rows with agree_ms, or of the faults of a "
+     "summary.json"},
     {"--detect", ARGS_NUMBER, AT(fleet.detect_s), 0, 1e6, NULL, "S", NULL,
      "elastic: from the fault until all know of it"},
     {"--recovery", ARGS_NUMBER, AT(fleet.recovery_s), 0, 1e6, NULL, "S", NULL,
@@ -94,7 +95,7 @@ static const args_row time_rows[] = {
     {"--restart", ARGS_NUMBER, AT(fleet.restart_s), 0, 1e8, NULL, "S", AVAIL_TEXT(AVAIL_RESTART_S),
      "from the fault until all have started again"},
     {"--restart-rows", ARGS_TEXT, AT(restart_rows), 0, 0, NULL, "FILE", NULL,
-     "median of pause_ms of rows, or of the restarts of a summary.json, instead"},
+     "median of pause_ms of rows with exit_ms, or of the restarts of a summary.json, instead"},
     {"--failover", ARGS_NUMBER, AT(fleet.failover_s), 0, 1e8, NULL, "S",
      AVAIL_TEXT(AVAIL_FAILOVER_S), "until another group has the requests"},
     {"--repair", ARGS_PARSED, AT(fleet.repair), 0, 0, NULL, "HOURS", AVAIL_TEXT(AVAIL_REPAIR_P50_H),
@@ -157,7 +158,8 @@ static void use_default(settings *self, size_t offset, double *field, double val
 /* From the constants, then from rows; an option of its own beats both. */
 static eep_status choose_pauses(settings *self, char *error)
 {
-    static const char *const columns[] = {"detect_ms", "pause_ms"};
+    /* Full restarts in the same rows have no agree_ms. */
+    static const char *const columns[] = {"detect_ms", "pause_ms", "agree_ms"};
     const bool of_paper = strcmp(self->pauses, "paper") == 0;
     double detect_s = of_paper ? AVAIL_PAPER_DETECT_S : AVAIL_DETECT_S;
     double recovery_s = of_paper ? AVAIL_PAPER_RECOVERY_S : AVAIL_RECOVERY_S;
@@ -166,7 +168,7 @@ static eep_status choose_pauses(settings *self, char *error)
     if (self->pause_rows) {
         avail_rows rows = {0};
         const eep_status status =
-            avail_rows_read(self->pause_rows, "faults", columns, 2, &rows, error);
+            avail_rows_read(self->pause_rows, "faults", columns, 3, &rows, error);
         if (status != EEP_OK) {
             return status;
         }
@@ -184,13 +186,14 @@ static eep_status choose_pauses(settings *self, char *error)
 
 static eep_status choose_restart(settings *self, char *error)
 {
-    static const char *const columns[] = {"pause_ms"};
+    /* Elastic pauses in the same rows have no exit_ms. */
+    static const char *const columns[] = {"pause_ms", "exit_ms"};
     avail_rows rows = {0};
     if (!self->restart_rows) {
         return EEP_OK;
     }
     const eep_status status =
-        avail_rows_read(self->restart_rows, "restarts", columns, 1, &rows, error);
+        avail_rows_read(self->restart_rows, "restarts", columns, 2, &rows, error);
     if (status == EEP_OK) {
         use_default(self, offsetof(settings, fleet.restart_s), &self->fleet.restart_s,
                     avail_rows_median(&rows, 0, -1) / 1e3);

@@ -43,11 +43,24 @@ printf 'width,throughput\n32,fast\n' >"$tmp/curve.csv"
 expect 2 "line 2: throughput: 'fast' is not a number" --curve "$tmp/curve.csv"
 # A measured restart, as rows and as a summary; what is given by hand beats it.
 printf '# commit 1\npause_ms,exit_ms\n1000,1\n3000,1\n9000,1\n' >"$tmp/restart.csv"
-echo '{"restarts": [{"pause_ms": 4000}, {"pause_ms": null}]}' >"$tmp/summary.json"
+echo '{"restarts": [{"pause_ms": 4000, "exit_ms": 9}, {"pause_ms": null}]}' >"$tmp/summary.json"
 restart_of() { "$avail" --draws 0 --json "$@" | python3 -c 'import json, sys; print(json.load(sys.stdin)["times"]["restart_s"])'; }
 [ "$(restart_of --restart-rows "$tmp/restart.csv")" = 3 ] || fail "the median of rows is not taken"
 [ "$(restart_of --restart-rows "$tmp/summary.json")" = 4 ] || fail "a summary's restarts are not taken"
 [ "$(restart_of --restart-rows "$tmp/restart.csv" --restart 5)" = 5 ] || fail "--restart does not beat rows"
+# Kept rows have elastic pauses and full restarts of the same kill: they are told apart.
+python3 - "$avail" "$root/experiments/results/restart/restart.csv" <<'PY' || fail "kept rows: pauses and restarts are mixed"
+import csv, json, subprocess, sys
+avail, path = sys.argv[1:]
+rows = list(csv.DictReader(line for line in open(path) if not line.startswith("#")))
+times = json.loads(subprocess.check_output([avail, "--draws", "0", "--json", "--pause-rows", path,
+                                            "--restart-rows", path]))["times"]
+def median(side):
+    values = sorted(float(row["pause_ms"]) for row in rows if row["side"] == side)
+    return values[(len(values) + 1) // 2 - 1] / 1e3
+assert abs(times["restart_s"] - median("restart")) < 1e-9, times
+assert times["detect_s"] < times["detect_s"] + times["recovery_s"] < 2 * median("elastic"), times
+PY
 # JSON: parts add up, draws agree with formulas, a seed repeats, correlated faults are worse.
 "$avail" --mtbf 15000 --widths 32,96 --pauses paper --redundancy 8 --json >"$tmp/out" &&
     "$avail" --mtbf 15000 --widths 32,96 --pauses paper --redundancy 8 --json >"$tmp/twin" &&
