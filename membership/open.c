@@ -51,12 +51,17 @@ static void post_sign(eep_context *context, const eepi_sign *sign)
 
 static void post_suspect(void *user, int32_t seat, uint32_t generation, eep_fault_kind kind)
 {
-    post_sign(user, &(eepi_sign){.suspect = {seat, generation, kind}});
+    post_sign(user, &(eepi_sign){EEPI_INPUT_EVIDENCE, {seat, generation, kind}});
 }
 
 static void post_alive(void *user, int32_t seat, uint32_t generation)
 {
-    post_sign(user, &(eepi_sign){.suspect = {seat, generation, 0}, .is_alive = true});
+    post_sign(user, &(eepi_sign){EEPI_INPUT_ALIVE, {seat, generation, 0}});
+}
+
+static void post_memory_gone(void *user, int32_t seat, uint32_t generation)
+{
+    post_sign(user, &(eepi_sign){EEPI_INPUT_MEMORY_GONE, {seat, generation, EEP_FAULT_EXIT}});
 }
 
 static void bind_heartbeat(void *user)
@@ -113,8 +118,10 @@ static eep_status open_core(eep_context *context)
                              .shape = context->view_shape};
     eepi_detector_config detector = {.period_us = c->heartbeat_period_us,
                                      .suspect_us = c->heartbeat_suspect_us,
+                                     .seat = c->rank,
                                      .max_ranks = c->max_ranks,
                                      .suspect = post_suspect,
+                                     .ended = post_memory_gone,
                                      .alive = post_alive,
                                      .warned = say_warning,
                                      .started = bind_heartbeat,
@@ -330,11 +337,12 @@ static void close_context(eep_context *context)
     say_left(context, left);
     eepi_thread_serves(0);
     eepi_service_stop(context);
-    eepi_detector_close(context->detector);
     if (left !=
         EEPI_LEFT_ALL) { /* it stores nothing any more (rule M7), though its process lives */
         eepi_claim_release(context, CLOSE_BOUND_US);
     }
+    /* behind its last word, which says more; the store may be away */
+    eepi_detector_close(context->detector, left != EEPI_LEFT_ALL);
     if (context->bulk && context->executor) {
         eepi_executor_cancel(context->executor);
     }

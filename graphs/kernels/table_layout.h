@@ -74,6 +74,12 @@ typedef struct eepk_line {
 } eepk_line;
 static_assert(sizeof(eepk_line) == EEPK_LINE_BYTES, "a tag has its line to itself");
 
+/* A robust futex that the kernel marks, and of which it wakes a waiter, when its owner ends. */
+typedef struct eepk_bell_word {
+    uint32_t futex, unused;
+} eepk_bell_word;
+enum { EEPK_BELL_WORDS = 8, EEPK_WINDOW_VERSION = 2 };
+
 typedef struct eepk_window_header {
     uint32_t magic, version;
     uint32_t seat, generation;
@@ -84,8 +90,9 @@ typedef struct eepk_window_header {
     uint64_t busy_until_ns; /* CLOCK_MONOTONIC: the owner said that it does not answer until then */
     uint64_t warning;       /* by a peer that is about to kill the owner: eepi_warning_of */
     uint64_t warning_heard; /* the owner's thread has logged that one */
-    uint64_t pad1[11];
-    uint32_t doorbell; /* host backend: rung after tags were published */
+    uint64_t pad1[3];
+    eepk_bell_word bell[EEPK_BELL_WORDS]; /* rings when the owner's process begins to end: bell.h */
+    uint32_t doorbell;                    /* host backend: rung after tags were published */
     uint32_t waiters;
     uint64_t pad2[15];
 } eepk_window_header;

@@ -8,7 +8,7 @@
 struct eepi_evidence {
     pthread_mutex_t lock; /* of filling and num */
     int filling, num;
-    eepi_sign signs[2][EEP_MAX_RANKS];
+    eepi_sign signs[2][EEPI_SIGNS_PER_SEAT * EEP_MAX_RANKS];
 };
 
 eepi_evidence *eepi_evidence_open(void)
@@ -32,7 +32,7 @@ void eepi_evidence_close(eepi_evidence *evidence)
 void eepi_evidence_post(eepi_evidence *evidence, const eepi_sign *sign)
 {
     pthread_mutex_lock(&evidence->lock);
-    if (evidence->num < EEP_MAX_RANKS) {
+    if (evidence->num < EEPI_SIGNS_PER_SEAT * EEP_MAX_RANKS) {
         evidence->signs[evidence->filling][evidence->num++] = *sign;
     }
     pthread_mutex_unlock(&evidence->lock);

@@ -16,16 +16,17 @@ typedef struct eepi_mailbox {
 
 /* From the heartbeat thread, which must not wait for what others do under the context's lock. */
 typedef struct eepi_evidence eepi_evidence;
-/* What that thread has seen of a process. */
+/* What that thread, or the bell's, has seen of a process. */
 typedef struct eepi_sign {
+    eepi_input_kind kind; /* EVIDENCE; ALIVE, MEMORY_GONE: the kind of suspect says nothing */
     eepi_suspect suspect;
-    bool is_alive; /* it beats again: its kind says nothing */
 } eepi_sign;
 
 /* NULL: out of memory. */
 eepi_evidence *eepi_evidence_open(void);
 void eepi_evidence_close(eepi_evidence *evidence);
-/* One that finds no room is dropped: there is room for one per seat. */
+/* One that finds no room is dropped: there is room for EEPI_SIGNS_PER_SEAT of each seat. */
+enum { EEPI_SIGNS_PER_SEAT = 3 }; /* a bell, as both threads hear it, and what came of it */
 void eepi_evidence_post(eepi_evidence *evidence, const eepi_sign *sign);
 /* Take all that wait, oldest first; what comes later is taken later. Returns how many. The bytes
  * stay until the next call; service thread. */

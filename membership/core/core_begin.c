@@ -16,13 +16,14 @@
 
 #define FIRST_STEP_STRIDE (1ull << 32) /* more steps than one instance runs between two views */
 
-/* The process that the newest document names for the seat has ended: some rank saw it, or a newer
- * process took the seat, which it may do only after that (M7). */
+/* The process that the newest document names for the seat has ended as a whole, since after the
+ * first sign of it its threads may decide for a moment: some rank saw it, or a newer process took
+ * the seat, which it may do only after that (M7). */
 static bool has_ended(const eepi_core *core, int seat)
 {
     uint32_t last = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
 
-    return last == 0 || eepi_core_has_exited(core, seat, last) ||
+    return last == 0 || eepi_core_process_has_ended(core, seat, last) ||
            core->peers[seat].generation > last;
 }
 

@@ -3,12 +3,14 @@
  * may still store where a device outlives the process that launched them. So an end has three
  * moments.
  *
- * `exited` is the first sign: no memory map, or a zombie leader. It is evidence, and the view goes
- * on without the rank. `ended` is the whole end of the process: each of its threads has left the
- * kernel. `stores_ended` comes when the margin behind the whole end has passed.
+ * `exited` is the first sign: its bell has rung, it has no memory map, or a zombie leader. It is
+ * evidence, and the view goes on without the rank. `ended` is the whole end of the process: each of
+ * its threads has left the kernel. `stores_ended` comes when the margin behind the whole end has
+ * passed.
  *
  * Only the third moment frees what the process could store into. A rank whose graph has ended may
- * say it of itself, though its process lives on. With a margin of 0 the three are one moment.
+ * say it of itself, though its process lives on. With a margin of 0 a process without memory stores
+ * nothing, which then counts as its whole end.
  *
  * Time is no fence: the margin holds for kernels that end with their process, or soon after. */
 #include "membership/core/core_ends.h"
@@ -89,14 +91,9 @@ void eepi_core_on_end(eepi_core *core, const eepi_end *end, int by)
     }
 }
 
-void eepi_core_on_first_sign(eepi_core *core, const eepi_suspect *suspect, int by)
+void eepi_core_on_first_sign(eepi_core *core, const eepi_suspect *suspect)
 {
-    const eepi_end end = {suspect->seat, suspect->generation, EEPI_END_PROCESS};
-
     note_exited(&core->peers[suspect->seat], suspect->generation);
-    if (core->config.stores_margin_us == 0) {
-        eepi_core_on_end(core, &end, by);
-    }
 }
 
 void eepi_core_pass_margins(eepi_core *core)

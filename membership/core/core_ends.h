@@ -5,9 +5,9 @@
 
 #include "membership/core/core_state.h"
 
-/* A process's first sign of its end, and its whole end, as `by` said (a seat, or NOBODY: the
- * store). */
-void eepi_core_on_first_sign(eepi_core *core, const eepi_suspect *suspect, int by);
+/* A process's first sign of its end, whoever saw it. */
+void eepi_core_on_first_sign(eepi_core *core, const eepi_suspect *suspect);
+/* Its whole end, as `by` said (a seat, or NOBODY: the store). */
 void eepi_core_on_end(eepi_core *core, const eepi_end *end, int by);
 /* The whole end of that generation and all older ones, known without being told; true: it is new.
  */

@@ -264,7 +264,7 @@ static void weigh_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
 static void on_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
 {
     if (suspect->kind == EEP_FAULT_EXIT) {
-        eepi_core_on_first_sign(core, suspect, by);
+        eepi_core_on_first_sign(core, suspect);
     }
     weigh_evidence(core, suspect, by);
 }
@@ -496,6 +496,12 @@ static void on_observation(eepi_core *core, const eepi_input *input)
     case EEPI_INPUT_EVIDENCE:
         on_evidence(core, suspect, core->config.seat);
         break;
+    case EEPI_INPUT_MEMORY_GONE: /* a first sign; on the host nothing of it stores any more */
+        on_evidence(core, suspect, core->config.seat);
+        if (core->config.stores_margin_us == 0) {
+            on_end(core, &end, core->config.seat);
+        }
+        break;
     case EEPI_INPUT_ENDED:
         on_end(core, &end, core->config.seat);
         break;
@@ -511,16 +517,6 @@ static void on_observation(eepi_core *core, const eepi_input *input)
     default: /* EEPI_INPUT_ACCUSED */
         on_accused(core, input->seats, input->step);
         break;
-    }
-}
-
-static void on_loads(eepi_core *core, const uint32_t *loads)
-{
-    eepi_core_examine_layers(core);
-    core->has_loads = loads != NULL;
-    core->loads_are_new = true;
-    if (loads) {
-        memcpy(core->loads, loads, eepi_core_num_loads(&core->config.shape) * sizeof *loads);
     }
 }
 
@@ -573,6 +569,7 @@ void eepi_core_on_input(eepi_core *core, const eepi_input *input)
         on_record(core, input);
         break;
     case EEPI_INPUT_EVIDENCE:
+    case EEPI_INPUT_MEMORY_GONE:
     case EEPI_INPUT_ENDED:
     case EEPI_INPUT_ALIVE:
     case EEPI_INPUT_BUSY:
@@ -588,7 +585,7 @@ void eepi_core_on_input(eepi_core *core, const eepi_input *input)
         on_progress(core, input);
         break;
     case EEPI_INPUT_LOADS:
-        on_loads(core, input->loads);
+        eepi_core_take_loads(core, input->loads);
         break;
     case EEPI_INPUT_ORDER:
         eepi_core_on_order(core, input->order, input->won);

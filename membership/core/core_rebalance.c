@@ -155,3 +155,13 @@ int eepi_core_plan_round(eepi_core *core, eepi_view *draft)
     }
     return fills;
 }
+
+void eepi_core_take_loads(eepi_core *core, const uint32_t *loads)
+{
+    eepi_core_examine_layers(core);
+    core->has_loads = loads != NULL;
+    core->loads_are_new = true;
+    if (loads) {
+        memcpy(core->loads, loads, eepi_core_num_loads(&core->config.shape) * sizeof *loads);
+    }
+}

@@ -16,6 +16,8 @@ int eepi_core_promote_fills(eepi_core *core, eepi_view *draft);
 bool eepi_core_fills_are_late(eepi_core *core);
 /* Something has changed that background repair goes by: look at all layers again. */
 void eepi_core_examine_layers(eepi_core *core);
+/* Loads that the next plans go by; NULL: nothing is known, and all experts count alike. */
+void eepi_core_take_loads(eepi_core *core, const uint32_t *loads);
 /* The draft's changed layers: the router's shares of their replicas. */
 void eepi_core_split_loads(eepi_core *core, eepi_view *draft);
 /* One round more, if it is time for one: how many slots the draft fills, and layers it splits. */

@@ -4,6 +4,7 @@
 
 #include "graphs/base/clock.h"
 #include "graphs/base/thread.h"
+#include "membership/process/bell.h"
 #include "membership/process/process.h"
 
 #include <pthread.h>
@@ -11,9 +12,9 @@
 #include <time.h>
 
 /* What a look at a member shows. */
-typedef enum sign { SIGN_NONE, SIGN_ALIVE, SIGN_SILENT, SIGN_EXIT } sign;
+typedef enum sign { SIGN_NONE, SIGN_ALIVE, SIGN_SILENT, SIGN_RANG, SIGN_EXIT } sign;
 /* What was told of it last. */
-typedef enum told { TOLD_NOTHING, TOLD_SILENT, TOLD_EXIT } told;
+typedef enum told { TOLD_NOTHING, TOLD_SILENT, TOLD_RANG, TOLD_EXIT } told;
 
 typedef struct watched {
     const eepk_window_header *header; /* NULL: not watched */
@@ -23,18 +24,24 @@ typedef struct watched {
     uint64_t heard_us; /* when a new beat was last seen, extended by our own gaps */
     uint64_t last_beat;
     told told;
+    uint64_t rang_us;
 } watched;
 
 struct eepi_detector {
     eepi_detector_config config;
     eepk_window_header *own;
     pthread_t thread;
-    pthread_mutex_t lock; /* watched, expel_us, stop */
+    pthread_mutex_t lock; /* peers, expel_us, stop, rang */
     pthread_cond_t wake;
     watched *peers;
     uint64_t expel_us;
     bool stop;
+    bool rang;    /* a bell has, since the last round */
+    bool hurries; /* some process has begun to end: soon its memory is gone */
+    eepi_bell *bell;
 };
+
+enum { HURRY_US = 1000, HURRY_MOST_US = 1000000 };
 
 /* Its silence is over; is that news? */
 static sign end_silence(watched *peer, uint64_t now)
@@ -48,12 +55,35 @@ static sign end_silence(watched *peer, uint64_t now)
     return was_silent ? SIGN_ALIVE : SIGN_NONE;
 }
 
+/* A member whose bell has rung. Its process is looked at until its memory is gone. */
+static sign look_at_dying(eepi_detector *d, watched *peer, uint64_t now)
+{
+    if (peer->told == TOLD_EXIT) {
+        return SIGN_NONE;
+    }
+    if (eepi_process_look(peer->pid, peer->pid_start) != EEPI_PROCESS_RUNS) {
+        peer->told = TOLD_EXIT;
+        return SIGN_EXIT;
+    }
+    if (peer->told == TOLD_RANG) {
+        d->hurries = d->hurries || now - peer->rang_us < HURRY_MOST_US;
+        return SIGN_NONE;
+    }
+    peer->told = TOLD_RANG;
+    peer->rang_us = now;
+    d->hurries = true;
+    return SIGN_RANG;
+}
+
 /* Look at one member. Called with the lock held. */
-static sign listen_to(const eepi_detector *d, watched *peer, uint64_t now)
+static sign listen_to(eepi_detector *d, watched *peer, uint64_t now)
 {
     uint64_t beat = __atomic_load_n(&peer->header->heartbeat_ns, __ATOMIC_ACQUIRE);
     uint64_t silent_us;
 
+    if (eepi_bell_has_rung(peer->header)) {
+        return look_at_dying(d, peer, now);
+    }
     if (beat != peer->last_beat) {
         peer->last_beat = beat;
         return end_silence(peer, now);
@@ -78,11 +108,21 @@ static sign listen_to(const eepi_detector *d, watched *peer, uint64_t now)
 
 static void tell(const eepi_detector *d, int32_t seat, uint32_t generation, sign seen)
 {
-    if (seen == SIGN_ALIVE) {
+    switch (seen) {
+    case SIGN_NONE:
+        return;
+    case SIGN_ALIVE:
         d->config.alive(d->config.user, seat, generation);
-    } else if (seen != SIGN_NONE) {
-        d->config.suspect(d->config.user, seat, generation,
-                          seen == SIGN_EXIT ? EEP_FAULT_EXIT : EEP_FAULT_SILENT);
+        return;
+    case SIGN_SILENT:
+        d->config.suspect(d->config.user, seat, generation, EEP_FAULT_SILENT);
+        return;
+    case SIGN_RANG:
+        d->config.suspect(d->config.user, seat, generation, EEP_FAULT_EXIT);
+        return;
+    case SIGN_EXIT:
+        d->config.ended(d->config.user, seat, generation);
+        return;
     }
 }
 
@@ -144,15 +184,18 @@ static void *run(void *argument)
         __atomic_store_n(&d->own->heartbeat_ns, now * 1000u, __ATOMIC_RELEASE);
         d->own->beats++;
         hear_warning(d);
+        d->hurries = false;
         listen_round(d, now, now - last);
         last = now;
-        next = now + d->config.period_us;
+        next =
+            now + (d->hurries && d->config.period_us > HURRY_US ? HURRY_US : d->config.period_us);
         until = (struct timespec){(time_t)(next / 1000000u), (long)(next % 1000000u) * 1000};
         pthread_mutex_lock(&d->lock);
-        if (!d->stop) {
+        if (!d->stop && !d->rang) {
             pthread_cond_timedwait(&d->wake, &d->lock, &until);
         }
         stop = d->stop;
+        d->rang = false;
         pthread_mutex_unlock(&d->lock);
         if (stop) {
             return NULL;
@@ -160,11 +203,35 @@ static void *run(void *argument)
     }
 }
 
+/* The bell thread's word: the others hear of it now, and the next round is not waited for. */
+static void hear_bell(void *user, int32_t seat, uint32_t generation)
+{
+    eepi_detector *d = user;
+
+    d->config.suspect(d->config.user, seat, generation, EEP_FAULT_EXIT);
+    pthread_mutex_lock(&d->lock);
+    d->rang = true;
+    pthread_cond_signal(&d->wake);
+    pthread_mutex_unlock(&d->lock);
+}
+
+static void free_detector(eepi_detector *d)
+{
+    eepi_bell_close(d->bell, false);
+    pthread_cond_destroy(&d->wake);
+    pthread_mutex_destroy(&d->lock);
+    free(d->peers);
+    free(d);
+}
+
 eep_status eepi_detector_open(const eepi_detector_config *config, eepk_window_header *own,
                               eepi_detector **detector_out)
 {
     eepi_detector *d = calloc(1, sizeof *d);
+    const eepi_bell_config bell = {
+        .seat = config->seat, .max_ranks = config->max_ranks, .rang = hear_bell, .user = d};
     pthread_condattr_t attributes;
+    eep_status status;
 
     if (!d) {
         return EEP_ERR_NO_MEMORY;
@@ -172,41 +239,37 @@ eep_status eepi_detector_open(const eepi_detector_config *config, eepk_window_he
     d->config = *config;
     d->own = own;
     d->expel_us = UINT64_MAX;
-    d->peers = calloc((size_t)config->max_ranks, sizeof *d->peers);
-    if (!d->peers) {
-        free(d);
-        return EEP_ERR_NO_MEMORY;
-    }
     pthread_mutex_init(&d->lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&d->wake, &attributes);
     pthread_condattr_destroy(&attributes);
-    if (eepi_thread_start(&d->thread, "eep-heartbeat", EEPI_STACK_BYTES, run, d) != EEP_OK) {
-        pthread_cond_destroy(&d->wake);
-        pthread_mutex_destroy(&d->lock);
-        free(d->peers);
-        free(d);
-        return EEP_ERR_SYSTEM;
+    d->peers = calloc((size_t)config->max_ranks, sizeof *d->peers);
+    status = d->peers ? eepi_bell_open(&bell, own, &d->bell) : EEP_ERR_NO_MEMORY;
+    if (status == EEP_OK) {
+        status = eepi_thread_start(&d->thread, "eep-heartbeat", EEPI_STACK_BYTES, run, d);
+    }
+    if (status != EEP_OK) {
+        free_detector(d);
+        return status == EEP_ERR_NO_MEMORY ? status : EEP_ERR_SYSTEM;
     }
     *detector_out = d;
     return EEP_OK;
 }
 
-void eepi_detector_close(eepi_detector *d)
+void eepi_detector_close(eepi_detector *d, bool rings)
 {
     if (!d) {
         return;
     }
+    eepi_bell_close(d->bell, rings);
+    d->bell = NULL;
     pthread_mutex_lock(&d->lock);
     d->stop = true;
     pthread_cond_signal(&d->wake);
     pthread_mutex_unlock(&d->lock);
     pthread_join(d->thread, NULL);
-    pthread_cond_destroy(&d->wake);
-    pthread_mutex_destroy(&d->lock);
-    free(d->peers);
-    free(d);
+    free_detector(d);
 }
 
 void eepi_detector_watch(eepi_detector *d, int32_t seat, uint32_t generation, int32_t pid,
@@ -215,9 +278,10 @@ void eepi_detector_watch(eepi_detector *d, int32_t seat, uint32_t generation, in
     pthread_mutex_lock(&d->lock);
     if (d->peers[seat].header != header || d->peers[seat].generation != generation) {
         d->peers[seat] =
-            (watched){header, generation, pid, pid_start, eepi_now_us(), 0, TOLD_NOTHING};
+            (watched){header, generation, pid, pid_start, eepi_now_us(), 0, TOLD_NOTHING, 0};
     }
     pthread_mutex_unlock(&d->lock);
+    eepi_bell_watch(d->bell, seat, generation, header);
 }
 
 void eepi_detector_unwatch(eepi_detector *d, int32_t seat)
@@ -225,6 +289,7 @@ void eepi_detector_unwatch(eepi_detector *d, int32_t seat)
     pthread_mutex_lock(&d->lock);
     d->peers[seat] = (watched){0};
     pthread_mutex_unlock(&d->lock);
+    eepi_bell_unwatch(d->bell, seat);
 }
 
 void eepi_detector_set_busy(eepi_detector *d, uint64_t until_ns)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The heartbeat thread of a rank: beats in its own window, listens to the members' beats.
+/* The heartbeat thread of a rank: beats in its own window, listens to the members' beats, and looks
+ * at once at a process whose bell has rung (bell.h).
  *
  * It never calls the device runtime (rule M6): a rank that warms up for minutes stays alive. Three
  * limits differ (rule M5): a beat that is suspect_us late makes it look at the process in
@@ -18,9 +19,12 @@ typedef struct eepi_detector eepi_detector;
 
 typedef struct eepi_detector_config {
     uint64_t period_us, suspect_us;
-    int32_t max_ranks;
-    /* Evidence that this process has ended, or is silent. Heartbeat thread. */
+    int32_t seat, max_ranks;
+    /* Evidence that this process begins to end (a first sign), or is silent. Heartbeat thread, or
+     * the bell's. */
     void (*suspect)(void *user, int32_t seat, uint32_t generation, eep_fault_kind kind);
+    /* It has no memory any more, so none of its threads stores. Heartbeat thread. */
+    void (*ended)(void *user, int32_t seat, uint32_t generation);
     /* It beats again, or says that it is busy, behind a silence that was told. Heartbeat thread. */
     void (*alive)(void *user, int32_t seat, uint32_t generation);
     /* A peer is about to kill this process: its word, once. Heartbeat thread. May be NULL. */
@@ -32,7 +36,8 @@ typedef struct eepi_detector_config {
 
 EEP_MUST_CHECK eep_status eepi_detector_open(const eepi_detector_config *config,
                                              eepk_window_header *own, eepi_detector **detector_out);
-void eepi_detector_close(eepi_detector *detector);
+/* `rings`: peers hear at once that this rank serves no more. NULL is ignored. */
+void eepi_detector_close(eepi_detector *detector, bool rings);
 /* Listen to a member (its mapped window's header must stay mapped until it is unwatched). */
 void eepi_detector_watch(eepi_detector *detector, int32_t seat, uint32_t generation, int32_t pid,
                          uint64_t pid_start, const eepk_window_header *header);

@@ -112,24 +112,37 @@ bool eepi_peer_exited(eep_context *context, int seat, int pidfd, uint32_t *gener
     return true;
 }
 
-bool eepi_peer_is_gone(const eep_context *context, int seat, uint32_t *generation_out)
+/* What one look at a process says of its end; a tick: nothing. */
+static eepi_input end_of(const eepi_record *record, eepi_process_state state)
 {
-    const eepi_peer *peer = &context->peers[seat];
+    static const eepi_input_kind kinds[] = {[EEPI_PROCESS_RUNS] = EEPI_INPUT_TICK,
+                                            [EEPI_PROCESS_ENDING] = EEPI_INPUT_MEMORY_GONE,
+                                            [EEPI_PROCESS_GONE] = EEPI_INPUT_ENDED};
 
-    *generation_out = peer->record_bytes ? peer->record.member.generation : 0;
-    return peer->pidfd < 0 && eepi_core_awaits_end(context->core, seat, *generation_out) &&
-           eepi_process_look(peer->record.pid, peer->record.pid_start) == EEPI_PROCESS_GONE;
+    return (eepi_input){
+        .kind = kinds[state],
+        .suspect = {record->member.seat, record->member.generation, EEP_FAULT_EXIT}};
 }
 
-/* What one look at a process says of its end. */
+bool eepi_peer_look_for_end(const eep_context *context, int seat, eepi_input *end_out)
+{
+    const eepi_peer *peer = &context->peers[seat];
+    const eepi_record *record = &peer->record;
+
+    if (!peer->record_bytes ||
+        !eepi_core_awaits_end(context->core, seat, record->member.generation)) {
+        return false;
+    }
+    *end_out = end_of(record, eepi_process_look(record->pid, record->pid_start));
+    return true;
+}
+
 static void post_end(eep_context *context, const eepi_record *record, eepi_process_state state)
 {
-    eepi_input input = {
-        .kind = state == EEPI_PROCESS_GONE ? EEPI_INPUT_ENDED : EEPI_INPUT_EVIDENCE,
-        .suspect = {record->member.seat, record->member.generation, EEP_FAULT_EXIT}};
+    const eepi_input end = end_of(record, state);
 
-    if (state != EEPI_PROCESS_RUNS) {
-        eepi_inbox_post(context->inbox, &input);
+    if (end.kind != EEPI_INPUT_TICK) {
+        eepi_inbox_post(context->inbox, &end);
     }
 }
 

@@ -35,7 +35,8 @@ int eepi_peers_watched(const eep_context *context, struct pollfd *fds_out, int *
 /* A descriptor became readable: that generation of the seat has ended, and is watched no more.
  * False: another process is watched there by now. */
 bool eepi_peer_exited(eep_context *context, int seat, int pidfd, uint32_t *generation_out);
-/* A process that no descriptor could be had for has ended, of which the core knows the first sign.
- */
-bool eepi_peer_is_gone(const eep_context *context, int seat, uint32_t *generation_out);
+/* Look at the process of a seat if the core knows the first sign of its end and awaits the rest:
+ * its descriptor speaks late where it has much memory, and there may be none. False: it does not.
+ * `end_out` is what the core should hear; a tick: it still has its memory. */
+bool eepi_peer_look_for_end(const eep_context *context, int seat, eepi_input *end_out);
 #endif

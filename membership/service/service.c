@@ -33,17 +33,19 @@ enum {
     IDLE_POLL_MS = 100,
     EVENTS_PER_ROUND = 64,
     FAILED_PAUSE_NS = 5000000,
+    ENDS_PERIOD_US = 4000,
     OWN_FDS = 4, /* wake, store, bulk copies, backups */
 };
 
 struct eepi_service {
     pthread_t thread;
-    bool runs, stop;         /* stop: under the context's lock */
-    bool poll_has_failed;    /* and that was logged */
-    bool has_told;           /* this rank's record says that it is ready */
-    uint64_t ends_looked_us; /* when ends were looked for that no descriptor tells of */
-    int *seats;              /* [max_ranks] of the processes in fds */
-    struct pollfd fds[];     /* [OWN_FDS + max_ranks + EEPI_PORTS_MAX_DEVICES] */
+    bool runs, stop;      /* stop: under the context's lock */
+    bool poll_has_failed; /* and that was logged */
+    bool has_told;        /* this rank's record says that it is ready */
+    bool awaits_ends;     /* when they were last looked for: */
+    uint64_t ends_looked_us;
+    int *seats;          /* [max_ranks] of the processes in fds */
+    struct pollfd fds[]; /* [OWN_FDS + max_ranks + EEPI_PORTS_MAX_DEVICES] */
 };
 
 /* ------------------------------------------------------------------ mail from other threads */
@@ -54,9 +56,7 @@ static void feed_evidence(eep_context *context)
     const int num = eepi_evidence_take(context->evidence, &signs);
 
     for (int i = 0; i < num; i++) {
-        const eepi_input input = {.kind =
-                                      signs[i].is_alive ? EEPI_INPUT_ALIVE : EEPI_INPUT_EVIDENCE,
-                                  .suspect = signs[i].suspect};
+        const eepi_input input = {.kind = signs[i].kind, .suspect = signs[i].suspect};
         eepi_feed(context, &input);
     }
 }
@@ -153,20 +153,25 @@ static void feed_exits(eep_context *context, const struct pollfd *fds, const int
     }
 }
 
-/* Look at the processes that could not be watched, once the first sign of their end is known. Their
- * whole end frees the memory that their devices may store into (rule P8). */
+/* Look at the processes of whose end the first sign is known. What a second fault waits for may be
+ * that they have lost their memory (rule P8). */
 static void look_for_ends(eep_context *context)
 {
     uint64_t now = eepi_now_us();
 
-    if (now - context->service->ends_looked_us < EEPI_PROBE_PERIOD_US) {
+    if (now - context->service->ends_looked_us < ENDS_PERIOD_US) {
         return;
     }
     context->service->ends_looked_us = now;
+    context->service->awaits_ends = false;
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
-        eepi_input gone = {.kind = EEPI_INPUT_ENDED, .suspect = {seat, 0, EEP_FAULT_EXIT}};
-        if (eepi_peer_is_gone(context, seat, &gone.suspect.generation)) {
-            eepi_feed(context, &gone);
+        eepi_input end;
+        if (!eepi_peer_look_for_end(context, seat, &end)) {
+            continue;
+        }
+        context->service->awaits_ends = true;
+        if (end.kind != EEPI_INPUT_TICK) {
+            eepi_feed(context, &end);
         }
     }
 }
@@ -298,7 +303,11 @@ static int poll_timeout_ms(eep_context *context)
         resume_us = eepi_backups_wake_us(eepi_weights_node(context));
         longest_us = least(longest_us, resume_us > real_us ? resume_us - real_us : 0);
     }
-    if (eepi_core_is_wedged(context->core) || !eepi_store_answers(context, real_us)) {
+    if (eepi_core_is_wedged(context->core)) {
+        longest_us = least(longest_us,
+                           context->service->awaits_ends ? ENDS_PERIOD_US : EEPI_PROBE_PERIOD_US);
+    }
+    if (!eepi_store_answers(context, real_us)) {
         longest_us = least(longest_us, EEPI_PROBE_PERIOD_US);
     }
     if (!eepi_store_answers(context, real_us) || wake > now + longest_us) {

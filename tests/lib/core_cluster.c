@@ -186,7 +186,7 @@ void cluster_die(cluster *c, cluster_process *p)
     for (int i = 0; i < c->num_processes; i++) {
         if (c->process[i].alive) {
             cluster_push(c, EVENT_INPUT, &c->process[i], c->now_us + 100 + cluster_random(c, 15000),
-                         (eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = dead});
+                         (eepi_input){.kind = EEPI_INPUT_MEMORY_GONE, .suspect = dead});
         }
     }
 }

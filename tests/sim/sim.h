@@ -78,6 +78,7 @@ typedef enum sim_kind {
     SIM_END,        /* the instance ends in order (M8), and new processes begin another one */
     SIM_PORT,       /* ports of a rank's NIC go down and come back */
     SIM_FILE,       /* no backups; all can read a checkpoint, which may prove bad */
+    SIM_BELL,       /* bells ring while the threads of a dying process still run */
     SIM_NUM_KINDS,
     SIM_DRAWN_KINDS = SIM_LATE /* those before it are drawn one by one */
 } sim_kind;
@@ -85,6 +86,7 @@ extern const char *const sim_kind_names[SIM_NUM_KINDS];
 
 typedef struct sim_fiber sim_fiber;
 typedef struct sim_process sim_process;
+struct eepi_bell;
 
 /* A request in the hands of a rank: its next position and the state that its tokens made. */
 typedef struct sim_work {
@@ -124,6 +126,8 @@ struct sim_process {
     char poll_key;                                     /* what its service thread sleeps on */
     eepi_store_client *store;
     eepi_bulk *bulk;
+    struct eepi_bell *bell; /* where bells ring; NULL: it has none */
+    int dies;               /* it has rung */
     sim_rank rank;
     /* what the checks remember of it */
     uint64_t promised, expelled_epoch, epoch, digest, step, highest_step, started_us, last_ok_us,
@@ -216,6 +220,9 @@ void sim_after(uint64_t delay_us, void (*fn)(void *user, uint64_t number), void 
 int sim_run(uint64_t until_us, int (*done)(void));
 sim_process *sim_process_new(int seat);
 void sim_process_end(sim_process *p, const char *why);
+/* It is killed: its bell rings, then it ends. */
+void sim_process_kill(sim_process *p, const char *why);
+void sim_bell_ring(sim_process *p);
 /* The nodes of their trees come from libc itself, which no wrapped call sees. */
 void sim_process_forget(void);
 void sim_process_stop(sim_process *p, uint64_t for_us);

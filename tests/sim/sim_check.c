@@ -183,7 +183,8 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
         if (is_end(view)) {
             p->released_epoch = view->epoch;
         }
-        SIM_MUST(is_fault || p->leaving || (is_end(view) && end_was_asked_for(before)) ||
+        SIM_MUST(is_fault || p->leaving ||
+                     (is_end(view) && (p->dies || end_was_asked_for(before))) ||
                      (view->cause == EEPI_VIEW_INITIAL && !p->alive),
                  "M1", "rank %d.%u is expelled by a planned change", p->seat, p->generation);
     }

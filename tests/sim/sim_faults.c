@@ -10,7 +10,7 @@ enum { FAULTS_US = 2000000, SUPERVISE_US = 100000, STORM_OF = 5 };
 const char *const sim_kind_names[SIM_NUM_KINDS] = {
     "crash",     "stop",       "freeze",  "slow", "restart", "leave",   "delay",  "break",
     "partition", "outage",     "amnesia", "race", "skew",    "corrupt", "zombie", "requeue",
-    "stuck",     "unkillable", "late",    "end",  "port",    "file"};
+    "stuck",     "unkillable", "late",    "end",  "port",    "file",    "bell"};
 
 static sim_process *alive_one(void)
 {
@@ -81,7 +81,7 @@ static void disturb(sim_process *p, sim_kind kind)
     p->disturbed_us = sim->now_us + 2 * for_us;
     switch (kind) {
     case SIM_CRASH:
-        sim_process_end(p, "crash");
+        sim_process_kill(p, "crash");
         break;
     case SIM_STOP:
         sim_process_stop(p, for_us);
@@ -380,6 +380,9 @@ void sim_faults_open(void)
     if (has_kind(SIM_PORT, 0x94d049bb133111ebu, 2)) {
         sim->kinds |= 1u << SIM_PORT;
         sim_after(sim_random(FAULTS_US), next_port, NULL, 0);
+    }
+    if (has_kind(SIM_BELL, 0xa0761d6478bd642fu, 2)) {
+        sim->kinds |= 1u << SIM_BELL;
     }
     if (has_kind(SIM_FILE, 0xd6e8feb86659fd93u, 2)) {
         sim->kinds |= 1u << SIM_FILE;

@@ -158,7 +158,7 @@ int eepi_process_watch(int32_t pid, uint64_t start)
 static void end_killed(void *user, uint64_t number)
 {
     (void)number;
-    sim_process_end(user, "killed by a peer");
+    sim_process_kill(user, "killed by a peer");
 }
 
 bool eepi_process_kill(int pidfd)

@@ -108,6 +108,28 @@ void sim_process_end(sim_process *p, const char *why)
     }
 }
 
+static void end_dying(void *user, uint64_t number)
+{
+    (void)number;
+    sim_process_end(user, "its threads have stopped");
+}
+
+/* Its threads go on for a moment, as if nothing was. */
+void sim_process_kill(sim_process *p, const char *why)
+{
+    if (!p->alive || p->dies) {
+        return;
+    }
+    if (!p->bell) {
+        sim_process_end(p, why);
+        return;
+    }
+    sim_trace("%d.%u dies: %s", p->seat, p->generation, why);
+    p->dies = 1;
+    sim_bell_ring(p);
+    sim_after(sim_delay(10, 3000), end_dying, p, 0);
+}
+
 void sim_process_forget(void)
 {
     for (int i = 0; i < sim->num_processes; i++) {

@@ -45,7 +45,7 @@ eepi_window_spec eepi_window_spec_of(const eepk_shape *shape, uint32_t seat, uin
 static void fill_header(eepk_window_header *header, const eepi_window_spec *spec)
 {
     header->magic = EEPK_WINDOW_MAGIC;
-    header->version = 1;
+    header->version = EEPK_WINDOW_VERSION;
     header->seat = spec->seat;
     header->generation = spec->generation;
     header->bytes = spec->bytes;
@@ -53,7 +53,7 @@ static void fill_header(eepk_window_header *header, const eepi_window_spec *spec
 
 static bool is_the_one(const eepk_window_header *header, const eepi_window_spec *spec)
 {
-    return header->magic == EEPK_WINDOW_MAGIC && header->version == 1 &&
+    return header->magic == EEPK_WINDOW_MAGIC && header->version == EEPK_WINDOW_VERSION &&
            header->seat == spec->seat && header->generation == spec->generation &&
            header->bytes == spec->bytes;
 }

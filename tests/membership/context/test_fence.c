@@ -318,7 +318,7 @@ Test(fence, M5_silence_counts_from_the_end_of_the_busy_time)
     while (!__atomic_load_n(&silent_since_us, __ATOMIC_SEQ_CST) && eepi_now_us() < until_us) {
         nanosleep(&nap, NULL);
     }
-    eepi_detector_close(detector);
+    eepi_detector_close(detector, false);
     cr_assert_neq(silent_since_us, 0, "never told");
     cr_expect_geq(silent_since_us, busy_until_us + EXPEL_US / 2);
 }

@@ -36,11 +36,10 @@ static eepi_input about(eepi_input_kind kind, int seat)
     return (eepi_input){.kind = kind, .suspect = {seat, 1, EEP_FAULT_EXIT}};
 }
 
-/* The first sign of that rank's end is seen; this rank drains, and the others up to `last` report.
- */
-static void expel(int seat, int last)
+/* That sign of a rank's end is seen; this rank drains, and the others up to `last` report. */
+static void expel_by(eepi_input_kind sign, int seat, int last)
 {
-    feed(about(EEPI_INPUT_EVIDENCE, seat));
+    feed(about(sign, seat));
     feed((eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 7});
     for (int other = 1; other <= last; other++) {
         eepi_report report = {other, 1, eepi_core_view(t.core)->epoch, 7, 0, NULL};
@@ -48,6 +47,11 @@ static void expel(int seat, int last)
             feed((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report});
         }
     }
+}
+
+static void expel(int seat, int last)
+{
+    expel_by(EEPI_INPUT_EVIDENCE, seat, last);
 }
 
 static void tick_at(uint64_t time_us)
@@ -65,13 +69,26 @@ Test(core_ends, P8_a_first_sign_expels_at_once_and_frees_nothing)
     cr_expect_eq(t.kills, 0);
 }
 
-Test(core_ends, P8_without_a_margin_the_first_sign_is_all)
+Test(core_ends, P8_without_a_margin_lost_memory_is_all)
 {
     open_core(0);
-    expel(3, 2);
+    expel_by(EEPI_INPUT_MEMORY_GONE, 3, 2);
     cr_expect_eq(t.third, EEP_SEAT_VACANT);
     win();
     expel(2, 1);
+    cr_expect_neq(t.committed, 0);
+}
+
+/* Its other threads may still store: a bell expels, and the second fault waits for its memory. */
+Test(core_ends, P8_a_bell_frees_nothing)
+{
+    open_core(0);
+    expel(3, 2);
+    cr_expect_eq(t.third, EEP_SEAT_QUARANTINED);
+    win();
+    expel(2, 1);
+    cr_expect_eq(t.committed, 0);
+    feed(about(EEPI_INPUT_MEMORY_GONE, 3));
     cr_expect_neq(t.committed, 0);
 }
 

@@ -174,9 +174,9 @@ Test(core_holes, L1_an_instance_whose_ranks_have_all_ended_begins_again)
                 cluster_start(c, seat);
             }
             for (int seat = 0; seat < 4; seat++) {
-                cluster_feed(
-                    c, seat,
-                    (eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = {5, 1, EEP_FAULT_EXIT}});
+                cluster_feed(c, seat,
+                             (eepi_input){.kind = EEPI_INPUT_MEMORY_GONE,
+                                          .suspect = {5, 1, EEP_FAULT_EXIT}});
             }
             EXPECT(c, cluster_until(c, has_four, SECOND));
             expect_serving(c, 4);
