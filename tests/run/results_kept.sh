@@ -63,7 +63,7 @@ for command in eep-run eep-ctl eep-chaos eep-bench eep-info eep-oracle eep-plan 
 done
 expect 1 "eep-sim: standard output cannot be written" closed "$sim" --seeds 1..1
 for script in "$root"/experiments/measure/*.py "$root"/paper-figs/{timeline,pauses,detection,availability}.py; do
-    [ "$(basename "$script")" != common.py ] || continue
+    [ -x "$script" ] || continue # a module that others import
     closed /usr/bin/python3 "$script" --help 2>"$tmp/said" && fail "$script --help into a closed pipe ends well"
     grep -q "standard output cannot be written" "$tmp/said" && ! grep -q Traceback "$tmp/said" || { fail "$script --help into a closed pipe:"; cat "$tmp/said"; }
 done
