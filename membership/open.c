@@ -64,6 +64,11 @@ static void post_memory_gone(void *user, int32_t seat, uint32_t generation)
     post_sign(user, &(eepi_sign){EEPI_INPUT_MEMORY_GONE, {seat, generation, EEP_FAULT_EXIT}});
 }
 
+static void post_closed(void *user, int32_t seat, uint32_t generation)
+{
+    post_sign(user, &(eepi_sign){EEPI_INPUT_EXIT, {seat, generation, EEP_FAULT_EXIT}});
+}
+
 static void bind_heartbeat(void *user)
 {
     eep_context *context = user;
@@ -122,6 +127,7 @@ static eep_status open_core(eep_context *context)
                                      .max_ranks = c->max_ranks,
                                      .suspect = post_suspect,
                                      .ended = post_memory_gone,
+                                     .closed = post_closed,
                                      .alive = post_alive,
                                      .warned = say_warning,
                                      .started = bind_heartbeat,

@@ -159,7 +159,12 @@ eep_status eep_placement_set(eep_context *context, const eep_placement *placemen
     has_joined = context->has_joined;
     pthread_mutex_unlock(&context->lock);
     o = context->observed.ordered;
-    status = may_give(context, &order, has_joined);
+    pthread_mutex_lock(&o->lock);
+    status = check_number(&order, o->given.number, o->given.digest, "this rank gave");
+    pthread_mutex_unlock(&o->lock);
+    if (status == EEP_OK) { /* one that is refused changes nothing of what this rank loads */
+        status = may_give(context, &order, has_joined);
+    }
     if (status == EEP_OK) {
         pthread_mutex_lock(&o->lock);
         status = give(o, &context->view_shape, &order, !has_joined);

@@ -18,7 +18,8 @@ typedef struct eepi_mailbox {
 typedef struct eepi_evidence eepi_evidence;
 /* What that thread, or the bell's, has seen of a process. */
 typedef struct eepi_sign {
-    eepi_input_kind kind; /* EVIDENCE; ALIVE, MEMORY_GONE: the kind of suspect says nothing */
+    eepi_input_kind kind; /* EVIDENCE; ALIVE, MEMORY_GONE, EXIT (it has closed): the kind of suspect
+                           * says nothing */
     eepi_suspect suspect;
 } eepi_sign;
 

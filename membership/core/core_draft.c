@@ -221,7 +221,8 @@ void eepi_core_on_order(eepi_core *core, const eepi_order *order, bool is_first)
     if (is_first) {
         keep(core, order, &core->first_order, core->first_wishes);
     }
-    if (!counts(core, &core->heard_order) || is_before(order, &core->heard_order)) {
+    if (!counts(core, &core->heard_order) ||
+        (counts(core, order) && is_before(order, &core->heard_order))) {
         keep(core, order, &core->heard_order, core->heard_wishes);
     }
 }

@@ -241,7 +241,9 @@ static bool old_copy_is_free(eepi_core *core)
             eepi_core_wake_at(core, bound_us);
             continue;
         }
-        if (eepi_core_has_exited(core, seat, s->generation)) { /* no kill ends it sooner */
+        /* no kill ends it sooner, unless its bell rang and it lives on, as another program */
+        if (eepi_core_has_exited(core, seat, s->generation) &&
+            (core->config.stores_margin_us != 0 || !core->config.kill_fence)) {
             say_stores_last(core, seat, s->generation);
             continue;
         }

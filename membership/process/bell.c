@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_WAITS = 128, FAILED_PAUSE_NS = 10000000 };
+enum { MAX_WAITS = 128, FAILED_PAUSE_NS = 1000000, LONGEST_WAIT_S = 1 };
 
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449
@@ -24,6 +24,9 @@ typedef struct wait_for {
     uint32_t flags, unused;
 } wait_for;
 enum { WAIT_32 = 2, WAIT_PRIVATE = FUTEX_PRIVATE_FLAG };
+
+/* The kernel leaves no thread in a word that it marks; an orderly close leaves this. */
+#define CLOSED (FUTEX_OWNER_DIED | 1u)
 
 typedef struct watched {
     const eepk_bell_word *words; /* NULL: not watched */
@@ -84,9 +87,9 @@ static void hang(eepi_bell *bell)
 
 static void take_down(eepi_bell *bell)
 {
-    bell->list.list.next = &bell->list.list; /* the kernel finds nothing any more */
-    for (int i = 0; i < EEPK_BELL_WORDS; i++) {
-        __atomic_store_n(&bell->own[i].futex, bell->rings ? FUTEX_OWNER_DIED : 0, __ATOMIC_RELEASE);
+    bell->list.list.next = &bell->list.list;    /* the kernel finds nothing any more */
+    for (int i = 0; i < EEPK_BELL_WORDS; i++) { /* the first is read for what they say */
+        __atomic_store_n(&bell->own[i].futex, bell->rings ? CLOSED : 0, __ATOMIC_RELEASE);
     }
     wake_all(bell->own);
 }
@@ -108,9 +111,17 @@ static bool have_rung(const eepk_bell_word *words)
     return false;
 }
 
-bool eepi_bell_has_rung(const eepk_window_header *header)
+static eepi_bell_word say(const eepk_bell_word *words)
 {
-    return have_rung(header->bell);
+    if (!have_rung(words)) {
+        return EEPI_BELL_HANGS;
+    }
+    return read_word(&words[0]) == CLOSED ? EEPI_BELL_CLOSED : EEPI_BELL_ENDS;
+}
+
+eepi_bell_word eepi_bell_says(const eepk_window_header *header)
+{
+    return say(header->bell);
 }
 
 /* A peer whose bell has rung and was not told of; its seat, -1: none. With the lock held. */
@@ -134,8 +145,9 @@ static void tell(eepi_bell *bell)
     pthread_mutex_lock(&bell->lock);
     while ((seat = next_rung(bell)) >= 0) {
         const uint32_t generation = bell->peers[seat].generation;
+        const eepi_bell_word said = say(bell->peers[seat].words);
         pthread_mutex_unlock(&bell->lock);
-        bell->config.rang(bell->config.user, seat, generation);
+        bell->config.rang(bell->config.user, seat, generation, said);
         pthread_mutex_lock(&bell->lock);
     }
     pthread_mutex_unlock(&bell->lock);
@@ -164,15 +176,18 @@ static unsigned list_waits(const eepi_bell *bell, wait_for *waits)
 /* A word that has changed, a signal, memory that was unmapped meanwhile: all is looked at again. */
 static void wait_for_any(const wait_for *waits, unsigned num)
 {
-    const struct timespec pause = {0, FAILED_PAUSE_NS};
+    const struct timespec pause = {0, FAILED_PAUSE_NS}, longest = {LONGEST_WAIT_S, 0};
+    struct timespec until;
 
-    if (syscall(SYS_futex_waitv, waits, num, 0, NULL, CLOCK_MONOTONIC) >= 0 || errno == EAGAIN ||
-        errno == EINTR) {
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += LONGEST_WAIT_S;
+    if (syscall(SYS_futex_waitv, waits, num, 0, &until, CLOCK_MONOTONIC) >= 0 || errno == EAGAIN ||
+        errno == EINTR || errno == ETIMEDOUT) {
         return;
     }
-    if (errno == ENOSYS) { /* the heartbeat thread reads the words */
+    if (errno == ENOSYS || errno == EPERM) { /* the heartbeat thread reads the words */
         (void)syscall(SYS_futex, (uint32_t *)(uintptr_t)waits[0].address,
-                      FUTEX_WAIT | FUTEX_PRIVATE_FLAG, (uint32_t)waits[0].value, NULL, NULL, 0);
+                      FUTEX_WAIT | FUTEX_PRIVATE_FLAG, (uint32_t)waits[0].value, &longest, NULL, 0);
         return;
     }
     nanosleep(&pause, NULL);

@@ -13,7 +13,7 @@
  *
  * The kernel wakes one waiter of a futex, and that waiter may be stopped or die itself. So there
  * are several words, waiters are spread over them, and each waiter that hears wakes all others.
- * What is missed nevertheless, the heartbeat thread reads within its period (eepi_bell_has_rung).
+ * What is missed nevertheless, the heartbeat thread reads within its period (eepi_bell_says).
  *
  * futex_waitv (Linux 5.16) waits for at most 127 peers, those that follow the own seat; without it
  * nobody waits, and the period counts. */
@@ -26,11 +26,12 @@
 #include <stdbool.h>
 
 typedef struct eepi_bell eepi_bell;
+typedef enum eepi_bell_word { EEPI_BELL_HANGS, EEPI_BELL_ENDS, EEPI_BELL_CLOSED } eepi_bell_word;
 
 typedef struct eepi_bell_config {
     int32_t seat, max_ranks;
-    /* That process begins to end, or its context was closed. Bell thread; once per watch. */
-    void (*rang)(void *user, int32_t seat, uint32_t generation);
+    /* That process begins to end, or says that it has closed. Bell thread; once per watch. */
+    void (*rang)(void *user, int32_t seat, uint32_t generation, eepi_bell_word said);
     void *user;
 } eepi_bell_config;
 
@@ -38,12 +39,13 @@ typedef struct eepi_bell_config {
  * runtime. EEP_ERR_NO_MEMORY, EEP_ERR_SYSTEM (no thread). */
 EEP_MUST_CHECK eep_status eepi_bell_open(const eepi_bell_config *config, eepk_window_header *own,
                                          eepi_bell **bell_out);
-/* Take it down. `rings`: peers hear it, as if the process ended. NULL is ignored. */
+/* Take it down. `rings`: peers hear that this rank has closed, and stores nothing any more. NULL is
+ * ignored. */
 void eepi_bell_close(eepi_bell *bell, bool rings);
 /* Listen to a peer, whose header must stay mapped until it is unwatched. Any thread. */
 void eepi_bell_watch(eepi_bell *bell, int32_t seat, uint32_t generation,
                      const eepk_window_header *header);
 void eepi_bell_unwatch(eepi_bell *bell, int32_t seat);
-/* Has the bell in that window rung? Any thread. */
-bool eepi_bell_has_rung(const eepk_window_header *header);
+/* What the bell in that window says. Any thread. */
+eepi_bell_word eepi_bell_says(const eepk_window_header *header);
 #endif

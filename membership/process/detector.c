@@ -12,7 +12,7 @@
 #include <time.h>
 
 /* What a look at a member shows. */
-typedef enum sign { SIGN_NONE, SIGN_ALIVE, SIGN_SILENT, SIGN_RANG, SIGN_EXIT } sign;
+typedef enum sign { SIGN_NONE, SIGN_ALIVE, SIGN_SILENT, SIGN_RANG, SIGN_EXIT, SIGN_CLOSED } sign;
 /* What was told of it last. */
 typedef enum told { TOLD_NOTHING, TOLD_SILENT, TOLD_RANG, TOLD_EXIT } told;
 
@@ -55,24 +55,30 @@ static sign end_silence(watched *peer, uint64_t now)
     return was_silent ? SIGN_ALIVE : SIGN_NONE;
 }
 
-/* A member whose bell has rung. Its process is looked at until its memory is gone. */
+/* A member whose bell has rung. Its process is looked at until its memory is gone: not at once, for
+ * a look into /proc holds the memory, and whoever lets go last has to tear it down. */
 static sign look_at_dying(eepi_detector *d, watched *peer, uint64_t now)
 {
     if (peer->told == TOLD_EXIT) {
         return SIGN_NONE;
     }
-    if (eepi_process_look(peer->pid, peer->pid_start) != EEPI_PROCESS_RUNS) {
+    if (eepi_bell_says(peer->header) == EEPI_BELL_CLOSED) {
+        peer->told = TOLD_EXIT;
+        return SIGN_CLOSED;
+    }
+    if (peer->told != TOLD_RANG) {
+        peer->told = TOLD_RANG;
+        peer->rang_us = now;
+        d->hurries = true;
+        return SIGN_RANG;
+    }
+    if (now - peer->rang_us >= HURRY_US &&
+        eepi_process_look(peer->pid, peer->pid_start) != EEPI_PROCESS_RUNS) {
         peer->told = TOLD_EXIT;
         return SIGN_EXIT;
     }
-    if (peer->told == TOLD_RANG) {
-        d->hurries = d->hurries || now - peer->rang_us < HURRY_MOST_US;
-        return SIGN_NONE;
-    }
-    peer->told = TOLD_RANG;
-    peer->rang_us = now;
-    d->hurries = true;
-    return SIGN_RANG;
+    d->hurries = d->hurries || now - peer->rang_us < HURRY_MOST_US;
+    return SIGN_NONE;
 }
 
 /* Look at one member. Called with the lock held. */
@@ -81,7 +87,7 @@ static sign listen_to(eepi_detector *d, watched *peer, uint64_t now)
     uint64_t beat = __atomic_load_n(&peer->header->heartbeat_ns, __ATOMIC_ACQUIRE);
     uint64_t silent_us;
 
-    if (eepi_bell_has_rung(peer->header)) {
+    if (eepi_bell_says(peer->header) != EEPI_BELL_HANGS) {
         return look_at_dying(d, peer, now);
     }
     if (beat != peer->last_beat) {
@@ -122,6 +128,9 @@ static void tell(const eepi_detector *d, int32_t seat, uint32_t generation, sign
         return;
     case SIGN_EXIT:
         d->config.ended(d->config.user, seat, generation);
+        return;
+    case SIGN_CLOSED:
+        d->config.closed(d->config.user, seat, generation);
         return;
     }
 }
@@ -204,11 +213,13 @@ static void *run(void *argument)
 }
 
 /* The bell thread's word: the others hear of it now, and the next round is not waited for. */
-static void hear_bell(void *user, int32_t seat, uint32_t generation)
+static void hear_bell(void *user, int32_t seat, uint32_t generation, eepi_bell_word said)
 {
     eepi_detector *d = user;
 
-    d->config.suspect(d->config.user, seat, generation, EEP_FAULT_EXIT);
+    if (said == EEPI_BELL_ENDS) {
+        d->config.suspect(d->config.user, seat, generation, EEP_FAULT_EXIT);
+    }
     pthread_mutex_lock(&d->lock);
     d->rang = true;
     pthread_cond_signal(&d->wake);

@@ -25,6 +25,9 @@ typedef struct eepi_detector_config {
     void (*suspect)(void *user, int32_t seat, uint32_t generation, eep_fault_kind kind);
     /* It has no memory any more, so none of its threads stores. Heartbeat thread. */
     void (*ended)(void *user, int32_t seat, uint32_t generation);
+    /* It says that it has closed and stores nothing any more, though its process may live.
+     * Heartbeat thread. */
+    void (*closed)(void *user, int32_t seat, uint32_t generation);
     /* It beats again, or says that it is busy, behind a silence that was told. Heartbeat thread. */
     void (*alive)(void *user, int32_t seat, uint32_t generation);
     /* A peer is about to kill this process: its word, once. Heartbeat thread. May be NULL. */

@@ -2,6 +2,7 @@
 /* Looking at a process through /proc, and watching and killing it through a pidfd. */
 #include "membership/process/process.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -23,14 +24,13 @@ typedef struct process_stat {
     uint64_t start, vsize;
 } process_stat;
 
-static stat_result read_stat(int32_t pid, process_stat *stat_out)
+static stat_result read_stat(const char *path, process_stat *stat_out)
 {
-    char path[64], text[1024], *at;
+    char text[1024], *at;
     unsigned long long start, vsize;
     ssize_t n;
     int fd, error;
 
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return errno == ENOENT || errno == ESRCH ? STAT_GONE : STAT_UNKNOWN;
@@ -52,6 +52,42 @@ static stat_result read_stat(int32_t pid, process_stat *stat_out)
     stat_out->start = start;
     stat_out->vsize = vsize;
     return STAT_READ;
+}
+
+static stat_result read_process(int32_t pid, process_stat *stat_out)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    return read_stat(path, stat_out);
+}
+
+/* A leader that ended alone shows no memory, though its process has it: does any other thread? What
+ * cannot be read counts as one that has. */
+static bool has_memory(int32_t pid)
+{
+    char path[64 + sizeof((struct dirent *)0)->d_name];
+    const struct dirent *entry;
+    process_stat stat;
+    bool has = false;
+    DIR *threads;
+
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    threads = opendir(path);
+    if (!threads) {
+        return errno != ENOENT;
+    }
+    while (!has && (entry = readdir(threads)) != NULL) {
+        stat_result result = STAT_GONE;
+        if (entry->d_name[0] != '.') {
+            snprintf(path, sizeof path, "/proc/%d/task/%s/stat", pid, entry->d_name);
+            result = read_stat(path, &stat);
+        }
+        has = result == STAT_UNKNOWN ||
+              (result == STAT_READ && stat.vsize != 0 && stat.state != 'Z' && stat.state != 'X');
+    }
+    closedir(threads);
+    return has;
 }
 
 uint64_t eepi_process_home(void)
@@ -91,13 +127,13 @@ uint64_t eepi_process_start(int32_t pid)
 {
     process_stat stat;
 
-    return read_stat(pid, &stat) == STAT_READ ? stat.start : 0;
+    return read_process(pid, &stat) == STAT_READ ? stat.start : 0;
 }
 
 eepi_process_state eepi_process_look(int32_t pid, uint64_t start)
 {
     process_stat stat;
-    stat_result result = pid > 0 ? read_stat(pid, &stat) : STAT_UNKNOWN;
+    stat_result result = pid > 0 ? read_process(pid, &stat) : STAT_UNKNOWN;
     bool is_zombie;
 
     if (result == STAT_UNKNOWN) {
@@ -110,7 +146,8 @@ eepi_process_state eepi_process_look(int32_t pid, uint64_t start)
     if (is_zombie && stat.num_threads <= 1) {
         return EEPI_PROCESS_GONE;
     }
-    return is_zombie || stat.vsize == 0 ? EEPI_PROCESS_ENDING : EEPI_PROCESS_RUNS;
+    return (is_zombie || stat.vsize == 0) && !has_memory(pid) ? EEPI_PROCESS_ENDING
+                                                              : EEPI_PROCESS_RUNS;
 }
 
 int eepi_process_watch(int32_t pid, uint64_t start)

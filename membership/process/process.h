@@ -9,9 +9,8 @@
 /* In order: a process goes from one to the next, and never back. */
 typedef enum eepi_process_state {
     EEPI_PROCESS_RUNS, /* or is stopped, or could not be looked at: only silence tells */
-    /* The first sign of its end: its leader is a zombie, or has no memory. Its threads store
-     * nothing any more. A device that it opened is given back later, behind its memory, and may
-     * store on. */
+    /* No thread of it has memory any more, so none stores. A device that it opened is given back
+     * later, behind its memory, and may store on. */
     EEPI_PROCESS_ENDING,
     EEPI_PROCESS_GONE, /* each of its threads has left the kernel, its files are closed */
 } eepi_process_state;

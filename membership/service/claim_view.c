@@ -50,7 +50,7 @@ eep_status eepi_plan_first_view(eep_context *context, const eepi_order *order)
                 at->state == EEPI_SLOT_HOLDS ? at->expert : -1;
         }
     }
-    if (status == EEP_OK && !order) { /* else they were planned before */
+    if (status == EEP_OK) { /* where no slot is: an order changes that */
         status = eepi_plan_backups(view, c->backup_copies, c->rank, eepi_weights_wanted(context));
     }
     free(view);

@@ -42,6 +42,7 @@ struct eepi_service {
     bool runs, stop;      /* stop: under the context's lock */
     bool poll_has_failed; /* and that was logged */
     bool has_told;        /* this rank's record says that it is ready */
+    bool copies_wait;     /* bulk copies had more to do: their descriptor is not armed */
     bool awaits_ends;     /* when they were last looked for: */
     uint64_t ends_looked_us;
     int *seats;          /* [max_ranks] of the processes in fds */
@@ -56,7 +57,10 @@ static void feed_evidence(eep_context *context)
     const int num = eepi_evidence_take(context->evidence, &signs);
 
     for (int i = 0; i < num; i++) {
-        const eepi_input input = {.kind = signs[i].kind, .suspect = signs[i].suspect};
+        const eepi_suspect *of = &signs[i].suspect;
+        const eepi_input input = {.kind = signs[i].kind,
+                                  .suspect = *of,
+                                  .end = {of->seat, of->generation, EEPI_END_STORES}};
         eepi_feed(context, &input);
     }
 }
@@ -295,6 +299,9 @@ static int poll_timeout_ms(eep_context *context)
     uint64_t longest_us = IDLE_POLL_MS * 1000u, real_us = eepi_now_us();
     uint64_t resume_us = least(eepi_fill_wake_us(context), eepi_retries_wake_us(&context->retries));
 
+    if (context->service->copies_wait) {
+        return 0;
+    }
     if (resume_us < real_us + longest_us) {
         longest_us = resume_us > real_us ? resume_us - real_us : 0;
     }
@@ -379,7 +386,9 @@ static void serve_round(eep_context *context)
     while (eepi_store_client_next(context->store, &reply) == EEP_OK) {
         eepi_store_reply_handle(context, &reply);
     }
-    for (int i = 0; i < EVENTS_PER_ROUND && eepi_bulk_progress(context->bulk); i++) {
+    context->service->copies_wait = true;
+    for (int i = 0; i < EVENTS_PER_ROUND && context->service->copies_wait; i++) {
+        context->service->copies_wait = eepi_bulk_progress(context->bulk) != 0;
         eepi_feed_posted(context);
     }
     look_at_backups(context);

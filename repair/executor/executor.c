@@ -96,8 +96,8 @@ static void wait_for_copies(eepi_executor *x)
                  x->slots[i].state == EEPI_SLOT_FILL_PLACED;
         x->slots[i].state = EEPI_SLOT_FILL_FREE;
     }
-    if (copies) {
-        (void)!eep_stream_synchronize(x->stream, EEPI_COPY_BOUND_US);
+    if (copies || x->stream_is_late) {
+        x->stream_is_late = eep_stream_synchronize(x->stream, EEPI_COPY_BOUND_US) != EEP_OK;
     }
 }
 

@@ -534,7 +534,10 @@ void eepi_slot_fill_begin(eepi_executor *x, eepi_slot_fill *f, const eepi_fill *
         f->sources.at[0].origin = EEPI_ORIGIN_NODE_BACKUP;
     }
     leave_out_away(x, &f->sources);
-    f->landing = eepi_landing_of(&(eepi_lane_facts){.memory = x->memory}, is_behind_traffic(x));
+    /* the stream orders what is staged behind a copy that it has not done yet */
+    f->landing = x->stream_is_late ? EEPI_LANDING_STAGED
+                                   : eepi_landing_of(&(eepi_lane_facts){.memory = x->memory},
+                                                     is_behind_traffic(x));
     if (*placed_at(x, f) == what->expert) {
         f->state = EEPI_SLOT_FILL_COMPARE;
         f->worked = 0;

@@ -58,6 +58,7 @@ struct eepi_executor {
     size_t slot_bytes;
     eepi_memory_place memory; /* of the slots */
     eep_stream *stream;       /* the device's auxiliary one */
+    bool stream_is_late;      /* a copy into a slot may be under way of which nobody waits */
     eepi_slot_fill slots[EEPI_FILLS_AT_ONCE];
     eepi_view *view; /* copy of the view being repaired; NULL: idle */
     eepi_fill *fills;

@@ -24,8 +24,9 @@ static int ready[2];                /* a child writes a byte once it has done it
 static int heard, heard_seat;
 static uint32_t heard_generation;
 
-static void hear(void *user, int32_t seat, uint32_t generation)
+static void hear(void *user, int32_t seat, uint32_t generation, eepi_bell_word said)
 {
+    cr_expect_neq(said, EEPI_BELL_HANGS);
     (void)user;
     heard_seat = seat;
     heard_generation = generation;
@@ -124,12 +125,12 @@ Test(bell, P8_a_killed_process_rings_once)
     eepi_bell *bell = listen_to();
 
     cr_expect_eq(wait_to_hear(QUIET_US), 0);
-    cr_expect_not(eepi_bell_has_rung(&headers[DYING]));
+    cr_expect_eq(eepi_bell_says(&headers[DYING]), EEPI_BELL_HANGS);
     (void)kill(child, SIGKILL);
     cr_expect_eq(wait_to_hear(SOON_US), 1);
     cr_expect_eq(heard_seat, DYING);
     cr_expect_eq(heard_generation, GENERATION);
-    cr_expect(eepi_bell_has_rung(&headers[DYING]));
+    cr_expect_eq(eepi_bell_says(&headers[DYING]), EEPI_BELL_ENDS);
     finish(child, bell);
     cr_expect_eq(heard, 1);
 }
@@ -141,7 +142,7 @@ Test(bell, what_rang_before_is_heard_when_it_is_watched)
 
     (void)kill(child, SIGKILL);
     for (uint64_t until_us = eepi_now_us() + SOON_US;
-         !eepi_bell_has_rung(&headers[DYING]) && eepi_now_us() < until_us;) {
+         eepi_bell_says(&headers[DYING]) == EEPI_BELL_HANGS && eepi_now_us() < until_us;) {
         sched_yield();
     }
     bell = listen_to();
@@ -158,7 +159,7 @@ static void expect_silence(action does, int sig)
         (void)kill(child, sig);
     }
     cr_expect_eq(wait_to_hear(QUIET_US), 0);
-    cr_expect_not(eepi_bell_has_rung(&headers[DYING]));
+    cr_expect_eq(eepi_bell_says(&headers[DYING]), EEPI_BELL_HANGS);
     finish(child, bell);
 }
 
@@ -189,6 +190,7 @@ Test(bell, an_orderly_close_rings_though_the_process_lives)
 
     cr_expect_eq(wait_to_hear(SOON_US), 1);
     cr_expect_eq(kill(child, 0), 0);
+    cr_expect_eq(eepi_bell_says(&headers[DYING]), EEPI_BELL_CLOSED);
     finish(child, bell);
 }
 

@@ -119,7 +119,7 @@ events:
   - {at: {time: 2s}, do: burn, value: 3}
 expect: {tokens_wrong: 0, "faults[*].pause_ms": "<= 500", good: true}
 """
-    BAD = (("name: one", "nam: one"), ("about: Words.\n", ""), ("ranks: 4", "ranks: -4"),
+    BAD = (("name: one", "nme: one"), ("about: Words.\n", ""), ("ranks: 4", "ranks: -4"),
            ("ranks: 4", "requests: 4"), ("threads: true", "threads: maybe"), ("bf16", "bf17"),
            ("rate: 2.5", "rate: fast"), ("time: 1.5", "time: soon"), ("do: kill", "do: murder"),
            ("time: 1.5", "time: 1.5, step: 3"), ("time: 1.5", "time: 1.5, after: 3s"),

@@ -207,7 +207,7 @@ Test(args, every_row_of_a_long_table_is_known_to_be_given)
         args_given given;
     } long_settings;
     static args_row many[SECTIONS][ARGS_MAX_SECTION_ROWS];
-    static char names[NUM][16];
+    static char names[NUM][32];
     static const args_table table = {
         .program = "tool",
         .section = {ARGS_SECTION("First", many[0]), ARGS_SECTION("Second", many[1])},

@@ -5,7 +5,6 @@
 #include "membership/process/bell.h"
 #include "tests/sim/sim.h"
 
-#include <linux/futex.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -25,14 +24,14 @@ struct eepi_bell {
 
 static char bell_key; /* what all listeners sleep on */
 
-bool eepi_bell_has_rung(const eepk_window_header *header)
+eepi_bell_word eepi_bell_says(const eepk_window_header *header)
 {
-    return (header->bell[0].futex & FUTEX_OWNER_DIED) != 0;
+    return (eepi_bell_word)header->bell[0].futex;
 }
 
-static void ring(eepk_window_header *header)
+static void ring(eepk_window_header *header, eepi_bell_word word)
 {
-    header->bell[0].futex = FUTEX_OWNER_DIED;
+    header->bell[0].futex = word;
     for (int i = 0; i < sim->num_processes; i++) {
         if (sim_random(UNWOKEN_OF)) {
             sim_wake(&bell_key, 1);
@@ -43,7 +42,7 @@ static void ring(eepk_window_header *header)
 void sim_bell_ring(sim_process *p)
 {
     if (p->bell) {
-        ring(p->bell->own);
+        ring(p->bell->own, EEPI_BELL_ENDS);
     }
 }
 
@@ -55,9 +54,10 @@ static void *listen(void *argument)
         for (int seat = 0; seat < bell->config.max_ranks; seat++) {
             const uint32_t generation = bell->peers[seat].generation;
             if (bell->peers[seat].header && !bell->peers[seat].is_told &&
-                eepi_bell_has_rung(bell->peers[seat].header)) {
+                eepi_bell_says(bell->peers[seat].header) != EEPI_BELL_HANGS) {
                 bell->peers[seat].is_told = 1;
-                bell->config.rang(bell->config.user, seat, generation);
+                bell->config.rang(bell->config.user, seat, generation,
+                                  eepi_bell_says(bell->peers[seat].header));
             }
         }
         if (!bell->stop) {
@@ -90,7 +90,7 @@ void eepi_bell_close(eepi_bell *bell, bool rings)
     if (sim->kinds >> SIM_BELL & 1u) {
         bell->stop = 1;
         if (rings) {
-            ring(bell->own);
+            ring(bell->own, EEPI_BELL_CLOSED);
         }
         sim_wake(&bell_key, SIM_MAX_PROCESSES);
         pthread_join(bell->thread, NULL);
