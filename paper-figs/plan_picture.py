@@ -16,8 +16,8 @@ import kept_rows
 from figure_inputs import BLUE, GREEN, ORANGE, PINK, RED, SKY
 from kept_rows import GREY, BadInput
 
-COLOURS = {"local_reuse": SKY, "live_replica": GREEN, "own_backup": ORANGE, "node_backup": RED,
-           "checkpoint": BLUE}
+COLOURS = {"unchanged": SKY, "live_replica": GREEN, "own_node_backup": ORANGE,
+           "other_backup": RED, "checkpoint": BLUE}
 PARTS = {"detect": ORANGE, "agree": SKY, "repair": GREEN, "rerun": PINK}
 MOST_LINKS = 8
 
@@ -88,7 +88,7 @@ def draw(paths, picture):
         draw_links(axes[1], plan)
         draw_times(axes[2], plan)
         instance = plan["instance"]
-        moved = plan["pause"]["local_reuse"]["bytes"] + plan["pause"]["relocation"]["bytes"] + \
+        moved = plan["pause"]["own_node_backup"]["bytes"] + plan["pause"]["relocation"]["bytes"] + \
             plan["pause"]["file"]["bytes"]
         caption = (f"modelled: {os.path.relpath(paths['plan'], figure_inputs.ROOT)}, commit "
                    f"{plan.get('commit', 'unknown')}, seed {plan.get('seed', 1)}, n 1; {instance['ranks']:.0f} ranks on "

@@ -17,9 +17,9 @@ import paper_reference as paper
 from figure_inputs import BLUE, GREEN, ORANGE, RED, SKY
 from kept_rows import BadInput
 
-SOURCES = (("local_reuse", "kept where it was", SKY), ("live_replica", "a live replica", GREEN),
-           ("own_backup", "backup of the own node", ORANGE), ("node_backup", "of another node", RED),
-           ("checkpoint", "a checkpoint", BLUE))
+SOURCES = (("unchanged", "unchanged", SKY), ("live_replica", "a live replica", GREEN),
+           ("own_node_backup", "backup of the own node", ORANGE),
+           ("other_backup", "of another node", RED), ("checkpoint", "a checkpoint", BLUE))
 PAPER_SOURCES = {"local": 0, "GPU": 1, "host memory": 2}
 
 

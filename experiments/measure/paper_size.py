@@ -24,7 +24,7 @@ import common
 FAILED = (1, 2, 4, 8, 16)
 HOW = ("random", "adjacent", "nodes")
 LAWS = ("even", "z0.5")
-SOURCES = ("local_reuse", "live_replica", "own_backup", "node_backup", "checkpoint")
+SOURCES = ("unchanged", "live_replica", "own_node_backup", "other_backup", "checkpoint")
 SECONDS = ("pause_s", "behind_s", "anew_s")
 BYTES = ("pause_bytes", "behind_bytes")
 MEANS = ("uncovered", "balance_before", "balance_paused", "balance_rest", "anew_balance",

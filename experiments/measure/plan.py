@@ -63,7 +63,7 @@ def plan(options, shape, loss, backups, rates):
     bound = pause["bound_ms"]
     return {"ranks": ranks, "nodes": nodes, "layers": layers, "slots": slots, "backups": backups,
             "checkpoint": 1, "rates": rates, "lost": len(report["instance"]["lost"]),
-            "local": pause["local_reuse"]["fills"], "relocation": pause["relocation"]["fills"],
+            "local": pause["own_node_backup"]["fills"], "relocation": pause["relocation"]["fills"],
             "file": pause["file"]["fills"], "given_up": pause["replicas_given_up"],
             "makespan_ms": pause["makespan_ms"], "bound_ms": bound,
             "ratio": pause["makespan_ms"] / bound if bound > LEAST_MS else 1.0,

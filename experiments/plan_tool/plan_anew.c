@@ -57,7 +57,7 @@ static int best_source(const plan_outcomes *o, const anew_layer *l, int expert, 
 static plan_source take(plan_outcomes *o, const anew_layer *l, int expert, int target)
 {
     if (held(l, target, expert)) {
-        return PLAN_KEPT;
+        return PLAN_UNCHANGED;
     }
     const int live = best_source(o, l, expert, target, EEPI_LINK_SLOT);
     if (live >= 0) {
@@ -66,12 +66,12 @@ static plan_source take(plan_outcomes *o, const anew_layer *l, int expert, int t
     }
     if (eepi_view_has_backup(l->old, target, l->layer, expert)) {
         plan_flows_add(o->flows, target, target, EEPI_LINK_BACKUP);
-        return PLAN_OWN_BACKUP;
+        return PLAN_OWN_NODE_BACKUP;
     }
     const int backup = best_source(o, l, expert, target, EEPI_LINK_BACKUP);
     if (backup >= 0) {
         plan_flows_add(o->flows, backup, target, EEPI_LINK_BACKUP);
-        return PLAN_NODE_BACKUP;
+        return PLAN_OTHER_BACKUP;
     }
     if (o->self->can_read_file[target]) {
         plan_flows_add(o->flows, target, target, EEPI_LINK_FILE);

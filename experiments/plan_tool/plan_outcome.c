@@ -7,8 +7,8 @@
 
 enum { MOST_ROUNDS = 1000 };
 
-const char *const plan_source_names[PLAN_NUM_SOURCES] = {"local_reuse", "live_replica",
-                                                         "own_backup", "node_backup", "checkpoint"};
+const char *const plan_source_names[PLAN_NUM_SOURCES] = {
+    "unchanged", "live_replica", "own_node_backup", "other_backup", "checkpoint"};
 
 static size_t num_slots(const eepi_view_shape *s)
 {
@@ -64,8 +64,8 @@ static plan_source source_of(const eepi_view_shape *s, int source, int seat)
     if (source == EEPI_SOURCE_FILE) {
         return PLAN_CHECKPOINT;
     }
-    return eepi_view_node_of(s, source) == eepi_view_node_of(s, seat) ? PLAN_OWN_BACKUP
-                                                                      : PLAN_NODE_BACKUP;
+    return eepi_view_node_of(s, source) == eepi_view_node_of(s, seat) ? PLAN_OWN_NODE_BACKUP
+                                                                      : PLAN_OTHER_BACKUP;
 }
 
 /* The FILLING slots of a layer hold what they are filled with, and are marked with where it came
@@ -134,7 +134,7 @@ eep_status plan_outcomes_of(plan_outcomes *o, const bool *lost, plan_outcome *ou
     eepi_plan_cost cost;
 
     memcpy(o->view, o->self->before, o->self->before->bytes);
-    memset(o->source, PLAN_KEPT, num_slots(&o->view->shape));
+    memset(o->source, PLAN_UNCHANGED, num_slots(&o->view->shape));
     plan_case_lose(o->view, lost);
     outcome.uncovered = eepi_view_num_uncovered(o->view, -1);
     const eep_status status =

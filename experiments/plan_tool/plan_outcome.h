@@ -9,10 +9,10 @@
 
 /* Where the weights of the survivors' slots come from. */
 typedef enum plan_source {
-    PLAN_KEPT,         /* local reuse: the rank held the expert before; only metadata change */
-    PLAN_LIVE_REPLICA, /* a slot of another rank */
-    PLAN_OWN_BACKUP,   /* host memory of the target's node */
-    PLAN_NODE_BACKUP,  /* host memory of another node */
+    PLAN_UNCHANGED,       /* the rank held the expert before, so no byte moves */
+    PLAN_LIVE_REPLICA,    /* a slot of another rank */
+    PLAN_OWN_NODE_BACKUP, /* host memory of the target's node */
+    PLAN_OTHER_BACKUP,    /* host memory of another node */
     PLAN_CHECKPOINT,
     PLAN_NUM_SOURCES
 } plan_source;

@@ -119,7 +119,7 @@ static void print_pause(const cJSON *pause)
         printf("  fails closed: %s\n", why->valuestring);
         return;
     }
-    print_tier(pause, "local_reuse", "1 local reuse (a backup of the node)");
+    print_tier(pause, "own_node_backup", "1 a backup of the own node");
     print_tier(pause, "relocation", "2 relocation (another rank's backup)");
     print_tier(pause, "file", "2 the checkpoint file");
     printf("  %-36s %8.0f\n", "replicas of others given up", number(pause, "replicas_given_up"));

@@ -139,7 +139,7 @@ static void add_cost(cJSON *pause, const plan_case *self, eepi_plan_table *table
     const uint64_t bytes = self->given.expert_bytes;
     const uint64_t bound_ns = plan_dual_bound_ns(self->view, table, cost->bound_ns);
 
-    add_tier(pause, "local_reuse", cost->num_own, bytes);
+    add_tier(pause, "own_node_backup", cost->num_own, bytes);
     add_tier(pause, "relocation", cost->num_remote, bytes);
     add_tier(pause, "file", cost->num_file, bytes);
     add(pause, "replicas_given_up", cost->num_evicted);
@@ -186,7 +186,7 @@ static void add_slots(cJSON *object, const plan_case *self, const int64_t *slots
         cJSON *item = cJSON_AddObjectToObject(object, plan_source_names[source]);
         add(item, "slots", (double)slots[source]);
         add(item, "percent", all ? 100.0 * (double)slots[source] / (double)all : 0);
-        add(item, "bytes", source == PLAN_KEPT ? 0 : (double)slots[source] * bytes);
+        add(item, "bytes", source == PLAN_UNCHANGED ? 0 : (double)slots[source] * bytes);
     }
 }
 

@@ -252,8 +252,8 @@ class Paper(unittest.TestCase):
         columns = ["loads", "how", "failed", "draws"] + [
             f"{prefix}{name}_percent" for name in sources for prefix in ("", "anew_")]
         return self.rows("summary.csv", columns, [
-            {"loads": "even", "how": "random", "failed": k, "draws": 1000, "local_reuse_percent": 90,
-             "own_backup_percent": 10, "anew_live_replica_percent": 100} for k in failed])
+            {"loads": "even", "how": "random", "failed": k, "draws": 1000, "unchanged_percent": 90,
+             "own_node_backup_percent": 10, "anew_live_replica_percent": 100} for k in failed])
 
     def test_a_caption_says_what_rows_are_and_how_they_were_made(self):
         source_mix.draw({"modelled": self.mix()}, os.path.join(self.folder.name, "x.png"))

@@ -50,7 +50,7 @@ parts = [modelled[name] for name in ("detect_ms", "agree_ms", "repair_ms", "reru
 assert abs(sum(parts) - modelled["pause_ms"]) < 1e-6
 assert modelled["repair_ms"] == plan["pause"]["makespan_ms"]
 assert all(constant["source"] for constant in modelled["constants"])
-assert plan["placed_anew"]["bytes"] > plan["pause"]["local_reuse"]["bytes"]
+assert plan["placed_anew"]["bytes"] > plan["pause"]["own_node_backup"]["bytes"]
 PY
 # Draws: a row each, the same for the same seed, as many ranks as were asked for.
 "$plan" --config paper --failed 4 --how random --draws 3 --checkpoint >"$tmp/out" &&
@@ -89,7 +89,7 @@ PY
     grep -q "^# modelled, not measured" "$tmp/rows/steps.csv" &&
     [ "$(grep -c kill "$tmp/rows/events.csv")" = 8 ] || fail "--timeline"
 # What is dumped is planned on again: all that is being filled goes on, so there is nothing new.
-expect 0 "1 local reuse" "${small[@]}" --lost 0,2,5,7 --backups 2 --dump "$tmp/view"
+expect 0 "1 a backup of the own node" "${small[@]}" --lost 0,2,5,7 --backups 2 --dump "$tmp/view"
 "$plan" --view "$tmp/view" --dump "$tmp/again" >/dev/null && cmp "$tmp/view" "$tmp/again" ||
     fail "a plan on a planned document changes it"
 head -c 100 "$tmp/view" >"$tmp/cut"
@@ -102,7 +102,7 @@ python3 - "$tmp/out" <<'PY' || fail "--json: the figures do not fit"
 import json, sys
 plan = json.load(open(sys.argv[1]))
 pause, instance = plan["pause"], plan["instance"]
-tiers = [pause[name]["fills"] for name in ("local_reuse", "relocation", "file")]
+tiers = [pause[name]["fills"] for name in ("own_node_backup", "relocation", "file")]
 assert sum(tiers) == len(pause["fills"]) == instance["uncovered"] > 0, tiers
 assert abs(max(link["ms"] for link in pause["links"]) - pause["makespan_ms"]) < 1e-6
 assert pause["bound_ms"] <= pause["makespan_ms"]
