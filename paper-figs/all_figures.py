@@ -19,6 +19,8 @@ RESULTS = "experiments/results"
 # name: script and arguments; paths from the root of the checkout
 FIGURES = {
     "timeline": ("timeline.py", f"{RESULTS}/demo"),
+    "restart": ("timeline.py", f"{RESULTS}/restart/demo-elastic", "--beside",
+                f"{RESULTS}/restart/demo-restart"),
     "pause-parts": ("pause_parts.py",),
     "source-mix": ("source_mix.py",),
     "throughput-kept": ("throughput_kept.py",),

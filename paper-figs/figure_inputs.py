@@ -2,6 +2,7 @@
 """The command line, and the caption, of a figure that is drawn from several files of kept rows."""
 
 import argparse
+import collections
 import csv
 import os
 import re
@@ -42,17 +43,39 @@ class Rows(list):
         """What the head says behind `word`; "" if nothing."""
         return next((line[len(word):].strip() for line in self.head if line.startswith(word + " ")), "")
 
+    def seeds(self):
+        """"seeds 1 to 3", of the rows or else of the command; "" if neither has one."""
+        told = re.search(r"--seed[ =](\d+)", self.said("command"))
+        seeds = {row["seed"] for row in self} if "seed" in self[0] else set(told.groups() if told else ())
+        try:
+            seeds = sorted(int(seed) for seed in seeds)
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"{self.path}: column seed: {error}") from error
+        if len(seeds) < 2:
+            return f"seed {seeds[0]}" if seeds else ""
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+
     def caption(self, n):
-        """One line: what the rows are, where they are, and what made them."""
+        """One line: what the rows are, where they are, and what made them. `n`: of one bar or point."""
         commit = self.said("commit").split(" ")[0] or "unknown"
-        seed = re.search(r"--seed[ =](\d+)", self.said("command"))
         parts = [f"{self.kind}: {os.path.relpath(self.path, ROOT)}", f"commit {commit}",
-                 f"seed {seed.group(1) if seed else 1}", f"n {n}"]
+                 *filter(None, [self.seeds()]), f"n {n}"]
         machine = self.said("machine").split(", load")[0]
         if machine and not self.kind.startswith("modelled"):
             parts.insert(2, machine)
             parts += [self.said("note")] if self.said("note") else []
         return ", ".join(parts)
+
+
+def count_text(counts):
+    """"2", or "2 to 3" where bars have different numbers of values."""
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def runs_each(rows):
+    """How many runs a bar or a median of as many failed ranks is made of."""
+    return count_text(collections.Counter(row["failed"] for row in rows).values())
 
 
 def save(figure, path, captions, top=1.0):

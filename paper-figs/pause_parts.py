@@ -78,7 +78,6 @@ def draw_measured(axis, rows):
     draw_stacks(axis, failed, parts, "ms", 0)
     axis.set_title("libeep, measured: 32 processes on 2 cores,\nsmall experts, emulated expert time",
                    fontsize=10.5)
-    return len(rows)
 
 
 def draw(paths, picture):
@@ -94,12 +93,12 @@ def draw(paths, picture):
     figure, axes = kept_rows.make_figure(3, (13, 5.0))
     draw_published(axes[0])
     draws = draw_modelled(axes[1], modelled, constants)
-    runs = draw_measured(axes[2], measured)
+    draw_measured(axes[2], measured)
     figure_inputs.save(figure, picture, [
         f"published: {paper.SOURCE}; a silent rank there, as in libeep, is detected after a deadline of 1 s, "
         "which the modelled pause of an ended process does not have",
         modelled.caption(f"{draws} losses a bar, random, all experts alike; means of the most loaded link"),
-        measured.caption(f"{runs} runs, medians; agree has the end of the emulated experts of the aborted step "
+        measured.caption(f"{figure_inputs.runs_each(measured)} runs a bar, medians; agree has the end of the emulated experts of the aborted step "
                          "in it, rerun a step of about 2 s")])
 
 

@@ -115,7 +115,8 @@ def draw_throughput(axis, rows, ks):
 
 
 def draw_sources(axis, rows, ks):
-    """Shares of experts and slots by source, of all runs of a k together."""
+    """Shares by source, of all runs of a k together. Local reuse counts experts, the others slots, and
+    the legend says so."""
     bottom = [0.0] * len(ks)
     for name, colour in SOURCES:
         counts = [sum(of_k(rows, k, name)) for k in ks]
@@ -123,12 +124,12 @@ def draw_sources(axis, rows, ks):
         shares = [100 * count / whole if whole else 0 for count, whole in zip(counts, wholes)]
         if any(shares):
             axis.bar(range(len(ks)), shares, bottom=bottom, width=0.6, color=colour,
-                     label=name.replace("_", " "))
+                     label=f"{'experts' if name == 'local_reuse' else 'slots'}: {name.replace('_', ' ')}")
         bottom = [low + share for low, share in zip(bottom, shares)]
     if any(bottom):
-        axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncol=3,
-                    handlelength=1, columnspacing=1, fontsize=9)
-    axis.set_ylabel("source of lost experts in the pause, %")
+        axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=2,
+                    handlelength=1, columnspacing=1, fontsize=8)
+    axis.set_ylabel("experts reused and slots filled in the pause, %")
 
 
 def draw(rows, cpus, picture):

@@ -90,8 +90,9 @@ def draw(paths, picture):
         instance = plan["instance"]
         moved = plan["pause"]["own_node_backup"]["bytes"] + plan["pause"]["relocation"]["bytes"] + \
             plan["pause"]["file"]["bytes"]
+        seed = f"seed {plan['seed']}, " if "seed" in plan else ""
         caption = (f"modelled: {os.path.relpath(paths['plan'], figure_inputs.ROOT)}, commit "
-                   f"{plan.get('commit', 'unknown')}, seed {plan.get('seed', 1)}, n 1; {instance['ranks']:.0f} ranks on "
+                   f"{plan.get('commit', 'unknown')}, {seed}n 1 plan; {instance['ranks']:.0f} ranks on "
                    f"{instance['nodes']:.0f} nodes, lost {' '.join(str(rank) for rank in instance['lost'])}; "
                    f"{moved / 1e9:.1f} GB in the pause, {plan['behind_traffic']['bytes'] / 1e9:.1f} GB behind it in "
                    f"{plan['behind_traffic']['ms'] / 1e3:.2f} s, {plan['placed_anew']['bytes'] / 1e9:.0f} GB placed anew")

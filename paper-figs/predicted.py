@@ -64,13 +64,14 @@ def draw(paths, picture):
               ("time of the repair in the pause", "ms", True,
                [(int(row["ranks"]), float(row["predicted_ms"]), float(row["measured_ms"])) for row in moved]),
               ("throughput after the failure", "% of before", False, kept_pairs(modelled, measured)))
+    num_kept = len(panels[2][3])
     for axis, (title, unit, is_log, pairs) in zip(axes, panels):
         error = draw_pairs(axis, pairs, unit, is_log)
         axis.set_title(f"{title}\n{error}", fontsize=10)
     figure_inputs.save(figure, picture, [
-        check.caption(f"{len(moved)} runs; rates by eep-bench-repair just before each run"),
+        check.caption(f"1 run a point, {len(moved)} points; rates by eep-bench-repair just before each run"),
         modelled.caption(f"{modelled[0]['draws']} losses a point, means, random, all experts alike"),
-        measured.caption(f"{len(measured)} runs")])
+        measured.caption(f"1 run a point, {num_kept} points")])
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def draw(paths, picture):
         axis.set_xlabel("ranks that come again, of 32")
     figure_inputs.save(figure, picture, [
         f"published: {paper.SOURCE}; weights of 41 GB a rank there, of 0.1 MB here",
-        rows.caption(f"{len(rows)} runs")])
+        rows.caption(f"{figure_inputs.runs_each(rows)} runs a bar")])
 
 
 if __name__ == "__main__":

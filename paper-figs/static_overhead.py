@@ -33,7 +33,7 @@ def draw_published(axis):
 
 
 def cases_of(rows):
-    """(label, percent, low, high, half width of the same twice) of each case."""
+    """(label, percent, low, high, half width of the same twice, blocks) of each case."""
     found = {}
     for row in rows:
         tokens = re.search(r"tokens (\d+)", row["setup"])
@@ -47,12 +47,13 @@ def cases_of(rows):
         ratio = metrics["elastic_over_fixed"]
         cases.append((f"{tokens} token{'s' if tokens > 1 else ''}\n{dtype.upper()}",
                       *(100 * (float(ratio[key]) - 1) for key in ("value", "low", "high")),
-                      100 * float(metrics["fixed_again_half_width"]["value"])))
+                      100 * float(metrics["fixed_again_half_width"]["value"]),
+                      int(ratio["n"])))
     return cases
 
 
 def draw_measured(axis, cases):
-    for i, (_, value, low, high, half) in enumerate(cases):
+    for i, (_, value, low, high, half, _) in enumerate(cases):
         axis.add_patch(kept_rows.plt.Rectangle((i - 0.3, -half), 0.6, 2 * half, color=GREY, alpha=0.3,
                                                linewidth=0,
                                                label="the same thing twice" if i == 0 else None))
@@ -71,7 +72,7 @@ def draw_measured(axis, cases):
 
 
 def draw(paths, picture):
-    rows = figure_inputs.Rows(paths["measured"], "measured", {"setup", "metric", "value", "low", "high"})
+    rows = figure_inputs.Rows(paths["measured"], "measured", {"setup", "metric", "n", "value", "low", "high"})
     cases = cases_of(rows)
     if not cases:
         raise BadInput(f"{paths['measured']}: no case of the overhead")
@@ -80,7 +81,7 @@ def draw(paths, picture):
     draw_measured(axes[1], cases)
     figure_inputs.save(figure, picture, [
         f"published: {paper.SOURCE}, output tok/s of its table; positive is faster there, slower on the right",
-        rows.caption("60 blocks a case")])
+        rows.caption(f"{figure_inputs.count_text([blocks for *_, blocks in cases])} blocks a case")])
 
 
 if __name__ == "__main__":

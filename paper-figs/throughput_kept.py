@@ -81,7 +81,7 @@ def draw(paths, picture):
     figure_inputs.save(figure, picture, [
         "the model takes all of a step to be expert time of the most loaded rank, once nothing is left to move",
         modelled.caption(f"{draws} losses a point, random, means"),
-        measured.caption(f"{len(measured)} runs")])
+        measured.caption(f"{figure_inputs.runs_each(measured)} runs a median")])
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def draw(paths, picture):
     figure_inputs.save(figure, picture, [
         "new ranks start 26 s after the fault in the measured runs, 75 s where half of them failed, so that the "
         "rate in between can be measured; that wait is in no bar",
-        rows.caption(f"{len(rows)} runs")])
+        rows.caption(f"{figure_inputs.runs_each(rows)} runs a bar, unless it says fewer")])
 
 
 if __name__ == "__main__":

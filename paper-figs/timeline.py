@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import sys
+import textwrap
 import typing
 
 try:
@@ -360,6 +361,34 @@ def draw_zoom(axis, run, pause):
                 columnspacing=1.4)
 
 
+# ---------------------------------------------------------------- the picture
+
+def caption_of(run, whose=""):
+    """One line: whether rows are measured or modelled, and what made them."""
+    modelled = run.summary.get("modelled")
+    if modelled:  # that text has commit and seed
+        return f"{whose}modelled, not measured: {modelled}, n 1 run"
+    machine = run.summary.get("machine")  # older summaries have none
+    emulated = (run.summary.get("model") or {}).get("expert_us")
+    parts = ["measured with emulated expert time" if emulated else "measured",
+             f"commit {run.summary.get('commit', 'unknown')}",
+             f"{machine['cpu'] or 'unknown CPU'}, {machine['cores']} cores" if machine else
+             "machine unknown"]
+    if "seed" in run.summary:
+        parts.append(f"seed {run.summary['seed']}")
+    return f"{whose}{', '.join(parts)}, n 1 run"
+
+
+def write_captions(figure, captions):
+    """Below the axes. The share of the figure's height that they take."""
+    columns = int(14 * figure.get_size_inches()[0])
+    lines = [line for caption in captions for line in textwrap.wrap(caption, columns)]
+    line_height = 0.19 / figure.get_size_inches()[1]
+    for i, line in enumerate(reversed(lines)):
+        figure.text(0.008, (i + 0.3) * line_height, line, fontsize=8, color=GREY)
+    return (len(lines) + 0.5) * line_height
+
+
 def save(figure, path, anew):
     """`anew`: in place of what is there. In a run's folder that may be a link or a FIFO."""
     if not anew:
@@ -408,7 +437,7 @@ def draw(run, path, anew=False):
     if pause:
         draw_zoom(axes[2], run, pause)
     figure.align_ylabels(axes)
-    figure.tight_layout(h_pad=1.0)
+    figure.tight_layout(h_pad=1.0, rect=(0, write_captions(figure, [caption_of(run)]), 1, 1))
     save(figure, path, anew)
 
 
@@ -503,6 +532,8 @@ def draw_beside(run, other, path, anew=False):
     draw_bars(axes[3], (run, other))
     draw_zoom(axes[4], run, pause)
     figure.align_ylabels(axes)
+    height = write_captions(figure, [caption_of(one, f"{name_of(one)}: ") for one in (run, other)])
+    figure.get_layout_engine().set(rect=(0, height, 1, 1 - height))
     save(figure, path, anew)
 
 

@@ -17,7 +17,9 @@ sys.path.insert(0, os.environ.get("EEP_FIGURES", os.path.join(ROOT, "paper-figs"
 try:
     import all_figures
     import availability
+    import figure_inputs
     import source_mix
+    import static_overhead
     import time_to_95
     import timeline
     import per_k
@@ -77,6 +79,7 @@ def texts_of(run, other=None):
         timeline.plt.Figure.savefig = save
     figure = figures[0]
     found = [text.get_text() for axis in figure.axes for text in axis.texts]
+    found += [text.get_text() for text in figure.texts]
     found += [axis.get_xlabel() for axis in figure.axes]
     found += [axis.get_title(loc="left") for axis in figure.axes]
     found += [text.get_text() for axis in figure.axes if axis.get_legend()
@@ -136,6 +139,26 @@ class Timeline(unittest.TestCase):
         run = run_of([fault(150.0 * i + 100, i % 4) for i in range(12)])
         self.assertEqual([text for text in texts_of(run) if text.isdigit()],
                          [str(i % 4) for i in range(12)])
+
+
+class Caption(unittest.TestCase):
+    def test_a_run_says_how_it_was_made(self):
+        run = run_of([fault(1000.0, 1)], commit="abc", seed=7, machine={"cpu": "A CPU", "cores": 2})
+        self.assertIn("measured, commit abc, A CPU, 2 cores, seed 7, n 1 run", texts_of(run))
+
+    def test_what_a_summary_does_not_have_is_not_made_up(self):
+        self.assertIn("measured, commit unknown, machine unknown, n 1 run", texts_of(run_of([])))
+
+    def test_emulated_and_modelled_runs_are_named(self):
+        emulated = run_of([], commit="abc", model={"expert_us": 100})
+        self.assertIn("measured with emulated expert time, commit abc", texts_of(emulated)[0])
+        modelled = run_of([], modelled="eep-plan of commit abc, --seed 1")
+        self.assertIn("modelled, not measured: eep-plan of commit abc, --seed 1, n 1 run", texts_of(modelled))
+
+    def test_each_of_two_runs_has_a_line(self):
+        texts = texts_of(run_of([fault(1000.0, 2)], commit="abc"), restarted(RESTART))
+        self.assertIn("elastic: measured, commit abc, machine unknown, n 1 run", texts)
+        self.assertIn("full restart: measured, commit unknown, machine unknown, n 1 run", texts)
 
 
 class Restart(unittest.TestCase):
@@ -222,6 +245,15 @@ class PerK(unittest.TestCase):
                 per_k.read([os.path.join(folder, "0001")])
 
 
+    def test_the_legend_tells_experts_from_slots(self):
+        figure, (axis,) = per_k.kept_rows.make_figure(1, (4, 4))
+        per_k.draw_sources(axis, [per_k.row_of("r", summary_of(lost(1, 2, fills=3)))], [1])
+        labels = axis.get_legend_handles_labels()[1]
+        per_k.kept_rows.plt.close(figure)
+        self.assertEqual([label for label in labels if label.startswith("experts")], ["experts: local reuse"])
+        self.assertIn("slots: own backup", labels)
+
+
 class Paper(unittest.TestCase):
     """The figures beside arXiv 2605.10670, on rows written by hand."""
 
@@ -239,11 +271,11 @@ class Paper(unittest.TestCase):
         timeline.plt.Figure.savefig = keep
         self.addCleanup(setattr, timeline.plt.Figure, "savefig", save)
 
-    def rows(self, name, columns, rows):
+    def rows(self, name, columns, rows, command="x.py --seed 7"):
         path = os.path.join(self.folder.name, name)
         with open(path, "w", encoding="utf-8") as file:
             file.write("# commit abcdef123456 (eep-run was built from x)\n# machine A CPU, 2 cores, load 3.00\n"
-                       "# command x.py --seed 7\n" + ",".join(columns) + "\n")
+                       f"# command {command}\n" + ",".join(columns) + "\n")
             file.writelines(",".join(str(row.get(name, 0)) for name in columns) + "\n" for row in rows)
         return path
 
@@ -263,6 +295,29 @@ class Paper(unittest.TestCase):
         self.assertNotIn("A CPU", caption)  # the machine has no part in it
         self.assertIn("40.5", self.texts)   # the paper's
         self.assertEqual(self.texts.count("90.0"), 5)
+
+    def test_seeds_are_those_of_rows_or_of_the_command(self):
+        for columns, rows, command, seeds in (
+                (["a"], [{}], "x.py", ""), (["a"], [{}], "x.py --seed 7", "seed 7"),
+                (["a", "seed"], [{"seed": 3}, {"seed": 3}], "x.py", "seed 3"),
+                (["a", "seed"], [{"seed": 12}, {"seed": 9}], "x.py --seed 7", "seeds 9 to 12")):
+            kept = figure_inputs.Rows(self.rows("s.csv", columns, rows, command), "measured", {"a"})
+            self.assertEqual(kept.seeds(), seeds)
+            self.assertEqual("seed" in kept.caption("2 runs"), bool(seeds))
+        with self.assertRaisesRegex(figure_inputs.BadInput, "column seed"):
+            figure_inputs.Rows(self.rows("s.csv", ["seed"], [{"seed": "x"}]), "measured", {"seed"}).caption("1")
+
+    def test_n_is_the_number_of_a_bar(self):
+        row = {"pause_ms": 1500, "reprefill_s": 6, "back_95_s": 2.5}
+        path = self.rows("runs.csv", ["failed", *row], [{"failed": k, **row} for k in (1, 1, 2, 2, 2)])
+        time_to_95.draw({"measured": path}, os.path.join(self.folder.name, "x.png"))
+        self.assertTrue(any("n 2 to 3 runs a bar" in text.replace("\n", " ") for text in self.texts), self.texts)
+        setup = "tokens 1; bf16 dispatch"
+        path = self.rows("bench.csv", ["setup", "metric", "n", "value", "low", "high"], [
+            {"setup": setup, "metric": "elastic_over_fixed", "n": 12, "value": 1, "low": 1, "high": 1},
+            {"setup": setup, "metric": "fixed_again_half_width", "n": 1, "value": 0.1}])
+        static_overhead.draw({"measured": path}, os.path.join(self.folder.name, "x.png"))
+        self.assertTrue(any("n 12 blocks a case" in text for text in self.texts), self.texts)
 
     def test_a_missing_number_of_ranks_is_named(self):
         with self.assertRaisesRegex(source_mix.BadInput, r"\[8, 16\]"):
@@ -286,6 +341,7 @@ class Paper(unittest.TestCase):
         self.assertIn("/none", ran.stderr)
 
     def test_every_figure_of_the_list_has_its_script(self):
+        self.assertIn("--beside", all_figures.FIGURES["restart"])
         for name, (script, *_) in all_figures.FIGURES.items():
             self.assertTrue(os.path.exists(os.path.join(ROOT, "paper-figs", script)), name)
 
