@@ -16,7 +16,7 @@ enum {
     FADE_SHIFT = 3, /* what was known fades by an eighth each period */
     FETCH_BOUND_US = 1000000,
     /* Below so many tokens per expert a layer's loads are chance: it counts as unknown. */
-    LEAST_TOKENS = 16,
+    LEAST_TOKENS = 128,
     BLOB_MAGIC = 0x4c454550,
 };
 
