@@ -50,7 +50,7 @@ def parse():
                         help="runs of each number of failed ranks (default %(default)s)")
     parser.add_argument("--expert-us", type=common.positive, default=10000, metavar="US",
                         help="emulated time of a row of the experts (default %(default)s)")
-    common.add_common_options(parser, os.path.join(common.ROOT, "experiments/results/failed-ranks"))
+    common.add_common_options(parser, "out/failed-ranks")
     parser.set_defaults(ranks=32)
     return parser.parse_args()
 

@@ -45,7 +45,7 @@ def parse():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=common.positive, default=10000, metavar="N",
                         help="years of each kind (default %(default)s)")
-    common.add_common_options(parser, os.path.join(common.ROOT, "experiments/results/availability"))
+    common.add_common_options(parser, "out/availability")
     return parser.parse_args()
 
 

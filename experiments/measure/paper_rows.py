@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Make the rows of the paper's figures again on this machine: all of experiments/results that
-paper-figs/all_figures.py draws beside arXiv 2605.10670. About 50 minutes on two idle cores.
+"""Make the rows of the paper's figures again on this machine: those in experiments/results that
+paper-figs/all_figures.py draws beside arXiv 2605.10670. It makes no rows of a timeline and none of a
+restart: ./demo and restart.py do. About 50 minutes on two idle cores: an estimate, never measured.
 
 usage: paper_rows.py [--out DIR] [--quick]
 
-Without --quick each campaign is the one whose rows are kept. With it there is one run, or a tenth of
-the draws, of each: about 15 minutes. DIR then stands for experiments/results:
+failed_ranks.py and model_check.py make 3 runs of each kind, where the kept rows have 2. Draws and
+blocks are as many as in the kept rows. With --quick there is one run, or a tenth of the draws, of
+each: about 15 minutes, estimated too. DIR then stands for experiments/results:
   paper-figs/throughput_kept.py --modelled DIR/paper-size/summary.csv --measured DIR/failed-ranks/runs.csv
 Exit: 0 done, 1 a campaign was not.
 """

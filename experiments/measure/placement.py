@@ -5,7 +5,7 @@
     experiments/measure/placement.py [--eplb FOLDER] [--vectors N] [--out FOLDER]
 
 FOLDER has EPLB's eplb.py (github.com/deepseek-ai/EPLB, never part of this repository), which needs
-torch. Without it EPLB's kept rows stand beside libeep's new ones. Loads are drawn by Python's generator from a seed
+torch. Without it EPLB's rows in the output folder, or else the kept ones, stand beside libeep's. Loads are drawn by Python's generator from a seed
 that names shape, law and layer, so that rows can be made again one by one."""
 
 import argparse
@@ -23,6 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import common
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+KEPT = os.path.join(ROOT, "experiments/results/placement")
 EXAMPLE = ((90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183, 86),
            (20, 107, 104, 64, 19, 197, 187, 157, 172, 86, 16, 27))
 EXPERTS, TOKENS = 256, 262144
@@ -237,7 +238,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=30, help="passes; the quickest counts")
     parser.add_argument("--program",
                         default=os.path.join(ROOT, "build/experiments/eep-placement-bench"))
-    parser.add_argument("--out", default=os.path.join(ROOT, "experiments/results/placement"))
+    parser.add_argument("--out", default="out/placement",
+                        help="folder for the row files (default %(default)s)")
     options = parser.parse_args()
     commit = common.commit()
     digest = hashlib.sha256(repr([draw(law, i) for law in LAWS for i in range(options.vectors)])
@@ -250,7 +252,7 @@ def main():
         rows = run_eplb(options)
         write(path, f"{header} --eplb FOLDER, EPLB {options.eplb_commit}, {tail}", list(rows[0]),
               rows)
-    eplb = read_eplb(path)
+    eplb = read_eplb(path if os.path.exists(path) else os.path.join(KEPT, "eplb.csv"))
     header = f"{header} --repeats {options.repeats}, commit {commit}, {tail}"
     lines, rows = measure(options, eplb)
     fields = list(max(lines, key=len))

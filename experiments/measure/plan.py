@@ -43,7 +43,7 @@ def parse():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=common.positive, default=30, metavar="N",
                         help="plans of each instance (default %(default)s)")
-    common.add_common_options(parser, os.path.join(common.ROOT, "experiments/results/planner"))
+    common.add_common_options(parser, "out/planner")
     return parser.parse_args()
 
 

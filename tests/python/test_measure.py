@@ -20,6 +20,10 @@ import beside
 import common
 import detect
 import failed_ranks
+import fleets
+import model_check
+import paper_size
+import plan
 import restart
 import soak
 import store_outage
@@ -144,6 +148,14 @@ class Files(unittest.TestCase):
                         script.main()
                 finally:
                     sys.argv, common.run_eep = argv, real
+
+    def test_kept_rows_are_not_written_over_unasked(self):
+        for script in (failed_ranks, fleets, model_check, paper_size, plan):
+            argv, sys.argv = sys.argv, [script.__name__]
+            try:
+                self.assertTrue(script.parse().out.startswith("out/"), script.__name__)
+            finally:
+                sys.argv = argv
 
     def test_older_rows_stay_until_there_are_new_ones(self):
         with tempfile.TemporaryDirectory() as folder:
