@@ -464,12 +464,18 @@ def back_of(run):
     return (run.summary.get("throughput") or {}).get("back_ms") or 0.0
 
 
+def is_closed(run):
+    """Its load kept as many requests outstanding all the time (--keep-busy). Under another load tokens
+    may come as before, or not, for reasons of the load: back_ms then says nothing."""
+    return bool((run.summary.get("load") or {}).get("keep_busy"))  # older rows do not tell the load
+
+
 def story_of(run):
     """"elastic: pause 39 ms, 0 requests failed" """
     pause = first_pause(run)
     total = "no pause measured" if pause is None or pause.total_ms is None \
         else f"pause {length_of(pause.total_ms)}"
-    back_ms = back_of(run)
+    back_ms = back_of(run) if is_closed(run) else 0.0
     back = f", throughput back at 95 % after {length_of(back_ms)}" if back_ms else ""
     return f"{name_of(run)}: {total}, {failed_of(run)}{back}"
 

@@ -182,6 +182,7 @@ class Restart(unittest.TestCase):
         elastic = run_of([fault(1000.0, 2)], throughput={"back_ms": 0.0})
         other = restarted(RESTART)
         other.summary["throughput"] = {"back_ms": 1234.0}
+        other.summary["load"] = {"keep_busy": 16}
         texts = texts_of(elastic, other)
         self.assertIn("elastic: pause 9 ms, 0 requests failed", texts)
         self.assertIn("full restart: pause 500 ms, 3 requests failed and were sent again, "
@@ -190,6 +191,14 @@ class Restart(unittest.TestCase):
                      "time since the kill of seat 2, ms"):
             self.assertIn(text, texts)
         self.assertNotIn("capture 1", texts, "there is no room for it")
+
+    def test_only_a_closed_load_tells_when_tokens_came_as_before(self):
+        """What arrives at a rate, or in a trace, need not be the same before and after the fault."""
+        for load in ({}, {"load": None}, {"load": {"keep_busy": None, "rate_per_s": 40.0}}):
+            other = restarted(RESTART)
+            other.summary.update({"throughput": {"back_ms": 1234.0}, **load})
+            texts = texts_of(run_of([fault(1000.0, 2)]), other)
+            self.assertIn("full restart: pause 500 ms, 3 requests failed and were sent again", texts)
 
     def test_the_second_run_is_moved_to_the_fault_of_the_first(self):
         drawn = []
