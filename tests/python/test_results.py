@@ -22,6 +22,7 @@ import pause_pair
 import restart
 
 MAIN, RESULTS = "README.md", "experiments/results/README.md"
+STATUS, PLACEMENT = "docs/STATUS.md", "docs/PLACEMENT.md"
 
 
 def value_of(text):
@@ -131,6 +132,7 @@ class Results(unittest.TestCase):
         self.says(RESULTS, "| `availability/", f"each of {len(rows)} rows",
                   f"root mean square {square:.2f} standard errors", f"{beyond} rows with a figure",
                   f"farthest {max(row['farthest'] for row in rows):.2f}",
+                  f"of {sum(row['compared'] for row in rows):,.0f} figures",
                   f"{times[0]:.1f} times as long at width 32, {times[1]:.1f} times at width 96")
 
     def test_constants_of_the_model(self):
@@ -153,6 +155,53 @@ class Results(unittest.TestCase):
             return f"{' / '.join(f'{row[name] * scale:.0f}' for row in per_failed)} {unit}"
         self.says(RESULTS, "| `paper-size/`", line("pause_s_mean", "ms", 1e3), line("anew_s_mean", "ms", 1e3),
                   f"(most: {1e3 * max(row['pause_s_max'] for row in per_failed):.0f})")
+        half = {(row["loads"], row["how"]): f"{row['pause_s_mean']:.1f} / {row['pause_s_max']:.1f} s"
+                for row in rows_of("paper-size/summary.csv") if row["failed"] == 16}
+        self.says(RESULTS, "| `paper-size/`",
+                  f"mean / most {half['even', 'nodes']} with experts alike and {half['z0.5', 'nodes']} with",
+                  f"16 neighbours: {half['even', 'adjacent']} and {half['z0.5', 'adjacent']}")
+
+    def test_planner(self):
+        """docs/STATUS.md names the time at both shapes and each makespan above the bar."""
+        rows = rows_of("planner/plan.csv")
+
+        def slowest(ranks):
+            return max(row["plan_ms"] for row in rows if row["ranks"] == ranks)
+        missed = sorted((row["ratio"] for row in rows if row["ratio"] > 1.2), reverse=True)
+        told = " ".join(text_of(STATUS).split())
+        for part in (f"{slowest(32):.1f} ms of CPU time at 32 ranks", f"{slowest(320):.0f} ms at 320 x 61",
+                     f"{len(rows) - len(missed)} of {len(rows)} rows", f"{missed[0]:.3f} (31 x 16",
+                     " and ".join(f"{ratio:.3f}" for ratio in missed[1:])):
+            self.assertIn(part, told, f"\n{STATUS}: the rows give '{part}'")
+        self.says(RESULTS, "| `planner/plan.csv`", f"{slowest(32):.1f} ms", f"{slowest(320):.0f} ms",
+                  ": " + f"{missed[0]:.2f} (31 x 16", " and ".join(f"{ratio:.2f}" for ratio in missed[1:]))
+
+    def test_moves(self):
+        rounds = {}
+        for row in rows_of("moves/moves.csv"):
+            rounds.setdefault(row["round"], {})[row["kind"]] = row
+        figures, same = beside.figures(list(rounds.values()), "moves")
+        told = " ".join(text_of(STATUS).split())
+        self.assertIn("{:.2f}, with a 95 % interval of {:.2f} to {:.2f}".format(*figures), told)
+        self.assertIn("(A/A) gave {:.2f}, {:.2f} to {:.2f}".format(*same), told)
+        self.says(RESULTS, "| `moves/moves.csv`", "{:.2f}, 95 % interval {:.2f} to {:.2f}".format(*figures))
+
+    def test_movement_of_slots(self):
+        """docs/PLACEMENT.md has what best and equal shares move, of the worst law."""
+        rows = rows_of("background/moves.csv")
+
+        def worst(shape, what, name, digits=1):
+            found = [row for row in rows if (row["shape"], row["what"]) == (f"{shape}x256", what)]
+            return (f"{max(row[f'{name}_mean'] for row in found):.{digits}f} and "
+                    f"{max(row[f'{name}_most'] for row in found):.0f}")
+        self.says(PLACEMENT, "| the same with equal shares", ": ".join(("32 x 16", ", ".join(
+            worst("32x16", what, "equal") for what in ("rank", "node")))), ": ".join(("17 slots", ", ".join(
+                worst("32x17", what, "equal") for what in ("rank", "node")))))
+        ends = {shape: max(row["ratio_worst"] for row in rows if row["shape"] == f"{shape}x256"
+                           and row["what"] == "node") for shape in ("32x16", "31x16")}
+        self.says(PLACEMENT, "| movement after", worst("32x16", "rank", "balance", 2),
+                  worst("32x16", "node", "balance"), f"at {ends['32x16']:.3f} at 32 x 16",
+                  f"at {ends['31x16']:.3f} at 31 x 16")
 
     def test_failed_ranks(self):
         rows = rows_of("failed-ranks/runs.csv")
