@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whether a run is over, and why it is given up. */
+#include "experiments/launcher/launcher_restart.h"
 #include "experiments/launcher/launcher_over.h"
 
 #include "experiments/launcher/launcher_experts.h"
@@ -115,6 +116,9 @@ static void tell_leavers(launcher *self)
 static bool may_come_back(launcher *self)
 {
     bool by_hand = launcher_serves_on(self);
+    if (launcher_restarts_now(self)) {
+        return true;
+    }
     if (!self->run.start_ns || (!by_hand && !script_will_start(&self->options.script))) {
         return false;
     }

@@ -37,6 +37,11 @@ static record_restart *present(const launcher *self)
     return last && !last->joined_ns ? last : NULL;
 }
 
+bool launcher_restarts_now(const launcher *self)
+{
+    return present(self) != NULL;
+}
+
 /* The seat whose process ended, or was expelled, and was not killed by a restart; -1: none. */
 static int lost_seat(const launcher *self)
 {
@@ -63,13 +68,17 @@ static bool may_begin(launcher *self, int seat)
     return false;
 }
 
-static void kill_all(launcher *self)
+/* A rank that was told to die may be on its way out while the view has left it out already: its end
+ * is its own. */
+static void kill_all(launcher *self, int lost)
 {
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
         record_process *process = launcher_process_of(self, seat);
         if (process && self->ranks->seat[seat].lives) {
             uint64_t time_ns = supervisor_signal(self->ranks, seat, SIGKILL);
-            process->kill_ns = process->kill_ns ? process->kill_ns : time_ns;
+            if (!process->kill_ns && !(seat == lost && process->die_ns)) {
+                process->kill_ns = time_ns;
+            }
         }
         scheduler_seat_close(self->scheduler, seat);
     }
@@ -78,7 +87,7 @@ static void kill_all(launcher *self)
 static void begin(launcher *self, int seat)
 {
     uint64_t noticed_ns = now_ns();
-    kill_all(self);
+    kill_all(self, seat);
     record_restart *restart = record_add_restart(&self->run);
     if (!restart) {
         launcher_fail(self, "out of memory");

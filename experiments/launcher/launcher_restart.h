@@ -11,4 +11,6 @@
 void launcher_run_restart(launcher *self);
 /* Take the checkpoint out of the page cache, as --cold-checkpoint asks: no rank loads now. */
 void launcher_cool(launcher *self);
+/* A full restart is under way: ranks will start, though none is left now. */
+bool launcher_restarts_now(const launcher *self);
 #endif
