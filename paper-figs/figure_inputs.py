@@ -6,7 +6,6 @@ import collections
 import csv
 import os
 import re
-import sys
 import textwrap
 
 import kept_rows
@@ -100,16 +99,8 @@ def main(name, description, inputs, draw):
     picture = os.path.splitext(name)[0].replace("_", "-") + ".png"
     parser.add_argument("--out", metavar="FILE", default=picture, help=f"picture (default: {picture})")
     arguments = parser.parse_args()
-    try:
-        draw({option: getattr(arguments, option.replace("-", "_")) for option in inputs},
-             arguments.out)
-    except BadInput as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{name}: cannot write the picture: {error}", file=sys.stderr)
-        return 2
-    return 0
+    files = {option: getattr(arguments, option.replace("-", "_")) for option in inputs}
+    return kept_rows.drawn(name, lambda: draw(files, arguments.out))
 
 
 def finish(name, description, inputs, draw):

@@ -84,6 +84,19 @@ def finish(main, name):
     sys.exit(code)
 
 
+def drawn(name, draw):
+    """Call draw(); the exit status, after a line that says what is wrong."""
+    try:
+        draw()
+    except BadInput as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{name}: cannot write the picture: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 def main(name, description, rows_name, writer, picture_name, draw):
     """The command line of a figure: NAME.py ROWS [--out FILE]; draw(ROWS, FILE). Its exit code."""
     parser = argparse.ArgumentParser(description=description)
@@ -92,12 +105,4 @@ def main(name, description, rows_name, writer, picture_name, draw):
                         help=f"picture (default: {picture_name} beside the rows)")
     arguments = parser.parse_args()
     picture = arguments.out or os.path.join(os.path.dirname(arguments.rows), picture_name)
-    try:
-        draw(arguments.rows, picture)
-    except BadInput as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{name}: cannot write the picture: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return drawn(name, lambda: draw(arguments.rows, picture))
