@@ -260,6 +260,19 @@ eep_status eepi_end_decode(const void *bytes, size_t size, int32_t max_ranks, ee
     return EEP_OK;
 }
 
+eep_status eepi_wedge_decode(const void *bytes, size_t size, int32_t max_ranks,
+                             eepi_wedge *wedge_out)
+{
+    const eepi_wedge *wedge = bytes;
+
+    if (size != sizeof *wedge || wedge->seat < 0 || wedge->seat >= max_ranks ||
+        wedge->cause.seat < 0 || wedge->cause.seat >= max_ranks) {
+        return EEP_ERR_PROTOCOL;
+    }
+    *wedge_out = *wedge;
+    return EEP_OK;
+}
+
 eep_status eepi_refusal_decode(const void *bytes, size_t size, int32_t max_ranks,
                                eepi_refusal *refusal_out)
 {

@@ -14,6 +14,7 @@
 #define EEPI_KEY_VIEW     "view"
 #define EEPI_KEY_PLAN     "plan"
 #define EEPI_KEY_MEMBER   "member/"
+#define EEPI_KEY_WEDGE    "wedge"
 #define EEPI_KEY_REPORT   "report/"
 #define EEPI_KEY_ACK      "ack/"
 #define EEPI_KEY_EXIT     "exit/"
@@ -45,11 +46,13 @@ EEP_MUST_CHECK eep_status eepi_report_decode(const void *bytes, size_t size, int
 void *eepi_order_encode(const eepi_order *order, const eepi_view_shape *shape, size_t *bytes_out);
 EEP_MUST_CHECK eep_status eepi_order_decode(const void *bytes, size_t size,
                                             const eepi_view_shape *shape, eepi_order *order_out);
-/* Acks and ends are their structs. */
+/* Acks, ends and wedges are their structs. */
 EEP_MUST_CHECK eep_status eepi_ack_decode(const void *bytes, size_t size, int32_t max_ranks,
                                           eepi_ack *ack_out);
 EEP_MUST_CHECK eep_status eepi_end_decode(const void *bytes, size_t size, int32_t max_ranks,
                                           eepi_end *end_out);
+EEP_MUST_CHECK eep_status eepi_wedge_decode(const void *bytes, size_t size, int32_t max_ranks,
+                                            eepi_wedge *wedge_out);
 
 /* Why a process may not join, told to it by the planner. */
 typedef struct eepi_refusal {

@@ -11,7 +11,7 @@
 #include "membership/core/core_fault.h"
 #include "membership/core/core_plan.h"
 #include "membership/core/core_rebalance.h"
-#include "membership/core/core_status.h"
+#include "membership/core/core_turn.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -220,6 +220,8 @@ const eepi_action *eepi_core_handle(eepi_core *core, const eepi_input *input, in
     eepi_core_on_input(core, input);
     eepi_core_pass_margins(core);
     advance(core);
+    eepi_core_advance_listening(core);
+    eepi_core_tell_ends(core);
     eepi_core_check(core);
     assert(core->installed_epoch >= installed_epoch); /* S2: it never goes back */
     *num_actions_out = core->num_actions;

@@ -69,6 +69,14 @@ typedef struct eepi_report {
     const eepi_suspect *suspects;
 } eepi_report;
 
+/* A member has stopped under `epoch`: nobody completes a step of it any more. Told to all, once. */
+typedef struct eepi_wedge {
+    int32_t seat;
+    uint32_t generation;
+    uint64_t epoch;
+    eepi_suspect cause; /* for observers; kind -1: none of its own */
+} eepi_wedge;
+
 typedef enum eepi_ack_kind {
     EEPI_ACK_STAGED = 1,  /* the planned view is in the idle bank */
     EEPI_ACK_FILLED = 2,  /* this rank's FILLING slots hold verified weights */
@@ -100,10 +108,12 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_CAS_DONE,     /* won: the document is in, at `revision` */
     EEPI_INPUT_CAS_UNKNOWN,  /* no answer: it may or may not be in */
     EEPI_INPUT_MEMBER,       /* member */
+    EEPI_INPUT_WEDGE,        /* wedge: as the store has it */
     EEPI_INPUT_REPORT,       /* report */
     EEPI_INPUT_ACK,          /* ack */
     EEPI_INPUT_PLAN,         /* view: a plan to stage */
     EEPI_INPUT_EXIT,         /* end: as somebody told it */
+    EEPI_INPUT_LISTENS,      /* all reports and acknowledgements that the store has were told */
     EEPI_INPUT_EVIDENCE,     /* suspect: seen by this rank; EEP_FAULT_EXIT: the first sign */
     EEPI_INPUT_MEMORY_GONE,  /* suspect.seat, .generation: this rank saw that the process has no
                               * memory any more: on the host that ends its stores */
@@ -136,27 +146,31 @@ typedef struct eepi_input {
     const uint32_t *loads;
     const eepi_order *order;
     eepi_suspect suspect;
+    eepi_wedge wedge;
     eepi_end end;
     bool won;
 } eepi_input;
 
 typedef enum eepi_action_kind {
-    EEPI_ACTION_WEDGE,     /* end the running step; then feed EEPI_INPUT_DRAINED */
-    EEPI_ACTION_REPORT,    /* put `report` */
-    EEPI_ACTION_CAS,       /* write `view` if the register's revision is `revision` */
-    EEPI_ACTION_READ,      /* read the register */
-    EEPI_ACTION_PLAN,      /* put `view` for staging */
-    EEPI_ACTION_STAGE,     /* write `view` into the idle bank; then EEPI_INPUT_STAGED */
-    EEPI_ACTION_ACK,       /* put `ack` */
-    EEPI_ACTION_INSTALL,   /* `view` is live from the next step on; serving may start */
-    EEPI_ACTION_ANNOUNCE,  /* `view` is committed: announce it in-band */
-    EEPI_ACTION_FILL,      /* fill this rank's slots of `view`; then EEPI_INPUT_FILLED */
-    EEPI_ACTION_CANCEL,    /* no transfer of an epoch below `epoch` may land any more */
-    EEPI_ACTION_KILL,      /* kill the process of suspect */
-    EEPI_ACTION_EXIT,      /* tell the others of `end` */
-    EEPI_ACTION_MEMBER,    /* put the member record again, with leaving set */
-    EEPI_ACTION_EVICTED,   /* serving is over for this process */
-    EEPI_ACTION_DRAINED,   /* this rank has left as it asked */
+    EEPI_ACTION_WEDGE,      /* end the running step; then feed EEPI_INPUT_DRAINED */
+    EEPI_ACTION_TELL_WEDGE, /* put `wedge`, unless a newer one is there */
+    EEPI_ACTION_LISTEN,   /* list and watch reports and acknowledgements; then EEPI_INPUT_LISTENS */
+    EEPI_ACTION_IGNORE,   /* watch them no more */
+    EEPI_ACTION_REPORT,   /* put `report` */
+    EEPI_ACTION_CAS,      /* write `view` if the register's revision is `revision` */
+    EEPI_ACTION_READ,     /* read the register */
+    EEPI_ACTION_PLAN,     /* put `view` for staging */
+    EEPI_ACTION_STAGE,    /* write `view` into the idle bank; then EEPI_INPUT_STAGED */
+    EEPI_ACTION_ACK,      /* put `ack` */
+    EEPI_ACTION_INSTALL,  /* `view` is live from the next step on; serving may start */
+    EEPI_ACTION_ANNOUNCE, /* `view` is committed: announce it in-band */
+    EEPI_ACTION_FILL,     /* fill this rank's slots of `view`; then EEPI_INPUT_FILLED */
+    EEPI_ACTION_CANCEL,   /* no transfer of an epoch below `epoch` may land any more */
+    EEPI_ACTION_KILL,     /* kill the process of suspect */
+    EEPI_ACTION_EXIT,     /* tell the others of `end` */
+    EEPI_ACTION_MEMBER,   /* put the member record again, with leaving set */
+    EEPI_ACTION_EVICTED,  /* serving is over for this process */
+    EEPI_ACTION_DRAINED,  /* this rank has left as it asked */
     EEPI_ACTION_UNCOVERED, /* fail closed; `why` names the experts */
     EEPI_ACTION_REFUSED,   /* suspect's process may not join; `why` says the reason */
     EEPI_ACTION_SUSPECTED, /* for observers: suspect is new */
@@ -171,6 +185,7 @@ typedef struct eepi_action {
     eepi_ack ack;
     eepi_suspect suspect;
     eepi_end end;
+    eepi_wedge wedge;
     uint64_t revision, epoch;
     const char *why;
 } eepi_action;

@@ -6,7 +6,7 @@
 #include "membership/core/core_common.h"
 #include "membership/core/core_draft.h"
 #include "membership/core/core_members.h"
-#include "membership/core/core_status.h"
+#include "membership/core/core_check.h"
 #include "membership/view/view_order.h"
 #include "repair/placement.h"
 #include "repair/planner/planner.h"

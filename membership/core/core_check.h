@@ -10,4 +10,10 @@
 void eepi_core_check_draft(const eepi_core *core, const eepi_view *draft);
 /* After an input: what is known, and the actions that were asked for. */
 void eepi_core_check(const eepi_core *core);
+
+/* The only place that assigns the status of this rank. A transition that no rule allows is our bug.
+ */
+void eepi_core_set_status(eepi_core *core, core_status next);
+/* As "WEDGED". */
+const char *eepi_core_status_name(core_status status);
 #endif

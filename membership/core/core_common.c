@@ -90,39 +90,12 @@ int eepi_core_evidence(const eepi_core *core, int seat)
     return peer->evidence_generation == generation ? peer->evidence : NO_EVIDENCE;
 }
 
-int eepi_core_order(const eepi_core *core)
-{
-    int order = 0;
-
-    if (!eepi_view_has(core->view, core->config.seat, core->config.generation)) {
-        return -1;
-    }
-    if (core->suspected_epoch >= core->view->epoch) { /* the unsuspected ones come first */
-        return eepi_view_num_active(core->view);
-    }
-    for (int seat = 0; seat < core->config.seat; seat++) {
-        order +=
-            eepi_view_is_member(core->view, seat) && eepi_core_evidence(core, seat) == NO_EVIDENCE;
-    }
-    return order;
-}
-
 bool eepi_core_has_reported(const eepi_core *core, int seat)
 {
     const core_peer *peer = &core->peers[seat];
 
     return eepi_view_has(core->view, seat, peer->report_generation) &&
            peer->report_epoch >= core->view->epoch;
-}
-
-bool eepi_core_is_given_up(const eepi_core *core)
-{
-    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        if (eepi_core_has_reported(core, seat)) {
-            return true;
-        }
-    }
-    return false;
 }
 
 const uint32_t *eepi_core_loads(const eepi_core *core, int layer)

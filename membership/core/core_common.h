@@ -38,11 +38,7 @@ uint64_t eepi_core_expert_bytes(const eepi_core *core);
 bool eepi_core_needs(const eepi_core *core, int seat);
 /* Valid evidence against a seat that is needed (an eep_fault_kind), or NO_EVIDENCE. */
 int eepi_core_evidence(const eepi_core *core, int seat);
-/* Position of this rank among the unsuspected members in order of seat; -1: not one of them. */
-int eepi_core_order(const eepi_core *core);
 /* The member has promised never to serve the newest view (rule M2): it has reported under it, or
  * under a newer one. */
 bool eepi_core_has_reported(const eepi_core *core, int seat);
-/* Some member has: no step of the newest view can complete any more. */
-bool eepi_core_is_given_up(const eepi_core *core);
 #endif

@@ -16,14 +16,43 @@
 #include "membership/core/core_ends.h"
 
 #include "membership/core/core_common.h"
+#include "membership/core/core_turn.h"
+
+/* Most ends are seen by all ranks at once. They tell of it in turns, and whoever hears of it before
+ * its turn need not (N22). A rank outside the view is in the second turn. */
+static void tell_later(eepi_core *core, core_peer *peer)
+{
+    const int order = core->has_view ? eepi_core_order(core) : -1;
+
+    peer->tell_end_us =
+        core->now_us + (uint64_t)(order < 0 ? 1 : order) * core->config.propose_delay_us;
+}
 
 /* The store keeps one end per seat, the last that was put, and may lose it. A rank that joins later
  * must hear of the newest (M7: a seat is given again only after the end of its process). */
 void eepi_core_republish_end(eepi_core *core, int seat)
 {
-    if (core->peers[seat].ended != 0 && eepi_core_has_room(core)) {
-        eepi_core_act(core, EEPI_ACTION_EXIT)->end =
-            (eepi_end){seat, core->peers[seat].ended, EEPI_END_PROCESS};
+    if (core->peers[seat].ended != 0) {
+        tell_later(core, &core->peers[seat]);
+    }
+}
+
+void eepi_core_tell_ends(eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        if (peer->tell_end_us == 0) {
+            continue;
+        }
+        if (core->now_us < peer->tell_end_us) {
+            eepi_core_wake_at(core, peer->tell_end_us);
+        } else if (eepi_core_has_room(core)) {
+            peer->tell_end_us = 0;
+            eepi_core_act(core, EEPI_ACTION_EXIT)->end =
+                (eepi_end){seat, peer->ended, EEPI_END_PROCESS};
+        } else {
+            eepi_core_wake_at(core, core->now_us); /* the rest in the next round */
+        }
     }
 }
 
@@ -79,10 +108,11 @@ void eepi_core_on_end(eepi_core *core, const eepi_end *end, int by)
 {
     core_peer *peer = &core->peers[end->seat];
 
-    if (eepi_core_note_ended(core, end->seat, end->generation)) {
-        if (by == core->config.seat) { /* else the others hear it from the store, too */
-            eepi_core_act(core, EEPI_ACTION_EXIT)->end = *end;
-        }
+    if (eepi_core_note_ended(core, end->seat, end->generation) && by == core->config.seat) {
+        tell_later(core, peer);
+    }
+    if (by == NOBODY && end->generation == peer->ended) {
+        peer->tell_end_us = 0; /* the store has it */
     } else if (by == NOBODY && end->generation < peer->ended) {
         eepi_core_republish_end(core, end->seat);
     }

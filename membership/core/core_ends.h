@@ -16,4 +16,6 @@ bool eepi_core_note_ended(eepi_core *core, int seat, uint32_t generation);
 void eepi_core_republish_end(eepi_core *core, int seat);
 /* The margins that have passed by now. */
 void eepi_core_pass_margins(eepi_core *core);
+/* Tell of ends that are due to be told. */
+void eepi_core_tell_ends(eepi_core *core);
 #endif

@@ -4,10 +4,11 @@
 
 #include "membership/core/core_common.h"
 #include "membership/core/core_rebalance.h"
+#include "membership/core/core_turn.h"
 #include "membership/core/core_ends.h"
 #include "membership/core/core_members.h"
 #include "membership/core/core_draft.h"
-#include "membership/core/core_status.h"
+#include "membership/core/core_check.h"
 #include "membership/view/view_reuse.h"
 
 #include <assert.h>
@@ -27,9 +28,7 @@ static void note_left(eepi_core *core, const eepi_view *before, const eepi_view 
  * name other views. */
 static void forget_instance(eepi_core *core, const eepi_view *after)
 {
-    if (after->epoch < core->view->epoch) {
-        core->tried_epoch = 0;
-    }
+    core->tried_epoch = after->epoch < core->view->epoch ? 0 : core->tried_epoch;
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         core->peers[seat].left_epoch = 0;
     }
@@ -53,9 +52,7 @@ static void note_expelled(eepi_core *core, const eepi_view *before, const eepi_v
         action->view = after;
         action->suspect.seat = seat;
         action->suspect.generation = generation;
-        action->suspect.kind = eepi_core_evidence(core, seat) != NO_EVIDENCE
-                                   ? eepi_core_evidence(core, seat)
-                                   : EEP_FAULT_LEFT_OUT;
+        action->suspect.kind = eepi_core_cause(core, seat, generation);
     }
 }
 
@@ -102,14 +99,14 @@ static void forget_unconfirmed(eepi_core *core)
         if (seat == core->config.seat) {
             continue;
         }
-        peer->report_epoch = 0;
+        peer->report_epoch = peer->wedge_epoch = 0;
         peer->staged_digest = peer->filled_digest = 0;
         peer->ready = 0; /* published again behind the newest document */
         if (peer->evidence == EEP_FAULT_SILENT && peer->evidence_by != core->config.seat) {
             peer->evidence = NO_EVIDENCE; /* its observer may have ended, and never take it back */
         }
     }
-    core->register_was_read = false;
+    core->register_was_read = core->listens = false;
     core->has_plan = false;
     core->drain_from_us = core->now_us;
     core->in_doubt += core->has_view && (core->tried_epoch > core->view->epoch ||
@@ -471,8 +468,14 @@ static void on_record(eepi_core *core, const eepi_input *input)
     case EEPI_INPUT_MEMBER:
         on_member(core, input->member);
         break;
+    case EEPI_INPUT_WEDGE:
+        eepi_core_on_wedge(core, &input->wedge);
+        break;
     case EEPI_INPUT_REPORT:
         on_report(core, input->report);
+        break;
+    case EEPI_INPUT_LISTENS:
+        eepi_core_on_listens(core);
         break;
     case EEPI_INPUT_ACK:
         on_ack(core, input->ack);
@@ -562,10 +565,12 @@ void eepi_core_on_input(eepi_core *core, const eepi_input *input)
         on_register(core, input);
         break;
     case EEPI_INPUT_MEMBER:
+    case EEPI_INPUT_WEDGE:
     case EEPI_INPUT_REPORT:
     case EEPI_INPUT_ACK:
     case EEPI_INPUT_PLAN:
     case EEPI_INPUT_EXIT:
+    case EEPI_INPUT_LISTENS:
         on_record(core, input);
         break;
     case EEPI_INPUT_EVIDENCE:

@@ -8,7 +8,8 @@
 #include "membership/core/core_expel.h"
 #include "membership/core/core_members.h"
 #include "membership/core/core_rebalance.h"
-#include "membership/core/core_status.h"
+#include "membership/core/core_turn.h"
+#include "membership/core/core_check.h"
 #include "repair/placement.h"
 #include "repair/planner/planner.h"
 
@@ -17,15 +18,15 @@
 
 enum { SAY_AFTER_US = 1000000 }; /* until those who wait hear why nobody serves */
 
-/* A member is suspected, or promised never to serve this view again: no step can complete. */
+/* A member is suspected, or has stopped under this view: no step can complete. */
 static bool must_wedge(const eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        if (eepi_core_evidence(core, seat) != NO_EVIDENCE || eepi_core_has_reported(core, seat)) {
+        if (eepi_core_evidence(core, seat) != NO_EVIDENCE) {
             return true;
         }
     }
-    return core->reported_epoch >= core->view->epoch;
+    return core->reported_epoch >= core->view->epoch || eepi_core_is_given_up(core);
 }
 
 /* A member has taken back that it can read the checkpoint: its file is cut off, or has other bytes.
@@ -114,14 +115,15 @@ static void report(eepi_core *core)
 }
 
 /* Has every member that stays reported under the view that is to be replaced? A member that has not
- * by the drain bound is suspected as left out. One that has reported under a newer view knows a
- * document which the register has forgotten, and is about to write it back (S2: no epoch is
- * committed twice). */
+ * by the drain bound since this rank listens is suspected as left out (N22). One that has reported
+ * under a newer view knows a document which the register has forgotten, and is about to write it
+ * back (S2: no epoch is committed twice). */
 static bool all_reported(eepi_core *core)
 {
     uint64_t bound_us = core->drain_from_us + core->config.drain_bound_us;
     int missing = 0;
 
+    assert(core->listens);
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
         if (!eepi_view_is_member(core->view, seat) || seat == core->config.seat ||
@@ -383,23 +385,6 @@ static bool propose_end(eepi_core *core)
     return true;
 }
 
-/* Rule M4: members propose in order of seat, each a delay after the one before. */
-static bool is_own_turn(eepi_core *core)
-{
-    int order = eepi_core_order(core);
-    uint64_t turn_us;
-
-    if (order < 0 || core->cas_in_flight) {
-        return false;
-    }
-    turn_us = core->wedged_us + (uint64_t)order * core->config.propose_delay_us;
-    if (core->now_us >= turn_us) {
-        return true;
-    }
-    eepi_core_wake_at(core, turn_us);
-    return false;
-}
-
 static void wedge(eepi_core *core)
 {
     eepi_core_set_status(core, CORE_WEDGED);
@@ -464,7 +449,7 @@ static void advance_unwedged(eepi_core *core)
 /* Rule M4: leave the suspects out, once all who stay have promised, and those are killed. */
 static void advance_proposal(eepi_core *core)
 {
-    if (!all_reported(core) || !is_own_turn(core)) {
+    if (!eepi_core_is_own_turn(core) || !core->listens || !all_reported(core)) {
         return;
     }
     if (retract_evidence(core)) {
@@ -487,6 +472,9 @@ void eepi_core_advance_fault(eepi_core *core)
         advance_unwedged(core);
         return;
     }
+    if (suspected) {
+        eepi_core_tell_wedge(core);
+    }
     if (!core->drained) {
         return;
     }
@@ -500,7 +488,8 @@ void eepi_core_advance_fault(eepi_core *core)
         advance_repair(core);
         /* all members must say that they know nothing newer */
         if (!any_is_suspected(core) && !is_plan_void(core)) {
-            if (all_reported(core) && is_own_turn(core) && !propose_end(core)) {
+            if (eepi_core_is_own_turn(core) && core->listens && all_reported(core) &&
+                !propose_end(core)) {
                 propose_repaired(core);
             }
             return;

@@ -5,6 +5,7 @@
 
 #include "membership/core/core_check.h"
 #include "membership/core/core_common.h"
+#include "membership/core/core_turn.h"
 #include "membership/core/core_draft.h"
 #include "membership/core/core_members.h"
 #include "membership/core/core_rebalance.h"

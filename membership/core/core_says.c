@@ -2,6 +2,7 @@
 /* What the core waits for, in words: for the log, and for a caller that waits. Nothing is decided
  * here. */
 #include "membership/core/core_common.h"
+#include "membership/core/core_turn.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -45,9 +46,25 @@ static void end_names(list *l)
     }
 }
 
+/* Another rank has the turn: whoever comes first of those that nobody here suspects. */
+static void say_turn(const eepi_core *core, list *l)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (eepi_view_is_member(core->view, seat) && seat != core->config.seat &&
+            eepi_core_evidence(core, seat) == NO_EVIDENCE && l->num == 0) {
+            name(l, "a fault has stopped the instance, and the next view is awaited from", seat,
+                 eepi_view_seat_at(core->view, seat)->generation);
+        }
+    }
+}
+
 /* Members that have not promised to stop, and are not suspected. */
 static void say_unheard(const eepi_core *core, list *l)
 {
+    if (!core->listens) {
+        say_turn(core, l);
+        return;
+    }
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         if (eepi_view_is_member(core->view, seat) && seat != core->config.seat &&
             eepi_core_evidence(core, seat) == NO_EVIDENCE && !eepi_core_has_reported(core, seat)) {
@@ -61,6 +78,11 @@ static void say_unheard(const eepi_core *core, list *l)
 /* The plan lets this rank in: whose acknowledgement it waits for. */
 static void say_unacknowledged(const eepi_core *core, list *l)
 {
+    if (!core->listens) {
+        add(l, "the view that lets it in (epoch %llu) has not been acknowledged by all",
+            (unsigned long long)core->plan->epoch);
+        return;
+    }
     for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
         if ((eepi_view_is_member(core->plan, seat) || eepi_view_is_member(core->view, seat)) &&
             core->peers[seat].staged_digest != core->plan->digest) {

@@ -43,6 +43,7 @@ typedef struct core_peer {
     uint32_t exited; /* the first sign of its end was seen: it takes no further part */
     uint32_t ended;  /* its whole end was seen, at ended_us of this rank's time */
     uint64_t ended_us;
+    uint64_t tell_end_us;  /* when this rank tells of it, unless it has heard it; 0: it need not */
     uint32_t stores_ended; /* what its stores could reach is free */
     uint32_t margin_of; /* the oldest end whose margin runs, since margin_from_us; 0: none does */
     uint64_t margin_from_us;
@@ -54,6 +55,10 @@ typedef struct core_peer {
     uint64_t missed_step;           /* the last step whose deadline it missed; 0: none */
     uint32_t missed_generation;     /* it was that process */
     uint64_t left_epoch;            /* planned view that let it go; 0: none */
+    /* the newest epoch under which it said that it has stopped */
+    uint32_t wedge_generation;
+    uint64_t wedge_epoch;
+    eepi_suspect told; /* what a wedge named as its cause: this seat; generation 0: none did */
     /* its newest report */
     uint32_t report_generation;
     uint64_t report_epoch, report_step;
@@ -106,7 +111,9 @@ struct eepi_core {
     bool drained, uncovered;
     uint8_t leaving; /* bits of eepi_leaving */
     uint64_t highest_step, wedged_us, reported_epoch, reported_suspects;
-    uint64_t drain_from_us;   /* the others' drain bound counts from here */
+    uint64_t drain_from_us;     /* the others' drain bound counts from here */
+    uint64_t told_wedge;        /* newest epoch of which this rank told that it has stopped */
+    bool listen_asked, listens; /* rule N22: reports and acknowledgements reach this rank */
     uint64_t suspected_epoch; /* newest one under which a member reported this rank as a suspect */
     uint64_t flipped_digest;  /* what this rank runs, perhaps before the register told */
     uint64_t ready_us;        /* when all ranks of the first view were seen ready */

@@ -140,6 +140,13 @@ static void perform_store(eep_context *context, const eepi_action *action)
     case EEPI_ACTION_REPORT:
         put_report(context, &action->report);
         break;
+    case EEPI_ACTION_TELL_WEDGE:
+        eepi_store_tell_wedge(context, &action->wedge);
+        break;
+    case EEPI_ACTION_LISTEN:
+    case EEPI_ACTION_IGNORE:
+        eepi_store_listen(context, action->kind == EEPI_ACTION_LISTEN);
+        break;
     case EEPI_ACTION_CAS:
         compare_and_swap(context, action);
         break;

@@ -169,6 +169,35 @@ static void handle_record(eep_context *context, const eepi_store_reply *reply)
     }
 }
 
+/* Revision 0: the store has none. */
+static void handle_wedge(eep_context *context, const eepi_store_reply *reply)
+{
+    _Alignas(8) uint8_t bytes[sizeof(eepi_wedge)];
+    eepi_input input = {.kind = EEPI_INPUT_WEDGE};
+
+    if (reply->size > sizeof bytes) {
+        return;
+    }
+    if (reply->size > 0) {
+        memcpy(bytes, reply->value, reply->size);
+        if (eepi_wedge_decode(bytes, reply->size, context->config.max_ranks, &input.wedge) !=
+            EEP_OK) {
+            return;
+        }
+        eepi_tell_wedge(context, &input.wedge);
+        eepi_feed(context, &input);
+    }
+    eepi_store_note_wedge(context, &input.wedge, reply->revision);
+}
+
+/* What this rank listens to has all been told. */
+static void feed_listens(eep_context *context)
+{
+    const eepi_input input = {.kind = EEPI_INPUT_LISTENS};
+
+    eepi_feed(context, &input);
+}
+
 static bool has_no_view(const eep_context *context)
 {
     const eepi_view *view = eepi_core_view(context->core);
@@ -217,6 +246,8 @@ static void handle_entry(eep_context *context, const eepi_store_reply *reply)
         handle_plan(context, reply);
     } else if (has_prefix(reply->key, EEPI_KEY_MEMBER)) {
         handle_record(context, reply);
+    } else if (strcmp(reply->key, EEPI_KEY_WEDGE) == 0) {
+        handle_wedge(context, reply);
     } else if (has_prefix(reply->key, EEPI_KEY_REPORT)) {
         handle_report(context, reply);
     } else if (has_prefix(reply->key, EEPI_KEY_REFUSED)) {
@@ -241,6 +272,9 @@ static void resync(eep_context *context)
     context->session->is_lost = false;
     context->session->must_republish = true;
     eepi_store_read_view(context);
+    if (eepi_store_is_listening(context)) {
+        feed_listens(context);
+    }
 }
 
 /* To be called once the register has our document or a newer one. Earlier, others might take our
@@ -307,6 +341,22 @@ static void handle_read(eep_context *context, const eepi_store_reply *reply)
     say_behind_register(context);
 }
 
+/* UNREACHABLE: the watches stand again once the connection does. */
+static void handle_listed(eep_context *context, const eepi_store_reply *reply)
+{
+    if (reply->status == EEP_OK) {
+        feed_listens(context);
+    }
+}
+
+/* Another rank's word was there before ours. Our own comes by the watch, too. */
+static void handle_told_wedge(eep_context *context, const eepi_store_reply *reply)
+{
+    if (reply->status == EEP_ERR_CONFLICT) {
+        handle_wedge(context, reply);
+    }
+}
+
 void eepi_store_reply_handle(eep_context *context, const eepi_store_reply *reply)
 {
     const eepi_input lost = {.kind = EEPI_INPUT_STORE_LOST};
@@ -323,9 +373,15 @@ void eepi_store_reply_handle(eep_context *context, const eepi_store_reply *reply
             handle_cas(context, reply);
         } else if (reply->id == context->session->read_id) {
             handle_read(context, reply);
+        } else if (eepi_store_has_listed(context, reply->id)) {
+            handle_listed(context, reply);
+        } else if (strcmp(reply->key, EEPI_KEY_WEDGE) == 0) {
+            handle_told_wedge(context, reply);
         }
         break;
     case EEPI_STORE_DISCONNECTED:
+        context->session->wedge = (eepi_wedge){0};
+        context->session->wedge_revision = 0;
         if (!context->session->is_lost) {
             eepi_log(context, EEP_LOG_INFO,
                      "the store does not answer: serving goes on, and no view changes until it is "

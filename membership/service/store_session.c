@@ -19,6 +19,12 @@ enum {
     PROBE_GRACE_US = 100000,  /* a store that does not answer for so long is away */
 };
 
+/* What all ranks watch. Reports and acknowledgements are not among it (rule N22). Records come
+ * before the register: who sees all ranks ready has seen a view that they are ready for. */
+static const char *const watched[] = {EEPI_KEY_INSTANCE, EEPI_KEY_MEMBER, EEPI_KEY_EXIT,
+                                      EEPI_KEY_REFUSED,  EEPI_KEY_LOADS,  EEPI_KEY_ORDER,
+                                      EEPI_KEY_WEDGE,    EEPI_KEY_PLAN,   EEPI_KEY_VIEW};
+
 eep_status eepi_store_session_open(eep_context *context)
 {
     const size_t seats = (size_t)context->config.max_ranks;
@@ -45,8 +51,10 @@ void eepi_store_session_close(eep_context *context)
 eep_status eepi_store_session_start(eep_context *context)
 {
     context->session->clock_us = context->session->clock_seen_us = eepi_now_us();
-    if (eepi_store_watch(context->store, "") == 0) {
-        return EEP_ERR_NO_MEMORY;
+    for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
+        if (eepi_store_watch(context->store, watched[i]) == 0) {
+            return EEP_ERR_NO_MEMORY;
+        }
     }
     eepi_store_read_view(context); /* there may be none */
     return EEP_OK;
@@ -184,6 +192,61 @@ static void write_ack(eep_context *context, const eepi_ack *ack)
     (void)eepi_store_put(context->store, key, ack, sizeof *ack, 0);
 }
 
+/* ------------------------------------------------------------------ whose turn it is (N22) */
+
+void eepi_store_listen(eep_context *context, bool listens)
+{
+    struct eepi_store_session *session = context->session;
+
+    if (listens) {
+        (void)eepi_store_watch(context->store, EEPI_KEY_REPORT);
+        session->listen_id = eepi_store_watch(context->store, EEPI_KEY_ACK);
+    } else {
+        (void)eepi_store_unwatch(context->store, EEPI_KEY_REPORT);
+        (void)eepi_store_unwatch(context->store, EEPI_KEY_ACK);
+        session->listen_id = 0;
+    }
+}
+
+bool eepi_store_has_listed(const eep_context *context, uint64_t reply_id)
+{
+    return reply_id != 0 && reply_id == context->session->listen_id;
+}
+
+bool eepi_store_is_listening(const eep_context *context)
+{
+    return context->session->listen_id != 0;
+}
+
+/* A word of an older epoch, or of a process that this rank's core does not count, is replaced. */
+static void put_wedge(eep_context *context)
+{
+    struct eepi_store_session *session = context->session;
+
+    if (eepi_store_may_put(context)) {
+        (void)eepi_store_cas(context->store, EEPI_KEY_WEDGE, session->wedge_revision,
+                             &session->told_wedge, sizeof session->told_wedge);
+    }
+}
+
+void eepi_store_tell_wedge(eep_context *context, const eepi_wedge *wedge)
+{
+    context->session->told_wedge = *wedge;
+    put_wedge(context);
+}
+
+void eepi_store_note_wedge(eep_context *context, const eepi_wedge *wedge, uint64_t revision)
+{
+    struct eepi_store_session *session = context->session;
+    const eepi_view *view = eepi_core_view(context->core);
+
+    session->wedge = *wedge;
+    session->wedge_revision = revision;
+    if (view && session->told_wedge.epoch == view->epoch && wedge->epoch < view->epoch) {
+        put_wedge(context);
+    }
+}
+
 void eepi_store_put_ack(eep_context *context, const eepi_ack *ack)
 {
     write_ack(context, ack);
@@ -253,6 +316,9 @@ void eepi_store_republish(eep_context *context)
     if (session->report && session->report_epoch == view->epoch) {
         put_seat(context, EEPI_KEY_REPORT, context->config.rank, session->report,
                  session->report_bytes);
+    }
+    if (session->told_wedge.epoch == view->epoch && session->wedge.epoch < view->epoch) {
+        put_wedge(context);
     }
     /* STAGED is not republished: a plan that is not acknowledged is made again */
     for (int kind = EEPI_ACK_FILLED; kind <= EEPI_ACK_FLIPPED; kind++) {

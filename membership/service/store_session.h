@@ -14,7 +14,8 @@ struct eepi_store_session;
 /* EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status eepi_store_session_open(eep_context *context);
 void eepi_store_session_close(eep_context *context);
-/* Begin to watch all keys, and read the register; the core's time begins. EEP_ERR_NO_MEMORY. */
+/* Begin to watch what all ranks watch, and read the register; the core's time begins.
+ * EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status eepi_store_session_start(eep_context *context);
 bool eepi_store_answers(const eep_context *context, uint64_t now_us);
 /* The core's time. What the core waits for comes through the store. So time in which the store is
@@ -39,6 +40,17 @@ void eepi_store_note_leaving(eep_context *context, int leaving);
 eepi_own_links *eepi_store_own_links(const eep_context *context);
 /* What this rank tells of itself. */
 eepi_member eepi_store_own_member(const eep_context *context);
+/* Hear reports and acknowledgements from now on, or no more (rule N22). */
+void eepi_store_listen(eep_context *context, bool listens);
+/* The store's answer: all that it had was told. */
+bool eepi_store_has_listed(const eep_context *context, uint64_t reply_id);
+bool eepi_store_is_listening(const eep_context *context);
+/* Tell all that this rank has stopped. Many do so at once: the first one's word stays, and one
+ * event goes to each. */
+void eepi_store_tell_wedge(eep_context *context, const eepi_wedge *wedge);
+/* The store's word, of that revision; 0: it has none. An older one than our own is replaced. */
+void eepi_store_note_wedge(eep_context *context, const eepi_wedge *wedge, uint64_t revision);
+
 /* What this rank puts stays; else all is put again once the register has its document (M4). */
 bool eepi_store_may_put(const eep_context *context);
 /* Put our own record; not before what must come first (M4). */

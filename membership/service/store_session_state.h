@@ -19,7 +19,11 @@ struct eepi_store_session {
     bool is_ready;                    /* this rank has asked to be let in */
     int leaving;                      /* and to be let out: bits of eepi_leaving */
     eepi_own_links *links;
-    void *report; /* what was put last, to be republished to a store that forgot */
+    uint64_t listen_id;      /* the request to hear reports and acknowledgements; 0: none */
+    eepi_wedge wedge;        /* as the store has it, epoch 0: none is known, */
+    uint64_t wedge_revision; /* and its revision */
+    eepi_wedge told_wedge;   /* what this rank told of itself; epoch 0: nothing */
+    void *report;            /* what was put last, to be republished to a store that forgot */
     size_t report_bytes;
     uint64_t report_epoch;
     eepi_ack acks[EEPI_ACK_FLIPPED + 1];

@@ -115,6 +115,24 @@ void eepi_tell_suspected(eep_context *context, const eepi_suspect *suspect)
              suspect->generation, eep_fault_kind_name((eep_fault_kind)suspect->kind));
 }
 
+/* What stopped another rank may be all that this one hears of it before the process ends. */
+void eepi_tell_wedge(eep_context *context, const eepi_wedge *wedge)
+{
+    const eepi_view *view = eepi_core_view(context->core);
+    const eepi_suspect *cause = &wedge->cause;
+
+    if (!view || wedge->epoch < view->epoch ||
+        !eepi_view_has(view, wedge->seat, wedge->generation)) {
+        return;
+    }
+    if (cause->kind > EEP_FAULT_EXIT && eepi_view_has(view, cause->seat, cause->generation) &&
+        context->told->peers[cause->seat].cause == 0) {
+        note_cause(context, cause);
+    }
+    eepi_log(context, EEP_LOG_DEBUG, "hears that rank %d (generation %u) has stopped in epoch %llu",
+             wedge->seat, wedge->generation, (unsigned long long)wedge->epoch);
+}
+
 /* A process that is killed for what it is suspected of ends: the suspicion is the cause. */
 void eepi_tell_cause(eep_context *context, const eepi_suspect *suspect)
 {

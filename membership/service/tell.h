@@ -32,6 +32,7 @@ void eepi_tell_installed(eep_context *context, const eepi_view *view);
 /* The steps of agreement. */
 void eepi_tell_suspected(eep_context *context, const eepi_suspect *suspect);
 void eepi_tell_promise(eep_context *context, const eepi_report *report);
+void eepi_tell_wedge(eep_context *context, const eepi_wedge *wedge);
 void eepi_tell_report(eep_context *context, const eepi_report *report);
 void eepi_tell_ack(eep_context *context, const eepi_ack *ack);
 void eepi_tell_proposal(eep_context *context, const eepi_view *view);

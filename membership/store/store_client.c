@@ -237,6 +237,19 @@ uint64_t eepi_store_watch(eepi_store_client *client, const char *prefix)
     return request(client, &message, watch != NULL);
 }
 
+uint64_t eepi_store_unwatch(eepi_store_client *client, const char *prefix)
+{
+    eepi_store_message message = {.type = EEPI_STORE_MSG_UNWATCH, .key = prefix};
+    bool valid = key_fits(prefix);
+    for (size_t i = 0; valid && i < client->num_watches; i++) {
+        if (strcmp(client->watch[i].prefix, prefix) == 0) {
+            client->watch[i] = client->watch[--client->num_watches];
+            break;
+        }
+    }
+    return request(client, &message, valid);
+}
+
 uint64_t eepi_store_lease(eepi_store_client *client, uint64_t ttl_us)
 {
     eepi_store_message message = {

@@ -87,6 +87,9 @@ uint64_t eepi_store_list(eepi_store_client *client, const char *prefix);
 /* From now on CHANGED for each write below the prefix, in order, none twice, none missed; before
  * them, ENTRY for each key that is there, then REPLY. */
 uint64_t eepi_store_watch(eepi_store_client *client, const char *prefix);
+/* No CHANGED for the prefix from its REPLY on, unless another watch has the key; the watch does not
+ * stand again after a break. */
+uint64_t eepi_store_unwatch(eepi_store_client *client, const char *prefix);
 /* Give this client a lease of `ttl_us` for its leased keys; keep-alives go out every third of it.
  */
 uint64_t eepi_store_lease(eepi_store_client *client, uint64_t ttl_us);

@@ -215,6 +215,17 @@ static eep_status add_prefix(eepi_store_conn *conn, const char *prefix)
     return EEP_OK;
 }
 
+static void remove_prefix(eepi_store_conn *conn, const char *prefix)
+{
+    for (size_t i = 0; i < conn->num_prefixes; i++) {
+        if (strcmp(conn->prefix[i], prefix) == 0) {
+            free(conn->prefix[i]);
+            conn->prefix[i] = conn->prefix[--conn->num_prefixes];
+            return;
+        }
+    }
+}
+
 static void handle_list(eepi_store_conn *conn, const eepi_store_message *request)
 {
     eep_status status = EEP_OK;
@@ -256,6 +267,10 @@ static void handle(eepi_store_conn *conn, const eepi_store_message *request)
     case EEPI_STORE_MSG_LIST:
     case EEPI_STORE_MSG_WATCH:
         handle_list(conn, request);
+        break;
+    case EEPI_STORE_MSG_UNWATCH:
+        remove_prefix(conn, request->key);
+        reply(conn, request, EEP_OK, 0, NULL);
         break;
     case EEPI_STORE_MSG_LEASE:
         handle_lease(conn, request);

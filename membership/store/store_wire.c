@@ -68,7 +68,7 @@ size_t eepi_store_wire_encode(const eepi_store_message *message, void *head_out)
 
 static bool is_type(uint8_t type)
 {
-    return (type >= EEPI_STORE_MSG_GET && type <= EEPI_STORE_MSG_BYE) ||
+    return (type >= EEPI_STORE_MSG_GET && type <= EEPI_STORE_MSG_UNWATCH) ||
            (type >= EEPI_STORE_MSG_REPLY && type <= EEPI_STORE_MSG_CHANGED);
 }
 
@@ -100,6 +100,7 @@ static bool obeys_type(const eepi_store_message *message)
         return message->id && has_key;
     case EEPI_STORE_MSG_LIST:
     case EEPI_STORE_MSG_WATCH:
+    case EEPI_STORE_MSG_UNWATCH:
         return message->id && !has_value;
     case EEPI_STORE_MSG_LEASE:
         return message->id && !has_key && !has_value && message->lease && message->ttl_us;

@@ -36,6 +36,7 @@ typedef enum eepi_store_type {
     EEPI_STORE_MSG_LEASE = 7,     /* create or take up `lease` with ttl_us */
     EEPI_STORE_MSG_KEEPALIVE = 8, /* any bytes renew the lease; this is for who has none to say */
     EEPI_STORE_MSG_BYE = 9,       /* orderly end: the lease and its keys vanish at once */
+    EEPI_STORE_MSG_UNWATCH = 10,  /* key: a watched prefix; no CHANGED for it from the REPLY on */
     /* from the store */
     EEPI_STORE_MSG_REPLY = 16, /* id 0: the connection is turned away, `status` says why */
     EEPI_STORE_MSG_ENTRY = 17,

@@ -2,6 +2,7 @@
 /* eep-sim: seeded histories of whole instances under virtual time. */
 #include "experiments/base/output.h"
 #include "tests/sim/sim.h"
+#include "tests/sim/wide/wide.h"
 #include "experiments/base/monotonic.h"
 #include "experiments/base/args.h"
 
@@ -23,12 +24,13 @@ const char *sim_replay_options(void)
 
 static void died(int signal_number)
 {
+    const uint64_t seed = sim ? sim->options.seed : wide_seed;
     char line[200];
-    int n = snprintf(line, sizeof line,
-                     "VIOLATION crash (signal %d) seed %llu\nreplay: eep-sim "
-                     "--seed %llu%s --trace\n",
-                     signal_number, (unsigned long long)(sim ? sim->options.seed : 0),
-                     (unsigned long long)(sim ? sim->options.seed : 0), replay_options);
+    int n =
+        snprintf(line, sizeof line,
+                 "VIOLATION crash (signal %d) seed %llu\nreplay: eep-sim "
+                 "--seed %llu%s --trace\n",
+                 signal_number, (unsigned long long)seed, (unsigned long long)seed, replay_options);
 
     fflush(stdout);
     (void)!fwrite(line, 1, (size_t)n, stdout);
@@ -92,7 +94,7 @@ typedef struct command {
     sim_options options;
     uint64_t first, last;
     const char *kinds;
-    bool goes_on, store, trace, discrete;
+    bool goes_on, store, trace, discrete, wide, plain;
     args_given given;
 } command;
 
@@ -139,12 +141,16 @@ static const args_row rows[] = {
      parse_seeds},
     {"--seeds", ARGS_PARSED, AT(first), 0, 0, NULL, "A..B", NULL, "those of so many seeds",
      parse_seeds},
-    {"--ranks", ARGS_WHOLE, AT(options.num_ranks), 2, SIM_MAX_SEATS, NULL, "N", NULL,
-     "ranks; default: 3 to 8, by seed"},
+    {"--ranks", ARGS_WHOLE, AT(options.num_ranks), 2, WIDE_MAX_RANKS, NULL, "N", NULL,
+     "ranks; default: 3 to 8, by seed, and with --wide 4 to 1024"},
     {"--kinds", ARGS_PARSED, AT(options.kinds), 0, 0, NULL, "A,B,...", NULL,
      "kinds of faults, of which each seed uses some; default: all of them", parse_kinds},
     {"--discrete", ARGS_FLAG, AT(discrete), 0, 0, NULL, NULL, NULL,
      "windows with two sides, as on a GPU"},
+    {"--wide", ARGS_FLAG, AT(wide), 0, 0, NULL, NULL, NULL,
+     "membership alone, of up to 1024 ranks, and what a fault costs in messages"},
+    {"--plain", ARGS_FLAG, AT(plain), 0, 0, NULL, NULL, NULL,
+     "with --wide: one rank is killed, and nobody is slow"},
     {"--trace", ARGS_FLAG, AT(trace), 0, 0, NULL, NULL, NULL, "tell what happens, line by line"},
     {"--go-on", ARGS_FLAG, AT(goes_on), 0, 0, NULL, NULL, NULL,
      "count all seeds that fail, instead of ending at the first"},
@@ -179,7 +185,8 @@ static void set_replay(const command *c)
     if (c->options.num_ranks) {
         snprintf(ranks, sizeof ranks, " --ranks %d", c->options.num_ranks);
     }
-    snprintf(replay_options, sizeof replay_options, "%s%s%s%s", ranks, c->kinds ? " --kinds " : "",
+    snprintf(replay_options, sizeof replay_options, "%s%s%s%s%s%s", c->wide ? " --wide" : "",
+             c->plain ? " --plain" : "", ranks, c->kinds ? " --kinds " : "",
              c->kinds ? c->kinds : "", c->discrete ? " --discrete" : "");
 }
 
@@ -214,12 +221,20 @@ int main(int argc, char **argv)
         args_print_help(table(), stderr);
         return ARGS_EXIT_USAGE;
     }
-    c.options.trace = c.trace;
-    c.options.windows_discrete = c.discrete;
+    if (!c.wide && (c.plain || c.options.num_ranks > SIM_MAX_SEATS)) {
+        fprintf(stderr, "eep-sim: --plain, and more than %d ranks, need --wide\n", SIM_MAX_SEATS);
+        return ARGS_EXIT_USAGE;
+    }
     set_replay(&c);
-    mallopt(M_MMAP_THRESHOLD, 512 * 1024); /* large and mostly untouched: zero pages */
     signal(SIGABRT, died);
     signal(SIGSEGV, died);
+    if (c.wide) {
+        const wide_options wide = {0, c.options.num_ranks, c.plain, c.trace};
+        return wide_run_seeds(&wide, c.first, c.last, c.goes_on);
+    }
+    c.options.trace = c.trace;
+    c.options.windows_discrete = c.discrete;
+    mallopt(M_MMAP_THRESHOLD, 512 * 1024); /* large and mostly untouched: zero pages */
     if (c.store) {
         return check_store(&c);
     }

@@ -16,6 +16,17 @@ static struct {
     int is_down;            /* nor is it there */
 } store;
 
+static bool watches(const eepi_store_client *client, const char *key)
+{
+    for (int i = 0; i < client->num_watches; i++) {
+        const sim_watch *watch = &client->watch[i];
+        if (watch->stands && strncmp(key, watch->prefix, strlen(watch->prefix)) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Every watcher is told of every change, in order. */
 static void changed(void *user, const char *key, uint64_t revision, eepi_store_value *value)
 {
@@ -24,8 +35,7 @@ static void changed(void *user, const char *key, uint64_t revision, eepi_store_v
         store.newest_revision = revision;
     }
     for (eepi_store_client *client = sim_store_clients(); client; client = client->next) {
-        if (client->process->alive && client->connected && client->watches &&
-            strncmp(key, client->prefix, strlen(client->prefix)) == 0) {
+        if (client->process->alive && client->connected && watches(client, key)) {
             sim_store_send_down(client, EEPI_STORE_CHANGED, 0, EEP_OK, key, revision, value);
         }
     }
@@ -119,13 +129,28 @@ static void answer_write(message *m)
 /* A list, a watch (again: one that stands after a break, id 0), and from then on its changes. */
 static void answer_list(const message *m)
 {
-    const int is_watch = m->kind == MESSAGE_WATCH;
-    listing to = {m->client, m->reply.id ? m->reply.id : m->client->watch_id};
+    sim_watch *watch = m->kind == MESSAGE_WATCH ? sim_store_watch_of(m->client, m->key) : NULL;
+    listing to = {m->client, m->reply.id == 0 && watch ? watch->id : m->reply.id};
 
     eepi_store_table_list(store.table, m->key, entry, &to);
-    m->client->watches |= is_watch;
-    sim_store_send_down(m->client, m->reply.id ? EEPI_STORE_REPLY : EEPI_STORE_RECONNECTED,
-                        m->reply.id, EEP_OK, m->reply.id ? m->key : "", 0, NULL);
+    if (watch) {
+        watch->stands = true;
+    }
+    if (m->reply.id) {
+        answer(m, EEP_OK, 0, NULL);
+    } else if (--m->client->num_restoring == 0) {
+        sim_store_send_down(m->client, EEPI_STORE_RECONNECTED, 0, EEP_OK, "", 0, NULL);
+    }
+}
+
+static void answer_unwatch(const message *m)
+{
+    sim_watch *watch = sim_store_watch_of(m->client, m->key);
+
+    if (watch) { /* it was asked for again; that comes behind this */
+        watch->stands = false;
+    }
+    answer(m, EEP_OK, 0, NULL);
 }
 
 static void serve(void *user, uint64_t number)
@@ -157,7 +182,11 @@ static void serve(void *user, uint64_t number)
         status = eepi_store_table_remove(store.table, m->key);
         answer(m, status, 0, NULL);
     } else if (m->connection == m->client->connection) {
-        answer_list(m);
+        if (m->kind == MESSAGE_UNWATCH) {
+            answer_unwatch(m);
+        } else {
+            answer_list(m);
+        }
     }
     eepi_store_value_release(m->value);
     free(m);

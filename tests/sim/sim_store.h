@@ -16,6 +16,7 @@ typedef enum message_kind {
     MESSAGE_REMOVE,
     MESSAGE_LIST,
     MESSAGE_WATCH,
+    MESSAGE_UNWATCH,
     MESSAGE_DOWN /* a reply or event for the client */
 } message_kind;
 
@@ -31,6 +32,15 @@ typedef struct message {
     char key[EEPI_STORE_KEY_MAX];
 } message;
 
+enum { SIM_MAX_WATCHES = 16 };
+
+/* A watch, which stands again after a break. */
+typedef struct sim_watch {
+    char prefix[EEPI_STORE_KEY_MAX];
+    uint64_t id;
+    bool stands; /* on this connection */
+} sim_watch;
+
 typedef struct pending {
     struct pending *next;
     uint64_t id;
@@ -39,10 +49,11 @@ typedef struct pending {
 struct eepi_store_client {
     eepi_store_client *next; /* of all clients */
     sim_process *process;
-    int connected, watches, fd;
-    char prefix[EEPI_STORE_KEY_MAX]; /* of its watch */
-    uint64_t connection;             /* number of the present one */
-    uint64_t next_id, watch_id, retry_us;
+    int connected, fd;
+    sim_watch watch[SIM_MAX_WATCHES];
+    int num_watches, num_restoring; /* those whose state is still to be told after a break */
+    uint64_t connection;            /* number of the present one */
+    uint64_t next_id, retry_us;
     uint64_t up_us, down_us; /* newest times of the two directions */
     message *first, *last;   /* arrived */
     message *current;
@@ -65,6 +76,9 @@ void sim_store_put_item(eepi_store_client *client, eepi_store_reply_kind kind, u
                         eep_status status);
 void sim_store_forget_pending(eepi_store_client *client, uint64_t id);
 void sim_store_disconnect(eepi_store_client *client);
+
+/* The client's watch of that prefix; NULL: it has none. */
+sim_watch *sim_store_watch_of(eepi_store_client *client, const char *prefix);
 
 /* ---- sim_store.c */
 /* To the store: a request, or a watch that stands after a break. */

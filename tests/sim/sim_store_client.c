@@ -52,9 +52,11 @@ static void reconnect(eepi_store_client *client)
     }
     client->connected = 1;
     client->up_us = client->down_us = sim->now_us;
-    if (client->watch_id) {
-        sim_store_send_up(client, MESSAGE_WATCH, 0, client->prefix, 0, NULL);
-    } else {
+    client->num_restoring = client->num_watches;
+    for (int i = 0; i < client->num_watches; i++) {
+        sim_store_send_up(client, MESSAGE_WATCH, 0, client->watch[i].prefix, 0, NULL);
+    }
+    if (client->num_watches == 0) {
         sim_store_put_item(client, EEPI_STORE_RECONNECTED, 0, EEP_OK);
     }
 }
@@ -148,9 +150,28 @@ uint64_t eepi_store_lease(eepi_store_client *client, uint64_t ttl_us)
 
 uint64_t eepi_store_watch(eepi_store_client *client, const char *prefix)
 {
-    client->watch_id = client->next_id; /* one watch is all that libeep has */
-    snprintf(client->prefix, sizeof client->prefix, "%s", prefix);
+    sim_watch *watch = sim_store_watch_of(client, prefix);
+
+    if (!watch) {
+        if (client->num_watches == SIM_MAX_WATCHES) {
+            abort();
+        }
+        watch = &client->watch[client->num_watches++];
+        *watch = (sim_watch){.stands = false};
+        snprintf(watch->prefix, sizeof watch->prefix, "%s", prefix);
+    }
+    watch->id = client->next_id;
     return request(client, MESSAGE_WATCH, prefix, 0, NULL, 0);
+}
+
+uint64_t eepi_store_unwatch(eepi_store_client *client, const char *prefix)
+{
+    sim_watch *watch = sim_store_watch_of(client, prefix);
+
+    if (watch) {
+        *watch = client->watch[--client->num_watches];
+    }
+    return request(client, MESSAGE_UNWATCH, prefix, 0, NULL, 0);
 }
 
 static void hand_out(eepi_store_client *client, message *before, message *m,

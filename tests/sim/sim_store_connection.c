@@ -25,6 +25,16 @@ void sim_store_forget_clients(void)
     clients = NULL;
 }
 
+sim_watch *sim_store_watch_of(eepi_store_client *client, const char *prefix)
+{
+    for (int i = 0; i < client->num_watches; i++) {
+        if (strcmp(client->watch[i].prefix, prefix) == 0) {
+            return &client->watch[i];
+        }
+    }
+    return NULL;
+}
+
 static void arrive(void *user, uint64_t number)
 {
     message *m = user;
@@ -125,7 +135,10 @@ void sim_store_disconnect(eepi_store_client *client)
     if (!client->connected) {
         return;
     }
-    client->connected = client->watches = 0;
+    client->connected = 0;
+    for (int i = 0; i < client->num_watches; i++) {
+        client->watch[i].stands = false;
+    }
     client->connection++;
     client->retry_us = sim->now_us + SIM_RECONNECT_US;
     for (message *m = client->first; m; m = m->next) {

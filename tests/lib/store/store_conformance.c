@@ -123,6 +123,29 @@ static bool a_watch_begins_with_what_is_there(store_suite *s, eepi_store_client 
     return suite_hears_nothing(s, b);
 }
 
+static bool a_watch_ends(store_suite *s, eepi_store_client *a, eepi_store_client *b)
+{
+    uint64_t revision = 0;
+    eepi_store_reply reply;
+    TRY(suite_put(s, a, "u/1", "one", &revision));
+    TRY(suite_answer(s, b, eepi_store_watch(b, "u/"), &reply));
+    TRY(suite_hears(s, b, EEPI_STORE_ENTRY, "u/1", "one"));
+    TRY(suite_answer(s, b, eepi_store_watch(b, "uu/"), &reply));
+    TRY(suite_answer(s, b, eepi_store_unwatch(b, "u/"), &reply));
+    CHECK(s, reply.status == EEP_OK, "unwatch: %s", eep_strerror(reply.status));
+    TRY(suite_put(s, a, "u/1", "two", &revision));
+    TRY(suite_put(s, a, "uu/1", "three", &revision));
+    TRY(suite_hears(s, b, EEPI_STORE_CHANGED, "uu/1", "three"));
+    TRY(suite_answer(s, b, eepi_store_unwatch(b, "never/"), &reply));
+    CHECK(s, reply.status == EEP_OK, "a prefix that is not watched: %s",
+          eep_strerror(reply.status));
+    TRY(suite_answer(s, b, eepi_store_watch(b, "u/"), &reply));
+    TRY(suite_hears(s, b, EEPI_STORE_ENTRY, "u/1", "two"));
+    TRY(suite_put(s, a, "u/2", "four", &revision));
+    TRY(suite_hears(s, b, EEPI_STORE_CHANGED, "u/2", "four"));
+    return suite_hears_nothing(s, b);
+}
+
 static bool removed_keys_are_gone(store_suite *s, eepi_store_client *a, eepi_store_client *b)
 {
     uint64_t first = 0, second = 0;
@@ -260,6 +283,7 @@ static const conformance_case cases[] = {
     {"answers come in order", answers_come_in_order, ALWAYS},
     {"bad requests are answered", bad_requests_are_answered, ALWAYS},
     {"a watch begins with what is there", a_watch_begins_with_what_is_there, ALWAYS},
+    {"a watch ends", a_watch_ends, ALWAYS},
     {"histories are linear, watchers see each change once", suite_histories_are_linear, ALWAYS},
     {"removed keys are gone", removed_keys_are_gone, LISTS},
     {"leased keys live with their client", leased_keys_live_with_their_client, LEASES},

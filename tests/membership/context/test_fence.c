@@ -76,6 +76,7 @@ static void open_core(void)
     }
     (void)give_core((eepi_input){.kind = EEPI_INPUT_CAS_DONE, .won = 1, .revision = 1},
                     EEPI_ACTION_CAS);
+    (void)give_core((eepi_input){.kind = EEPI_INPUT_LISTENS}, EEPI_ACTION_CAS);
     cr_assert_eq(eepi_view_num_active(eepi_core_view(context->core)), RANKS);
 }
 

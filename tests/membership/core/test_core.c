@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The membership core: properties and histories, on a cluster in virtual time. Each test runs over
  * many seeds, which draw all delays; EEP_TEST_SEED replays one. */
-#include "tests/lib/core_histories.h"
+#include "tests/lib/core/core_histories.h"
 
 /* ------------------------------------------------------------------ the first view */
 
@@ -326,6 +326,16 @@ static int all_over(cluster *c)
     return 1;
 }
 
+static int num_fault_views(const cluster *c)
+{
+    int num = 0;
+
+    for (int epoch = 0; epoch < CLUSTER_MAX_EPOCHS; epoch++) {
+        num += c->committed[epoch] && c->committed[epoch]->cause == EEPI_VIEW_FAULT;
+    }
+    return num;
+}
+
 /* The last one's leave ends the instance: no view without coverage, nobody is expelled, and all who
  * left are told so. Then new processes begin another one, with weights of their own. */
 Test(core, M8_all_leave_and_the_instance_ends_in_order)
@@ -337,7 +347,8 @@ Test(core, M8_all_leave_and_the_instance_ends_in_order)
             cluster_run(c, cluster_random(c, 300000));
         }
         EXPECT(c, cluster_until(c, all_over, 3 * SECOND));
-        EXPECT(c, num_wedges(c) == 0);
+        /* one may see that another has ended before it reads that all have left: it wedges */
+        EXPECT(c, num_fault_views(c) == 0);
         EXPECT(c, eepi_view_num_active(c->view) == 0 && c->view->cause == EEPI_VIEW_PLANNED);
         for (int seat = 0; seat < 4; seat++) {
             cluster_crash(c, seat);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The end of a process and the end of its stores (rule P8), in one core, message by message. */
-#include "tests/lib/one_core.h"
+#include "tests/lib/core/one_core.h"
 
 #include <string.h>
 

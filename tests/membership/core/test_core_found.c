@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Histories of the membership core that the simulator (tests/sim) found; each failed before the fix
  * that its comment names. */
-#include "tests/lib/core_histories.h"
+#include "tests/lib/core/core_histories.h"
 
 /* 8 experts on 8 slots, no backups: nobody can be spared. */
 static const cluster_options bare = {

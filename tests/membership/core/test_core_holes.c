@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Histories that broke the membership core once, and histories by chance. */
-#include "tests/lib/core_histories.h"
+#include "tests/lib/core/core_histories.h"
 
 /* ------------------------------------------------------------------ holes that were closed */
 
@@ -321,6 +321,7 @@ Test(core_holes, many_seats_fail_at_once)
     }
     const eepi_input won = {.kind = EEPI_INPUT_CAS_DONE, .won = 1, .revision = 1, .now_us = now};
     eepi_core_handle(core, &won, &n);
+    eepi_core_handle(core, &(eepi_input){.kind = EEPI_INPUT_LISTENS, .now_us = now}, &n);
     first = eepi_core_view(core);
     cr_assert_eq(eepi_view_num_active(first), RANKS);
     for (int round = 0; round < 40 && !is_committed; round++) {

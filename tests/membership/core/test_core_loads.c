@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What one core knows of the experts' loads, and what it makes of them. */
-#include "tests/lib/one_core.h"
+#include "tests/lib/core/one_core.h"
 
 #include "experiments/base/random.h"
 #include "membership/core/core_common.h"

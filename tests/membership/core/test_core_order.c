@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Placements that ranks order: which one a planned view takes over (R3), and a first view. */
-#include "tests/lib/one_core.h"
+#include "tests/lib/core/one_core.h"
 
 #include "membership/view/view_order.h"
 

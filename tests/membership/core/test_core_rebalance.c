@@ -2,7 +2,7 @@
 /* Histories of background repair: slots change hands behind live traffic. The cluster checks at
  * every step that no rank computes with a slot that is being overwritten (R1), at every commit that
  * coverage holds (S7), at every installed view that slots hold what it says (S6). */
-#include "tests/lib/core_histories.h"
+#include "tests/lib/core/core_histories.h"
 
 #include "repair/planner/planner.h"
 #include "repair/background/background.h"

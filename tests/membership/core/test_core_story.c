@@ -56,6 +56,21 @@ static void feed(int rank, eepi_input input)
     memcpy(t.action[rank], actions, (size_t)t.num_actions[rank] * sizeof *actions);
 }
 
+/* The store has told the rank of all reports and acknowledgements that there are. */
+static void listens(int rank)
+{
+    feed(rank, (eepi_input){.kind = EEPI_INPUT_LISTENS});
+    tell("rank %d has the first turn, and hears reports and acknowledgements from now on", rank);
+}
+
+/* Rule N22: the others hear one word alone, of the first that stopped. */
+static void hears_wedge(int to, int from)
+{
+    feed(to, (eepi_input){.kind = EEPI_INPUT_WEDGE,
+                          .wedge = {from, 1, eepi_core_view(t.core[from])->epoch, {0, 0, -1}}});
+    tell("rank %d hears that rank %d has stopped", to, from);
+}
+
 /* The rank was asked for that; NULL: it was not. */
 static const eepi_action *asked(int rank, eepi_action_kind kind)
 {
@@ -157,7 +172,7 @@ static void hears_report(int to, int from)
     feed(to, (eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report_of[from]});
 }
 
-/* The rank has done it, its core acknowledges, and the others read that. */
+/* The rank has done it, its core acknowledges, and rank 0 hears it. */
 static void acknowledges(int rank, eepi_input_kind done, eepi_ack_kind kind, uint64_t digest)
 {
     eepi_ack ack;
@@ -166,9 +181,7 @@ static void acknowledges(int rank, eepi_input_kind done, eepi_ack_kind kind, uin
     is_asked(rank, EEPI_ACTION_ACK);
     ack = asked(rank, EEPI_ACTION_ACK)->ack;
     cr_assert_eq(ack.kind, kind);
-    for (int other = 0; other < RANKS; other++) {
-        feed(other, (eepi_input){.kind = EEPI_INPUT_ACK, .ack = &ack});
-    }
+    feed(0, (eepi_input){.kind = EEPI_INPUT_ACK, .ack = &ack});
 }
 
 static void serves(int rank, uint64_t epoch)
@@ -197,6 +210,9 @@ static void three_ranks_form_the_first_view(void)
         is_asked(rank, EEPI_ACTION_INSTALL);
         serves(rank, 1);
     }
+    is_asked(0, EEPI_ACTION_LISTEN);
+    cr_assert_null(asked(1, EEPI_ACTION_LISTEN), "N22: it is not its turn");
+    listens(0);
 }
 
 /* Rules M2 and M4: a rank that learns of a fault stops and promises; then the lowest one proposes.
@@ -208,13 +224,15 @@ static void rank_2_dies_and_the_others_agree(void)
     at_ms(1004);
     sees_end_of(0, 2, 1);
     is_asked(0, EEPI_ACTION_WEDGE);
+    is_asked(0, EEPI_ACTION_TELL_WEDGE);
     cr_assert_null(asked(0, EEPI_ACTION_REPORT), "M2: step 41 is still in flight");
     at_ms(1005);
     has_ended_step(0, 41);
     puts_report(0, 1);
     at_ms(1006);
-    hears_report(1, 0); /* rank 1 has seen nothing itself */
+    hears_wedge(1, 0); /* rank 1 has seen nothing itself */
     is_asked(1, EEPI_ACTION_WEDGE);
+    cr_assert_null(asked(1, EEPI_ACTION_TELL_WEDGE), "N22: once is enough");
     at_ms(1007);
     has_ended_step(1, 41);
     puts_report(1, 1);

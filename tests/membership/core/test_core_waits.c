@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What one core waits for, message by message: whom it spares, whom it names, and when it ends. */
-#include "tests/lib/one_core.h"
+#include "tests/lib/core/one_core.h"
 
 #include <stdlib.h>
 #include <string.h>

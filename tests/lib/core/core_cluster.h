@@ -57,6 +57,9 @@ typedef struct cluster_process {
     uint64_t checksums[CLUSTER_MAX_SLOTS], backup, claim;
     int file_is_bad; /* it has said so */
     int was_silent_to[CLUSTER_MAX_PROCESSES];
+    int listens;             /* the store tells it of reports and acknowledgements */
+    uint64_t wedge_revision; /* newest that it heard of */
+    eepi_wedge told_wedge;   /* its own word; epoch 0: none */
 } cluster_process;
 
 typedef struct cluster_event cluster_event;
@@ -73,6 +76,8 @@ typedef struct cluster {
     uint64_t revision, next_revision; /* of the register; 0: empty */
     const eepi_view *view;
     eepi_input *keys; /* [5][max_ranks] the store's other keys; kind TICK: none */
+    eepi_wedge wedge; /* what the store has, and its revision; 0: nothing */
+    uint64_t wedge_revision;
     const eepi_view *committed[CLUSTER_MAX_EPOCHS];
     int num_committed, num_uncovered;
     /* before the compare-and-swap with this epoch: 1 not in and no answer, 2 in and no answer,

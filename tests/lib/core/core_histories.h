@@ -3,7 +3,7 @@
 #ifndef CORE_HISTORIES_H
 #define CORE_HISTORIES_H
 
-#include "tests/lib/core_cluster.h"
+#include "tests/lib/core/core_cluster.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

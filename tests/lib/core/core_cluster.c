@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The cluster: events in virtual time, the simulated store, and the life of processes. */
-#include "tests/lib/core_cluster_parts.h"
+#include "tests/lib/core/core_cluster_parts.h"
 
 #include "repair/placement.h"
 #include "experiments/base/random.h"
@@ -200,10 +200,46 @@ static eepi_input view_input(const cluster *c)
                         .revision = c->revision};
 }
 
+static bool is_for_listeners(const eepi_input *input)
+{
+    return input->kind == EEPI_INPUT_ACK || input->kind == EEPI_INPUT_REPORT;
+}
+
 static void tell_all(cluster *c, eepi_input input)
 {
     for (int i = 0; i < c->num_processes; i++) {
-        tell(c, &c->process[i], input);
+        if (!is_for_listeners(&input) || c->process[i].listens) {
+            tell(c, &c->process[i], input);
+        }
+    }
+}
+
+static eepi_input wedge_input(const cluster *c)
+{
+    return (eepi_input){.kind = EEPI_INPUT_WEDGE, .wedge = c->wedge, .revision = c->wedge_revision};
+}
+
+static void put_wedge(cluster *c, const cluster_event *event)
+{
+    if (event->input.revision != c->wedge_revision) {
+        tell(c, &c->process[event->process], wedge_input(c));
+        return;
+    }
+    c->wedge = event->input.wedge;
+    c->wedge_revision = ++c->next_revision;
+    tell_all(c, wedge_input(c));
+}
+
+static void listen(cluster *c, cluster_process *p, bool listens)
+{
+    p->listens = listens;
+    for (int i = 0; listens && i < NUM_KEYS * c->options.max_ranks; i++) {
+        if (is_for_listeners(&c->keys[i])) {
+            tell(c, p, c->keys[i]);
+        }
+    }
+    if (listens) {
+        tell(c, p, (eepi_input){.kind = EEPI_INPUT_LISTENS});
     }
 }
 
@@ -264,16 +300,24 @@ static void cas(cluster *c, const cluster_event *event)
 void cluster_restart_store(cluster *c)
 {
     memset(c->keys, 0, (size_t)(NUM_KEYS * c->options.max_ranks) * sizeof *c->keys);
-    c->revision = 0;
+    c->revision = c->wedge_revision = 0;
+    c->wedge = (eepi_wedge){0};
     c->view = NULL;
     for (int i = 0; i < c->num_processes; i++) {
-        if (!c->process[i].alive) {
+        cluster_process *p = &c->process[i];
+        if (!p->alive) {
             continue;
         }
-        cluster_push(c, EVENT_INPUT, &c->process[i], c->now_us,
-                     (eepi_input){.kind = EEPI_INPUT_STORE_LOST});
-        cluster_to_store(c, &c->process[i], EVENT_READ, (eepi_input){0});
-        cluster_publish(c, &c->process[i]);
+        cluster_push(c, EVENT_INPUT, p, c->now_us, (eepi_input){.kind = EEPI_INPUT_STORE_LOST});
+        p->wedge_revision = 0;
+        if (p->listens) {
+            cluster_to_store(c, p, EVENT_LISTEN, (eepi_input){0});
+        }
+        cluster_to_store(c, p, EVENT_READ, (eepi_input){0});
+        cluster_publish(c, p);
+        if (p->told_wedge.epoch != 0) {
+            cluster_tell_wedge(c, p);
+        }
     }
 }
 
@@ -282,9 +326,12 @@ void cluster_restart_store(cluster *c)
 static void subscribe(cluster *c, cluster_process *p)
 {
     for (int i = 0; i < NUM_KEYS * c->options.max_ranks; i++) {
-        if (c->keys[i].kind != EEPI_INPUT_TICK) {
+        if (c->keys[i].kind != EEPI_INPUT_TICK && !is_for_listeners(&c->keys[i])) {
             tell(c, p, c->keys[i]);
         }
+    }
+    if (c->wedge_revision) {
+        tell(c, p, wedge_input(c));
     }
     tell(c, p, view_input(c));
 }
@@ -473,6 +520,10 @@ static void handle(cluster *c, cluster_event *event)
         cas(c, event);
     } else if (event->kind == EVENT_READ) {
         tell(c, p, view_input(c));
+    } else if (event->kind == EVENT_WEDGE) {
+        put_wedge(c, event);
+    } else if (event->kind == EVENT_LISTEN || event->kind == EVENT_IGNORE) {
+        listen(c, p, event->kind == EVENT_LISTEN);
     } else if (event->kind == EVENT_DIE) {
         cluster_die(c, p);
     } else if (p->alive && c->now_us < p->stopped_until_us) {

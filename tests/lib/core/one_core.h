@@ -25,12 +25,14 @@ static struct {
 static inline void feed(eepi_input input)
 {
     const eepi_action *actions;
+    bool listens = false;
     int n;
 
     input.now_us = t.now_us;
     actions = eepi_core_handle(t.core, &input, &n);
     t.committed = 0;
     for (int i = 0; i < n; i++) {
+        listens |= actions[i].kind == EEPI_ACTION_LISTEN;
         t.kills += actions[i].kind == EEPI_ACTION_KILL;
         t.plans += actions[i].kind == EEPI_ACTION_PLAN;
         t.drained += actions[i].kind == EEPI_ACTION_DRAINED;
@@ -43,6 +45,11 @@ static inline void feed(eepi_input input)
             t.third = (eep_seat_state)eepi_view_seat_at(actions[i].view, 3)->state;
             t.num_active = eepi_view_num_active(actions[i].view);
         }
+    }
+    if (listens) { /* the store had nothing to tell */
+        const uint64_t committed = t.committed;
+        feed((eepi_input){.kind = EEPI_INPUT_LISTENS});
+        t.committed = t.committed ? t.committed : committed;
     }
 }
 

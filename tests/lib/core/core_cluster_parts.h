@@ -4,7 +4,7 @@
 #ifndef CORE_CLUSTER_PARTS_H
 #define CORE_CLUSTER_PARTS_H
 
-#include "tests/lib/core_cluster.h"
+#include "tests/lib/core/core_cluster.h"
 
 #define MUST(c, condition, ...)                                                                    \
     do {                                                                                           \
@@ -24,6 +24,9 @@ typedef enum event_kind {
     EVENT_PUT, /* arrives at the store */
     EVENT_CAS,
     EVENT_READ,
+    EVENT_WEDGE,  /* a compare-and-swap of the key that all watch */
+    EVENT_LISTEN, /* to reports and acknowledgements, and no more: */
+    EVENT_IGNORE,
 } event_kind;
 
 struct cluster_event {
@@ -48,13 +51,17 @@ cluster_process *cluster_member(cluster *c, const eepi_view *view, int seat);
 /* The process ends, and those that live see it soon. */
 void cluster_die(cluster *c, cluster_process *p);
 
-/* core_rank.c: S2, S7, R1, S12, M2, M7 at the moment of a compare-and-swap */
+/* core_checks.c: S2, S7, R1, S12, M2, M7 at the moment of a compare-and-swap; S1, S2, S6 when a
+ * view goes live; M2, S3, S4 in a step */
 void cluster_check_commit(cluster *c, const eepi_view *view);
+void cluster_check_install(cluster *c, cluster_process *p, const eepi_view *view);
+void cluster_check_step(cluster *c, const cluster_process *p);
 /* The rank thread looks around; it has ended its step; its slots are filled. */
 void cluster_run_rank(cluster *c, cluster_process *p);
 void cluster_drain(cluster *c, cluster_process *p);
 void cluster_filled(cluster *c, cluster_process *p, const eepi_view *view);
 void cluster_publish(cluster *c, cluster_process *p);
+void cluster_tell_wedge(cluster *c, cluster_process *p);
 /* Feed the core an input and carry out what it asks for. */
 void cluster_feed_to(cluster *c, cluster_process *p, eepi_input input);
 #endif

@@ -1,152 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a rank of the cluster does: its thread steps, its service carries out the core's actions. */
-#include "tests/lib/core_cluster_parts.h"
+#include "tests/lib/core/core_cluster_parts.h"
 
 #include "repair/planner/planner.h"
 
 #include <string.h>
-
-/* ------------------------------------------------------------------ truth */
-
-static int is_in(const eepi_view *view, const cluster_process *p)
-{
-    return eepi_view_has(view, p->seat, p->generation);
-}
-
-/* What a commit changes for a process that lived in the document before. */
-static void check_commit_of(cluster *c, const eepi_view *before, const eepi_view *view,
-                            cluster_process *p)
-{
-    int is_fault = view->cause == EEPI_VIEW_FAULT;
-    uint32_t now = eepi_view_seat_at(view, p->seat)->generation;
-
-    if (before && is_in(before, p) && !is_in(view, p)) {
-        p->expelled_epoch = view->epoch;
-        MUST(c,
-             is_fault || p->leaving ||
-                 ((view->cause == EEPI_VIEW_INITIAL || eepi_view_num_active(view) == 0) &&
-                  !p->alive), /* a beginning, or the end, goes on without the dead */
-             "M1: rank %d expelled by a planned change", p->seat);
-    }
-    MUST(c, !(p->alive && p->generation < now), "M7: rank %d.%u lives, %u is let in", p->seat,
-         p->generation, now);
-    if (is_fault && p->alive && p->live && !is_in(view, p) && p->promised < p->live->epoch) {
-        MUST(c, p->live->combine_copy != view->combine_copy,
-             "M2: rank %d.%u may still write into the copy of epoch %llu", p->seat, p->generation,
-             (unsigned long long)view->epoch);
-    }
-    if (is_fault && is_in(view, p)) {
-        for (int i = 0; i < CLUSTER_STARTED_KEPT; i++) {
-            MUST(c, p->started[i].step < view->first_step, "M2: rank %d started step %llu", p->seat,
-                 (unsigned long long)p->started[i].step);
-        }
-    }
-}
-
-/* Epochs leap where somebody is left out alive. */
-static const eepi_view *newest_before(const cluster *c, uint64_t epoch)
-{
-    while (epoch > 0 && !c->committed[epoch - 1]) {
-        epoch--;
-    }
-    return epoch > 0 ? c->committed[epoch - 1] : NULL;
-}
-
-/* S2, S7, R1, S12, M2 at the moment of a compare-and-swap. */
-void cluster_check_commit(cluster *c, const eepi_view *view)
-{
-    const eepi_view *before = newest_before(c, view->epoch);
-    const eepi_view *same = c->committed[view->epoch];
-    const char *why = "";
-    int fills = eepi_plan_fills(view, -1, NULL, 0), uncovered = eepi_view_num_uncovered(view, -1);
-
-    MUST(c, eepi_view_check(view, view->bytes, &why) == EEP_OK, "%s", why);
-    MUST(c, !same || same->digest == view->digest, "S2: epoch %llu has two payloads",
-         (unsigned long long)view->epoch);
-    if (same) {
-        return;
-    }
-    c->committed[view->epoch] = view;
-    c->num_committed++;
-    MUST(c, view->epoch == 1 || (before && before->digest == view->base_digest), "M4: base");
-    MUST(c,
-         eepi_view_num_active(view) == 0 || /* the instance has ended */
-             (view->phase == EEPI_VIEW_SERVING) == (uncovered == 0),
-         "S7: %d uncovered", uncovered);
-    MUST(c,
-         view->phase == EEPI_VIEW_SERVING || (view->cause == EEPI_VIEW_FAULT && fills) ||
-             (view->cause == EEPI_VIEW_INITIAL && fills && before),
-         "M1: %d FILLING", fills);
-    MUST(c, !fills || view->phase == EEPI_VIEW_REPAIRING || view->cause == EEPI_VIEW_PLANNED,
-         "R1: %d FILLING", fills);
-    for (int expert = 0; expert < view->shape.num_experts; expert++) {
-        int is_filled = 0;
-        for (int i = 0; i < view->shape.max_ranks * view->shape.num_slots; i++) {
-            const eepi_view_slot *s =
-                eepi_view_slot_at(view, 0, i / view->shape.num_slots, i % view->shape.num_slots);
-            is_filled += s->state == EEPI_SLOT_FILLING && s->expert == expert &&
-                         (s->source == EEPI_SOURCE_FILE
-                              ? eepi_view_has_checkpoint(view, i / view->shape.num_slots)
-                              : eepi_view_is_member(view, s->source));
-        }
-        MUST(c,
-             view->phase == EEPI_VIEW_SERVING ||
-                 is_filled == !eepi_view_num_replicas(view, 0, expert),
-             "S7: expert %d", expert);
-    }
-    if (before) {
-        MUST(c, (before->combine_copy != view->combine_copy) == (view->cause == EEPI_VIEW_FAULT),
-             "M2: the combine copy toggles with each fault view and no other");
-        for (int seat = 0; seat < view->shape.max_ranks; seat++) {
-            MUST(c,
-                 eepi_view_seat_at(before, seat)->generation <=
-                     eepi_view_seat_at(view, seat)->generation,
-                 "S12: seat %d", seat);
-        }
-    }
-    for (int i = 0; i < c->num_processes; i++) {
-        check_commit_of(c, before, view, &c->process[i]);
-    }
-}
-
-/* S1, S2, S6: what a rank puts live. */
-static void check_install(cluster *c, cluster_process *p, const eepi_view *view)
-{
-    const eepi_view *committed = c->committed[view->epoch];
-
-    MUST(c, committed && committed->digest == view->digest, "S1: rank %d installs epoch %llu",
-         p->seat, (unsigned long long)view->epoch);
-    MUST(c, view->epoch > p->installed_epoch, "S2: rank %d", p->seat);
-    MUST(c, is_in(view, p) && view->phase == EEPI_VIEW_SERVING, "S4: rank %d", p->seat);
-    p->installed_epoch = view->epoch;
-    for (int slot = 0; slot < view->shape.num_slots; slot++) {
-        const eepi_view_slot *s = eepi_view_slot_at(view, 0, p->seat, slot);
-        MUST(c, s->state != EEPI_SLOT_HOLDS || s->expert == p->experts[slot],
-             "S6: rank %d slot %d holds %d, not %d", p->seat, slot, p->experts[slot], s->expert);
-    }
-}
-
-/* M2, S3, S4: a promise is kept; nobody outside a view steps under it or a later one. */
-static void check_step(cluster *c, const cluster_process *p)
-{
-    const eepi_view *newest = NULL;
-
-    for (int i = 0; i < c->num_processes; i++) {
-        if (c->process[i].installed_epoch &&
-            (!newest || c->process[i].installed_epoch > newest->epoch)) {
-            newest = c->committed[c->process[i].installed_epoch];
-        }
-    }
-    MUST(c, p->live->epoch > p->promised, "M2: rank %d promised not to serve %llu", p->seat,
-         (unsigned long long)p->promised);
-    MUST(c, is_in(newest, p) || p->live->epoch < p->expelled_epoch, "S4: rank %d.%u", p->seat,
-         p->generation);
-    for (int slot = 0; slot < p->live->shape.num_slots; slot++) {
-        const eepi_view_slot *s = eepi_view_slot_at(p->live, 0, p->seat, slot);
-        MUST(c, s->state != EEPI_SLOT_HOLDS || s->expert == p->experts[slot],
-             "R1: rank %d computes with slot %d while it is overwritten", p->seat, slot);
-    }
-}
 
 /* ------------------------------------------------------------------ the rank thread */
 
@@ -205,7 +63,7 @@ static void flip(cluster *c, cluster_process *p)
         const eepi_view *view = c->committed[next->epoch];
         MUST(c, view && view->digest == next->digest, "S1: rank %d installs epoch %llu", p->seat,
              (unsigned long long)next->epoch);
-        check_install(c, p, view);
+        cluster_check_install(c, p, view);
         (void)eepi_stepper_flipped(&p->stepper);
         p->live = view;
     }
@@ -229,7 +87,7 @@ static void begin_step(cluster *c, cluster_process *p)
     }
     if (eepi_stepper_may_begin(s, ahead)) {
         eepk_launch launch = eepi_stepper_begin(&p->stepper, ahead, c->now_us);
-        check_step(c, p);
+        cluster_check_step(c, p);
         MUST(c, launch.step >= newest_started(p)->step, "a step number of rank %d comes again",
              p->seat);
         p->started[p->num_started++ % CLUSTER_STARTED_KEPT] =
@@ -290,7 +148,7 @@ static void end_step(cluster *c, cluster_process *p, int give_up)
         status.result = EEPK_STEP_HOST_ABORT;
     }
     if (status.result == EEPK_STEP_OK) {
-        check_step(c, p);
+        cluster_check_step(c, p);
     }
     if (eepi_stepper_end(&p->stepper, &status, c->now_us)) {
         p->num_ok++;
@@ -463,6 +321,23 @@ static void put_report(cluster *c, cluster_process *p, const eepi_report *report
     cluster_to_store(c, p, EVENT_PUT, input);
 }
 
+void cluster_tell_wedge(cluster *c, cluster_process *p)
+{
+    cluster_to_store(c, p, EVENT_WEDGE,
+                     (eepi_input){.wedge = p->told_wedge, .revision = p->wedge_revision});
+}
+
+/* As eepi_store_note_wedge does it. */
+static void note_wedge(cluster *c, cluster_process *p, const eepi_input *input)
+{
+    const eepi_view *view = eepi_core_view(p->core);
+
+    p->wedge_revision = input->revision;
+    if (view && p->told_wedge.epoch == view->epoch && input->wedge.epoch < view->epoch) {
+        cluster_tell_wedge(c, p);
+    }
+}
+
 static void put_ack(cluster *c, cluster_process *p, const eepi_ack *ack)
 {
     if (ack->kind == EEPI_ACK_STAGED && p->die_at_ack_us) {
@@ -523,6 +398,16 @@ static void perform(cluster *c, cluster_process *p, const eepi_action *action)
     case EEPI_ACTION_REPORT:
         put_report(c, p, &action->report);
         break;
+    case EEPI_ACTION_TELL_WEDGE:
+        MUST(c, p->stepper.wedged, "N22: rank %d tells that it has stopped, and steps", p->seat);
+        p->told_wedge = action->wedge;
+        cluster_tell_wedge(c, p);
+        break;
+    case EEPI_ACTION_LISTEN:
+    case EEPI_ACTION_IGNORE:
+        cluster_to_store(c, p, action->kind == EEPI_ACTION_LISTEN ? EVENT_LISTEN : EVENT_IGNORE,
+                         (eepi_input){0});
+        break;
     case EEPI_ACTION_READ:
         cluster_to_store(c, p, EVENT_READ, (eepi_input){0});
         break;
@@ -580,6 +465,9 @@ void cluster_feed_to(cluster *c, cluster_process *p, eepi_input input)
     memcpy(actions, from, (size_t)n * sizeof *actions);
     for (int i = 0; i < n; i++) {
         perform(c, p, &actions[i]);
+    }
+    if (input.kind == EEPI_INPUT_WEDGE) {
+        note_wedge(c, p, &input);
     }
     wake = eepi_core_wake_us(p->core);
     if (wake != UINT64_MAX && (p->wake_us <= c->now_us || wake < p->wake_us)) {

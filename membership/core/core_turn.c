@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rules M4 and N22: members decide in turns, and only a rank whose turn it is hears reports and
+ * acknowledgements. Each member puts its report once, addressed to nobody. So a fault costs a
+ * number of messages that grows with the number of ranks, and not with its square.
+ *
+ * All hear one word: the first member that stops says so, in one key that all watch. A rank with
+ * the first turn listens at all times. Another one begins when its turn comes: it lists what was
+ * put before, and from then on hears what follows. */
+#include "membership/core/core_turn.h"
+
+#include "membership/core/core_common.h"
+
+enum { WAITS_TURNS = 5 }; /* so many delays of a proposal, and a plan takes long */
+
+/* The place of the seat in the deal: the first seat of each node, then the second of each. */
+static int turn_of(const eepi_view_shape *shape, int seat)
+{
+    const int node = eepi_view_node_of(shape, seat);
+    const int first = shape->ranks_per_node > 0 ? node * shape->ranks_per_node : 0;
+
+    return (seat - first) * eepi_view_num_nodes(shape) + node;
+}
+
+int eepi_core_order(const eepi_core *core)
+{
+    const eepi_view_shape *shape = &core->config.shape;
+    const int own = turn_of(shape, core->config.seat);
+    int order = 0;
+
+    if (!eepi_view_has(core->view, core->config.seat, core->config.generation)) {
+        return -1;
+    }
+    if (core->suspected_epoch >= core->view->epoch) { /* the unsuspected ones come first */
+        return eepi_view_num_active(core->view);
+    }
+    for (int seat = 0; seat < shape->max_ranks; seat++) {
+        order += eepi_view_is_member(core->view, seat) && turn_of(shape, seat) < own &&
+                 eepi_core_evidence(core, seat) == NO_EVIDENCE;
+    }
+    return order;
+}
+
+/* UINT64_MAX: it has none. */
+static uint64_t own_turn_us(const eepi_core *core)
+{
+    const int order = eepi_core_order(core);
+
+    return order < 0 ? UINT64_MAX
+                     : core->wedged_us + (uint64_t)order * core->config.propose_delay_us;
+}
+
+bool eepi_core_is_own_turn(eepi_core *core)
+{
+    const uint64_t turn_us = own_turn_us(core);
+
+    if (turn_us == UINT64_MAX || core->cas_in_flight) {
+        return false;
+    }
+    if (core->now_us >= turn_us) {
+        return true;
+    }
+    eepi_core_wake_at(core, turn_us);
+    return false;
+}
+
+/* One key has all wedges, each over the one before: what was heard of a seat is kept. */
+void eepi_core_on_wedge(eepi_core *core, const eepi_wedge *wedge)
+{
+    core_peer *peer = &core->peers[wedge->seat];
+
+    if (wedge->generation > peer->wedge_generation) {
+        peer->wedge_epoch = 0;
+    }
+    if (wedge->generation >= peer->wedge_generation && wedge->epoch > peer->wedge_epoch) {
+        peer->wedge_generation = wedge->generation;
+        peer->wedge_epoch = wedge->epoch;
+    }
+    if (wedge->cause.kind != NO_EVIDENCE) {
+        core->peers[wedge->cause.seat].told = wedge->cause;
+    }
+}
+
+/* The drain bound of those that have not reported counts from here (N22). */
+void eepi_core_on_listens(eepi_core *core)
+{
+    if (core->listen_asked) {
+        core->listens = true;
+        core->drain_from_us = core->now_us;
+    }
+}
+
+static bool has_stopped(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+
+    return eepi_core_has_reported(core, seat) ||
+           (eepi_view_has(core->view, seat, peer->wedge_generation) &&
+            peer->wedge_epoch >= core->view->epoch);
+}
+
+bool eepi_core_is_given_up(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (has_stopped(core, seat)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int eepi_core_cause(const eepi_core *core, int seat, uint32_t generation)
+{
+    const eepi_suspect *told = &core->peers[seat].told;
+    const int kind = eepi_core_evidence(core, seat);
+
+    if (kind != NO_EVIDENCE) {
+        return kind;
+    }
+    return told->generation == generation ? told->kind : EEP_FAULT_LEFT_OUT;
+}
+
+/* Ends are all that is known against members: the others see those themselves, in the same moment.
+ */
+static bool all_see_why(const eepi_core *core)
+{
+    bool any = false;
+
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        const int kind = eepi_core_evidence(core, seat);
+        if (kind != NO_EVIDENCE && kind != EEP_FAULT_EXIT) {
+            return false;
+        }
+        any |= kind == EEP_FAULT_EXIT;
+    }
+    return any;
+}
+
+/* What stopped this rank, as far as it saw that itself. */
+static eepi_suspect cause_of(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        const int kind = eepi_core_evidence(core, seat);
+        if (kind != NO_EVIDENCE) {
+            return (eepi_suspect){seat, eepi_view_seat_at(core->view, seat)->generation, kind};
+        }
+    }
+    return (eepi_suspect){0, 0, NO_EVIDENCE};
+}
+
+/* A view that is REPAIRING has stopped all of its members by itself. What another member has told
+ * is not told again. Where all see the reason themselves, only the first in turn tells at once. */
+void eepi_core_tell_wedge(eepi_core *core)
+{
+    const uint64_t others_us = core->wedged_us + core->config.propose_delay_us;
+
+    if (core->told_wedge == core->view->epoch || core->view->phase == EEPI_VIEW_REPAIRING) {
+        return;
+    }
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        const core_peer *peer = &core->peers[seat];
+        if (eepi_view_has(core->view, seat, peer->wedge_generation) &&
+            peer->wedge_epoch >= core->view->epoch) {
+            return;
+        }
+    }
+    if (eepi_core_order(core) != 0 && all_see_why(core) && core->now_us < others_us) {
+        eepi_core_wake_at(core, others_us);
+        return;
+    }
+    core->told_wedge = core->view->epoch;
+    eepi_core_act(core, EEPI_ACTION_TELL_WEDGE)->wedge =
+        (eepi_wedge){core->config.seat, core->config.generation, core->view->epoch, cause_of(core)};
+}
+
+/* A plan that is to let this rank in takes long: who has not acknowledged it? */
+static bool waits_for_plan(eepi_core *core)
+{
+    const uint64_t from_us = core->plan_us + WAITS_TURNS * core->config.propose_delay_us;
+
+    if (core->status != CORE_OUTSIDE || !core->has_plan ||
+        !eepi_view_has(core->plan, core->config.seat, core->config.generation)) {
+        return false;
+    }
+    if (core->now_us >= from_us) {
+        return true;
+    }
+    eepi_core_wake_at(core, from_us);
+    return false;
+}
+
+/* A rank that leaves by plan waits for the acknowledgements of those that stay (M10). */
+static bool must_listen(eepi_core *core)
+{
+    if (!core->has_view || core->status == CORE_OVER) {
+        return false;
+    }
+    if (core->status == CORE_LEAVING || eepi_core_order(core) == 0 || waits_for_plan(core)) {
+        return true;
+    }
+    if (core->status != CORE_WEDGED) {
+        return false;
+    }
+    if (core->listen_asked || core->now_us >= own_turn_us(core)) {
+        return true;
+    }
+    eepi_core_wake_at(core, own_turn_us(core));
+    return false;
+}
+
+void eepi_core_advance_listening(eepi_core *core)
+{
+    const bool must = must_listen(core);
+
+    if (must == core->listen_asked) {
+        return;
+    }
+    core->listen_asked = must;
+    core->listens = false;
+    eepi_core_act(core, must ? EEPI_ACTION_LISTEN : EEPI_ACTION_IGNORE);
+}
