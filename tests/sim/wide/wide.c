@@ -20,6 +20,9 @@ enum {
     BOUND_US = 20000000,
     /* messages of a history, per rank and per view or fault in it */
     MESSAGES_EACH = 16,
+    /* of one plain kill, per rank */
+    PLAIN_MESSAGES = 7,
+    PLAIN_BYTES = 700,
 };
 
 uint64_t wide_draw(wide_world *w, uint64_t limit)
@@ -424,8 +427,13 @@ static void draw_faults(wide_world *w)
 static void check_cost(wide_world *w)
 {
     const uint64_t each = (uint64_t)(w->cost.num_views + w->cost.num_kills);
-    const uint64_t most = (uint64_t)w->num_ranks * MESSAGES_EACH * each;
+    const uint64_t n = (uint64_t)w->num_ranks;
+    const uint64_t most = w->options.plain ? n * PLAIN_MESSAGES : n * MESSAGES_EACH * each;
 
+    if (w->options.plain && w->cost.bytes > n * PLAIN_BYTES) {
+        wide_fail(w, "N22", "%llu bytes of %d ranks for one kill, at most %d each",
+                  (unsigned long long)w->cost.bytes, w->num_ranks, PLAIN_BYTES);
+    }
     if (w->cost.messages > most) {
         wide_fail(w, "N22", "%llu messages of %d ranks for %d faults and %d views, at most %llu",
                   (unsigned long long)w->cost.messages, w->num_ranks, w->cost.num_kills,
