@@ -232,6 +232,7 @@ eep_status eep_placement_get(eep_context *context, eep_placement_info *info_out,
     for (int layer = 0; layer < o->seen->shape.num_layers; layer++) {
         info.num_unmet += eepi_view_num_unmet(o->seen, layer, false);
     }
+    info.num_unreachable = eepi_view_num_unreachable(o->seen, NULL);
     read_slots(o->seen, experts_out, pinned_out);
     pthread_mutex_unlock(&o->lock);
     EEPI_STRUCT_GIVE(eep_placement_info, info_out, &info);

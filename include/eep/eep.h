@@ -542,7 +542,9 @@ typedef struct eep_placement_info {
     uint32_t struct_bytes; /* set by the caller (EEP_SIZED) */
     int32_t num_unmet;     /* slots of members that do not hold what they are given; 0: reached */
     eep_order_state own_state; /* of the last one that this context gave */
-    uint32_t reserved;
+    /* Of num_unmet: slots of layers whose order cannot be reached by the members that are there. A
+     * layer has no slot to spare, or an expert is given to none of them and no slot is left. */
+    int32_t num_unreachable;
     uint64_t epoch;      /* of the newest view; 0: none yet */
     uint64_t number;     /* of the placement in force; 0: none */
     uint64_t own_number; /* of the last one that this context gave; 0: none */

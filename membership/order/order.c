@@ -79,7 +79,27 @@ static int num_unmet(const eepi_view *view)
     return unmet;
 }
 
-/* Once per order, and once more when it is reached. */
+/* Once, as soon as a layer of the order in force cannot come to what it is given. */
+static void tell_unreachable(const eep_context *context, const eepi_view *before,
+                             const eepi_view *now, bool is_other)
+{
+    int layer = 0;
+    const int unreachable = eepi_view_num_unreachable(now, &layer);
+
+    if (unreachable == 0 || (!is_other && eepi_view_num_unreachable(before, NULL) > 0)) {
+        return;
+    }
+    eepi_log(context, EEP_LOG_WARN,
+             "epoch %llu: placement %llu cannot be reached: %d slots will not hold what it gives "
+             "them; in layer %d %s: give a placement that fits, or let a rank join",
+             (unsigned long long)now->epoch, (unsigned long long)now->order_number, unreachable,
+             layer,
+             eepi_view_reach(now, layer) == EEPI_NO_SPARE
+                 ? "each expert has one replica and no slot is empty, so nothing can move"
+                 : "more experts are given to no member than slots are left");
+}
+
+/* Once per order, once more when it is reached, and once when it cannot be. */
 static void tell(const eep_context *context, const eepi_view *before, const eepi_view *now)
 {
     const struct eepi_ordered *o = context->observed.ordered;
@@ -96,6 +116,7 @@ static void tell(const eep_context *context, const eepi_view *before, const eepi
         eepi_log(context, EEP_LOG_INFO, "epoch %llu: placement %llu is reached",
                  (unsigned long long)now->epoch, (unsigned long long)now->order_number);
     }
+    tell_unreachable(context, before, now, is_other);
     if (is_other && o->own.number == now->order_number && o->own.digest != now->order_digest) {
         eepi_log(context, EEP_LOG_WARN,
                  "placement %llu of this rank is refused: another rank gave another one with that "

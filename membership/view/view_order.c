@@ -75,6 +75,69 @@ int eepi_view_num_unmet(const eepi_view *view, int layer, bool staying)
     return unmet;
 }
 
+/* What the seats that stay have in a layer, and what is given there. */
+typedef struct tally {
+    int slots, without_wish; /* of these seats */
+    int left;                /* experts that are given to none of them */
+    bool moves;              /* somebody leaves, or a slot is empty or being filled */
+} tally;
+
+static tally tally_layer(const eepi_view *view, int layer, const uint16_t *wish)
+{
+    const eepi_view_shape *shape = &view->shape;
+    uint64_t given[EEP_MAX_EXPERTS / 64 + 1];
+    tally t = {.left = shape->num_experts};
+
+    memset(given, 0, ((size_t)shape->num_experts / 64 + 1) * sizeof given[0]);
+    for (int i = 0; i < shape->max_ranks * shape->num_slots; i++) {
+        const int seat = i / shape->num_slots, slot = i % shape->num_slots;
+        const int state = eepi_view_seat_at(view, seat)->state;
+        t.moves |= state == EEP_SEAT_RETIRING;
+        if (state != EEP_SEAT_ACTIVE) {
+            continue;
+        }
+        t.slots++;
+        t.moves |= eepi_view_slot_at(view, layer, seat, slot)->state != EEPI_SLOT_HOLDS;
+        if (wish[i] == EEPI_NO_EXPERT) {
+            t.without_wish++;
+        } else if (!(given[wish[i] / 64] >> wish[i] % 64 & 1)) {
+            given[wish[i] / 64] |= UINT64_C(1) << wish[i] % 64;
+            t.left--;
+        }
+    }
+    return t;
+}
+
+eepi_reach eepi_view_reach(const eepi_view *view, int layer)
+{
+    const uint16_t *wish = eepi_view_layer_wishes(view, layer);
+    tally t;
+
+    if (!wish || eepi_view_num_unmet(view, layer, true) == 0) {
+        return EEPI_REACHABLE;
+    }
+    t = tally_layer(view, layer, wish);
+    if (t.left > t.without_wish) {
+        return EEPI_NO_ROOM;
+    }
+    return t.slots <= view->shape.num_experts && !t.moves ? EEPI_NO_SPARE : EEPI_REACHABLE;
+}
+
+int eepi_view_num_unreachable(const eepi_view *view, int *layer_out)
+{
+    int num = 0;
+
+    for (int layer = 0; view->order_number != 0 && layer < view->shape.num_layers; layer++) {
+        if (eepi_view_reach(view, layer) != EEPI_REACHABLE) {
+            if (num == 0 && layer_out) {
+                *layer_out = layer;
+            }
+            num += eepi_view_num_unmet(view, layer, true);
+        }
+    }
+    return num;
+}
+
 static bool is_met(const eepi_view_slot *slot, uint16_t wish)
 {
     return wish == EEPI_NO_EXPERT || (slot->state == EEPI_SLOT_HOLDS && slot->expert == wish);

@@ -156,6 +156,7 @@ Test(arrange, any_order_is_reached_where_a_slot_is_to_spare)
         if (!set_up(&a, &random)) {
             continue;
         }
+        cr_assert_eq(eepi_view_reach(a.view, 0), EEPI_REACHABLE, REPLAY, SEED(seed));
         (void)run(a.view, true, seed);
         cr_assert_eq(eepi_view_num_unmet(a.view, 0, false), 0, REPLAY, SEED(seed));
         check_order(a.view, a.order, NULL, seed);
@@ -198,6 +199,7 @@ Test(arrange, a_ring_comes_open_through_a_pinned_slot_where_there_is_no_other)
 Test(arrange, what_cannot_be_reached_moves_nothing)
 {
     eepi_view *view = new_view(2, 1, 2, 1);
+    int layer = -1;
 
     for (int seat = 0; seat < 2; seat++) {
         set_seat(view, seat, EEP_SEAT_ACTIVE);
@@ -206,6 +208,37 @@ Test(arrange, what_cannot_be_reached_moves_nothing)
     }
     cr_assert_eq(run(view, false, 0), 0);
     cr_assert_eq(eepi_view_num_unmet(view, 0, true), 2);
+    cr_expect_eq(eepi_view_reach(view, 0), EEPI_NO_SPARE);
+    cr_expect_eq(eepi_view_num_unreachable(view, &layer), 2);
+    cr_expect_eq(layer, 0);
+    set_seat(view, 1, EEP_SEAT_RETIRING); /* one slot stays, for two experts */
+    cr_expect_eq(eepi_view_reach(view, 0), EEPI_NO_ROOM);
+    free(view);
+}
+
+/* A slot to spare is enough; a member less, and an expert that is given to nobody has no slot. */
+Test(arrange, what_can_be_reached_is_told_by_slots_and_members)
+{
+    eepi_view *view = new_view(3, 2, 3, 2);
+
+    for (int seat = 0; seat < 3; seat++) {
+        set_seat(view, seat, EEP_SEAT_ACTIVE);
+        for (int slot = 0; slot < 2; slot++) {
+            set_expert(view, 1, seat, slot, (seat + slot) % 3);
+        }
+    }
+    cr_expect_eq(eepi_view_reach(view, 1), EEPI_REACHABLE, "nothing is ordered");
+    wish(view, 1, 0, 0, 2, true);
+    cr_expect_eq(eepi_view_reach(view, 1), EEPI_REACHABLE);
+    cr_expect_eq(eepi_view_num_unreachable(view, NULL), 0);
+    for (int seat = 0; seat < 2; seat++) {
+        wish(view, 1, seat, 0, 2, true);
+        wish(view, 1, seat, 1, 1, true);
+    }
+    cr_expect_eq(eepi_view_reach(view, 1), EEPI_REACHABLE, "rank 2 may hold expert 0");
+    set_seat(view, 2, EEP_SEAT_VACANT);
+    cr_expect_eq(eepi_view_reach(view, 1), EEPI_NO_ROOM);
+    cr_expect_gt(eepi_view_num_unreachable(view, NULL), 0);
     free(view);
 }
 
