@@ -2,6 +2,7 @@
 /* Draws by chance against the formulas, within 3 standard errors. Seeds are fixed, so a failure is
  * one of the code. */
 #include "experiments/avail/avail_draws.h"
+#include "tests/lib/avail_fixture.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -10,24 +11,6 @@
 enum { DRAWS = 10000 };
 
 static const avail_shares alone = {.node = 0, .rack = 0, .node_gpus = 8, .rack_gpus = 32};
-
-static avail_input fleet(int32_t width, double mtbf_h)
-{
-    return (avail_input){.gpus = 1000,
-                         .width = width,
-                         .standby = 1,
-                         .mtbf_h = mtbf_h,
-                         .detect_s = 1,
-                         .recovery_s = 10,
-                         .reintegration_s = 8,
-                         .restart_s = 348,
-                         .failover_s = 30,
-                         .repair = {.fixed_h = 20.4},
-                         .return_s = 900,
-                         .has_spares = true,
-                         .redundancy = 1,
-                         .lost_per_rank = 1};
-}
 
 /* How many figures could be compared. */
 static int compare(const avail_input *in, avail_regime regime, uint64_t seed)
@@ -50,25 +33,25 @@ static int compare(const avail_input *in, avail_regime regime, uint64_t seed)
 
 Test(avail_draws, a_fixed_membership)
 {
-    const avail_input in = fleet(32, 15000);
+    const avail_input in = small_fleet(32, 15000);
     cr_assert_geq(compare(&in, AVAIL_FIXED, 1), 6);
 }
 
 Test(avail_draws, a_full_restart)
 {
-    const avail_input in = fleet(32, 15000);
+    const avail_input in = small_fleet(32, 15000);
     cr_assert_geq(compare(&in, AVAIL_RESTART, 1), 6);
 }
 
 Test(avail_draws, an_elastic_instance)
 {
-    const avail_input in = fleet(32, 15000);
+    const avail_input in = small_fleet(32, 15000);
     cr_assert_geq(compare(&in, AVAIL_ELASTIC, 1), 6);
 }
 
 Test(avail_draws, standby_groups)
 {
-    avail_input in = fleet(32, 15000);
+    avail_input in = small_fleet(32, 15000);
 
     for (in.standby = 0; in.standby < 3; in.standby++) {
         cr_assert_geq(compare(&in, AVAIL_FAILOVER, 2), in.standby == 1 ? 7 : 5);
@@ -78,7 +61,7 @@ Test(avail_draws, standby_groups)
 /* Long repairs by chance: here a formula that forgets who is missing already would be seen. */
 static int compare_long(avail_regime regime, int32_t redundancy, uint64_t seed)
 {
-    avail_input in = fleet(32, 10000);
+    avail_input in = small_fleet(32, 10000);
 
     in.has_spares = false;
     in.repair = (time_law){.has_trace = true};
@@ -105,7 +88,7 @@ Test(avail_draws, elastic_without_spares)
 /* A fleet of 4 groups, of which two are sometimes down. */
 Test(avail_draws, standby_groups_without_spares)
 {
-    avail_input in = fleet(100, 50000);
+    avail_input in = small_fleet(100, 50000);
 
     in.gpus = 400;
     in.has_spares = false;
@@ -115,7 +98,7 @@ Test(avail_draws, standby_groups_without_spares)
 /* If every fault takes a node, nodes are what fails: 4 of them, 8 times as often as a GPU. */
 Test(avail_draws, faults_of_nodes_alone)
 {
-    avail_input in = fleet(32, 15000);
+    avail_input in = small_fleet(32, 15000);
     const avail_shares nodes = {.node = 1, .node_gpus = 8, .rack_gpus = 32};
     const double rate = 1 / (15000 / 8.0 + 0.25), empty = 0.25 * rate;
     avail_drawn_figures drawn;
@@ -137,7 +120,7 @@ Test(avail_draws, faults_of_nodes_alone)
 /* Half of a rack is another instance's: its faults come along. */
 Test(avail_draws, a_rack_is_shared)
 {
-    avail_input in = fleet(16, 15000);
+    avail_input in = small_fleet(16, 15000);
     const avail_shares racks = {.rack = 1, .node_gpus = 8, .rack_gpus = 32};
     avail_drawn_figures drawn;
 
@@ -149,7 +132,7 @@ Test(avail_draws, a_rack_is_shared)
 
 Test(avail_draws, a_seed_repeats_its_draws)
 {
-    const avail_input in = fleet(32, 15000);
+    const avail_input in = small_fleet(32, 15000);
     avail_drawn_figures drawn[3];
 
     for (int i = 0; i < 3; i++) {
@@ -164,7 +147,7 @@ Test(avail_draws, a_seed_repeats_its_draws)
 /* Too few events have no distance, whatever the sum that they are part of. */
 Test(avail_draws, few_events_are_not_compared)
 {
-    avail_input in = fleet(32, 15000);
+    avail_input in = small_fleet(32, 15000);
     avail_drawn_figures drawn;
     avail_figures figures;
 

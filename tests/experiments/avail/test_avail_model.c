@@ -1,30 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The formulas of availability: known arithmetic, limits in which a regime becomes another one, and
  * sums against brute force. */
-#include "experiments/avail/avail_model.h"
+#include "tests/lib/avail_fixture.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 
 enum { YEAR_H = 8760 };
-
-static avail_input fleet(int32_t width, double mtbf_h)
-{
-    return (avail_input){.gpus = 10000,
-                         .width = width,
-                         .standby = 1,
-                         .mtbf_h = mtbf_h,
-                         .detect_s = 1,
-                         .recovery_s = 10,
-                         .reintegration_s = 8,
-                         .restart_s = 348,
-                         .failover_s = 30,
-                         .repair = {.fixed_h = 20.4},
-                         .return_s = 900,
-                         .has_spares = true,
-                         .redundancy = 2,
-                         .lost_per_rank = 1};
-}
 
 static double figure(const avail_input *in, avail_regime regime, avail_figure which)
 {
