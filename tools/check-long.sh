@@ -75,8 +75,7 @@ step "a faulted run has the bits of its fault-free twin, in fp32" \
 step "the long scenarios" bash tests/run/scenarios.sh "$root/build/experiments" long
 step "all scenarios, weights in shared memory" bash tests/run/scenarios.sh "$root/build/experiments" all
 step "all scenarios, weights over UCX" env EEP_BULK=ucx bash tests/run/scenarios.sh "$root/build/experiments" all
-newer_ucx() { bash tests/run/ucx_newer.sh "$root/build" || [ $? -eq 77 ]; }
-step "copies over a newer UCX than the one that libeep was built with" newer_ucx
+step "copies over a newer UCX than the one that libeep was built with" bash tests/run/ucx_newer.sh "$root/build"
 step "any k of 8 ranks at once" bash tests/run/any_k.sh "$root/build/experiments/eep-run" 8 "$out/any-8.csv" 1800
 step "any k of 16 ranks at once" bash tests/run/any_k.sh "$root/build/experiments/eep-run" 16 "$out/any-16.csv" 900
 step "weights in shared memory and over UCX, in turns" "$root/build/experiments/eep-bench-bulk" --csv "$out/bulk.csv"
