@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Draw the parts of the recovery pause after 1, 2, 4, 8 and 16 of 32 ranks failed: as arXiv 2605.10670
-publishes them, as libeep's are modelled at that size, and as they are measured on this machine with
-an emulated expert time. Each has a panel of its own. Needs matplotlib and nothing else.
+publishes them, as libeep's are at that size, and as they are measured on this machine with an emulated
+expert time. Each has a panel of its own. In the second one repair and rerun are modelled, detect and
+agree are measured and hatched, and the caption has a line for each. Needs matplotlib and nothing else.
 
 usage: pause_parts.py [--modelled FILE] [--measured FILE] [--constants FILE] [--out FILE]
 """
@@ -19,13 +20,15 @@ from figure_inputs import BLUE, GREEN, ORANGE, PINK, SKY
 from kept_rows import GREY, BadInput
 
 PARTS = (("detect", ORANGE), ("agree", SKY), ("repair", GREEN), ("rerun", PINK))
+MEASURED = ("detect", "agree")  # of the pause at the paper's size; the other parts are modelled
 
 
 def draw_stacks(axis, failed, parts, unit, digits):
-    """`parts`: (label, colour, a value for each number of failed ranks)."""
+    """`parts`: (label, colour, a value for each number of failed ranks), and a hatch or none."""
     bottom = [0.0] * len(failed)
-    for label, colour, values in parts:
-        axis.bar(range(len(failed)), values, bottom=bottom, width=0.75, color=colour, label=label)
+    for label, colour, values, *hatch in parts:
+        axis.bar(range(len(failed)), values, bottom=bottom, width=0.75, color=colour, label=label,
+                 hatch=hatch[0] if hatch else None, edgecolor="white", linewidth=0)
         bottom = [low + value for low, value in zip(bottom, values)]
     for i, whole in enumerate(bottom):
         axis.text(i, whole, f"{whole:.{digits}f}", ha="center", va="bottom", fontsize=9, weight="bold")
@@ -44,15 +47,19 @@ def draw_published(axis):
     axis.set_title(f"{paper.SOURCE}, published", fontsize=10.5)
 
 
-def constant(constants, name):
+def constant(constants, name, member="value"):
     try:
-        return next(item["value"] for item in constants if item["name"] == name)
+        return next(item[member] for item in constants if item["name"] == name)
     except StopIteration:
         raise BadInput(f"no constant {name}") from None
 
 
+def kind_of(part):
+    return "measured" if part in MEASURED else "modelled"
+
+
 def draw_modelled(axis, rows, constants):
-    """Mean repair of random losses; rerun is what is left of the modelled pause."""
+    """Mean repair of random losses; rerun is what is left of the whole pause."""
     picked = {int(row["failed"]): row for row in rows
               if row["loads"] == "even" and row["how"] == "random"}
     if set(paper.FAILED) - set(picked):
@@ -62,9 +69,11 @@ def draw_modelled(axis, rows, constants):
     repair = [1e3 * float(row["pause_s_mean"]) for row in chosen]
     rerun = [float(row["modelled_pause_ms"]) - detect - agree - one for row, one in zip(chosen, repair)]
     values = ([detect] * len(chosen), [agree] * len(chosen), repair, rerun)
-    draw_stacks(axis, paper.FAILED, [(name, colour, one) for (name, colour), one in zip(PARTS, values)],
-                "ms", 0)
-    axis.set_title("libeep, modelled at that size", fontsize=10.5)
+    draw_stacks(axis, paper.FAILED, [
+        (f"{name}, {kind_of(name)}", colour, one, "////" if name in MEASURED else None)
+        for (name, colour), one in zip(PARTS, values)], "ms", 0)
+    axis.set_title("libeep at that size: repair and rerun modelled,\ndetect and agree measured",
+                   fontsize=10.5)
     return int(chosen[0]["draws"])
 
 
@@ -96,8 +105,12 @@ def draw(paths, picture):
     draw_measured(axes[2], measured)
     figure_inputs.save(figure, picture, [
         f"published: {paper.SOURCE}; a silent rank there, as in libeep, is detected after a deadline of 1 s, "
-        "which the modelled pause of an ended process does not have",
-        modelled.caption(f"{draws} losses a bar, random, all experts alike; means of the most loaded link"),
+        "which the pause of an ended process, in the second panel, does not have",
+        "measured, second panel, the same in every bar: "
+        + "; ".join(f"{name} {constant(constants, name + '_ms'):.1f} ms, {constant(constants, name + '_ms', 'source')}"
+                    for name in MEASURED),
+        modelled.caption(f"{draws} losses a bar, random, all experts alike; repair: means of the most loaded link; "
+                         "rerun: a step of the paper's, longer by what is lost"),
         measured.caption(f"{figure_inputs.runs_each(measured)} runs a bar, medians; agree has the end of the emulated experts of the aborted step "
                          "in it, rerun a step of about 2 s")])
 

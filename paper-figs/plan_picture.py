@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Draw what `eep-plan --config paper --failed K --json` says of a loss: sources, the most loaded links,
-balance, and the modelled pause. Needs matplotlib and nothing else.
+balance, and the pause, whose measured parts are hatched. Needs matplotlib and nothing else.
 
 usage: plan_picture.py [--plan FILE] [--out FILE]
 """
@@ -19,6 +19,7 @@ from kept_rows import GREY, BadInput
 COLOURS = {"unchanged": SKY, "live_replica": GREEN, "own_node_backup": ORANGE,
            "other_backup": RED, "checkpoint": BLUE}
 PARTS = {"detect": ORANGE, "agree": SKY, "repair": GREEN, "rerun": PINK}
+MEASURED = ("detect", "agree")  # the other parts of the pause are modelled
 MOST_LINKS = 8
 
 
@@ -64,16 +65,19 @@ def draw_times(axis, plan):
     modelled, left = plan["modelled"], 0.0
     for name, colour in PARTS.items():
         width = modelled[f"{name}_ms"]
-        axis.barh(0, width, left=left, color=colour, height=0.5, label=f"{name} {width:.1f}")
+        measured = name in MEASURED
+        axis.barh(0, width, left=left, color=colour, height=0.5, hatch="////" if measured else None,
+                  edgecolor="white", linewidth=0,
+                  label=f"{name} {width:.1f}, {'measured' if measured else 'modelled'}")
         left += width
     axis.text(left, 0, f" {left:.0f}", va="center", weight="bold")
     axis.set_xlim(0, 1.2 * left)
     axis.set_ylim(-0.8, 1.1)
     axis.set_yticks([])
-    axis.set_xlabel("modelled pause, ms")
+    axis.set_xlabel("pause, ms")
     axis.legend(loc="upper center", ncol=2, frameon=False, fontsize=8.5, handlelength=1.0)
     balance = plan["balance"]
-    axis.set_title("the modelled pause", fontsize=10.5)
+    axis.set_title("the pause: repair and rerun modelled,\ndetect and agree measured", fontsize=10.5)
     axis.text(0.5, 0.05, "most loaded rank over the mean:\n"
               + ", ".join(f"{name} {balance[name]['mean']:.3f}" for name in ("before", "paused", "rest")),
               transform=axis.transAxes, ha="center", fontsize=8.5)
@@ -83,7 +87,7 @@ def draw(paths, picture):
     try:
         with open(paths["plan"], encoding="utf-8") as file:
             plan = json.load(file)
-        figure, axes = kept_rows.make_figure(3, (13.5, 4.3), gridspec_kw={"width_ratios": [1, 0.9, 1]})
+        figure, axes = kept_rows.make_figure(3, (13.5, 4.3), gridspec_kw={"width_ratios": [1, 0.9, 1.15]})
         draw_sources(axes[0], plan)
         draw_links(axes[1], plan)
         draw_times(axes[2], plan)
@@ -96,9 +100,13 @@ def draw(paths, picture):
                    f"{instance['nodes']:.0f} nodes, lost {' '.join(str(rank) for rank in instance['lost'])}; "
                    f"{moved / 1e9:.1f} GB in the pause, {plan['behind_traffic']['bytes'] / 1e9:.1f} GB behind it in "
                    f"{plan['behind_traffic']['ms'] / 1e3:.2f} s, {plan['placed_anew']['bytes'] / 1e9:.0f} GB placed anew")
+        constants = {item["name"]: item for item in plan["modelled"]["constants"]}
+        measured = "measured: " + "; ".join(
+            f"{name} {constants[name + '_ms']['value']:.1f} ms, {constants[name + '_ms']['source']}"
+            for name in MEASURED)
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{paths['plan']}: not a plan with --behind --json: {error}") from error
-    figure_inputs.save(figure, picture, [caption])
+    figure_inputs.save(figure, picture, [caption, measured])
 
 
 if __name__ == "__main__":

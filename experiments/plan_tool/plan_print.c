@@ -191,9 +191,9 @@ static void print_whole(const cJSON *report)
            number(behind, "ms"), number(behind, "links_ms"));
     print_slots(cJSON_GetObjectItem(report, "sources"));
     print_balance(cJSON_GetObjectItem(report, "balance"));
-    printf("modelled pause: detect %.1f + agree %.1f + repair %.1f + rerun %.1f = %.1f ms; of a "
-           "silent "
-           "rank %.1f ms; throughput kept %.1f %%\n",
+    printf("parts of the pause:\n  measured  detect %.1f + agree %.1f ms (the sources: --json)\n"
+           "  modelled  repair %.1f + rerun %.1f ms\n"
+           "  sum       %.1f ms; of a silent rank %.1f ms; throughput kept %.1f %%\n",
            number(modelled, "detect_ms"), number(modelled, "agree_ms"),
            number(modelled, "repair_ms"), number(modelled, "rerun_ms"),
            number(modelled, "pause_ms"), number(modelled, "silent_pause_ms"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 import warnings
 
 sys.dont_write_bytecode = True
@@ -18,6 +19,8 @@ try:
     import all_figures
     import availability
     import figure_inputs
+    import pause_parts
+    import plan_picture
     import source_mix
     import static_overhead
     import time_to_95
@@ -396,6 +399,31 @@ class Availability(unittest.TestCase):
     def test_a_regime_that_it_does_not_know_is_named(self):
         with self.assertRaisesRegex(availability.BadInput, "magic"):
             self.drawn([("restart", "paper"), ("magic", "paper")])
+
+
+class PartsOfThePause(unittest.TestCase):
+    def test_measured_and_modelled_parts_are_told_apart(self):
+        """The legend says of each part which it is, and no caption has both kinds."""
+        for module, paths in (
+                (pause_parts, {"modelled": "paper-size/summary.csv", "measured": "failed-ranks/runs.csv",
+                               "constants": "paper-size/plan-1.json"}),
+                (plan_picture, {"plan": "paper-size/plan-16.json"})):
+            said, legends = [], []
+
+            def take(figure, _, captions, said=said, legends=legends):
+                said.extend(captions)
+                legends.extend(text.get_text() for axis in figure.axes if axis.get_legend()
+                               for text in axis.get_legend().get_texts())
+                timeline.plt.close(figure)
+            with unittest.mock.patch.object(figure_inputs, "save", take):
+                module.draw({name: os.path.join(figure_inputs.RESULTS, path) for name, path in paths.items()}, "")
+            for part, kind in (("detect", "measured"), ("agree", "measured"), ("repair", "modelled"),
+                               ("rerun", "modelled")):
+                self.assertTrue(any(text.startswith(part) and text.endswith(f", {kind}") for text in legends),
+                                (module.__name__, part, legends))
+            self.assertTrue(any(line.startswith("measured") and "detect 6.7 ms" in line for line in said), said)
+            self.assertTrue(any(line.startswith("modelled") for line in said), said)
+            self.assertFalse([line for line in said if "measured" in line and "modelled" in line])
 
 
 class Missing(unittest.TestCase):
