@@ -107,6 +107,22 @@ static const char *store_refuses(launcher *self, verb action, bool now)
     return now ? store_process_refuses(self->store.process, action) : NULL;
 }
 
+static bool can_be_placed(const launcher *self, const char *file, char *error)
+{
+    char why[PLACEMENT_ERROR_BYTES];
+    uint64_t number = 0;
+    if (self->options.background_mb_s == 0) {
+        snprintf(error, CONTROL_ERROR_BYTES,
+                 "placement: --background-rate is 0, and so nothing is moved while ranks serve");
+        return false;
+    }
+    if (options_read_placement(&self->options, file, false, &number, why) != EEP_OK) {
+        snprintf(error, CONTROL_ERROR_BYTES, "placement: %.480s", why);
+        return false;
+    }
+    return true;
+}
+
 /* `now`: without @WHEN, or for a time that has come. True: it can be done, as far as is known. */
 static bool is_possible(launcher *self, const script_event *event, bool now, char *error)
 {
@@ -121,6 +137,9 @@ static bool is_possible(launcher *self, const script_event *event, bool now, cha
         if (refuse_seat(self, event, event->seat[i], now, error)) {
             return false;
         }
+    }
+    if (event->verb == VERB_PLACEMENT && !can_be_placed(self, event->value.file, error)) {
+        return false;
     }
     const char *why = store_refuses(self, event->verb, now);
     if (self->options.baseline == OPTIONS_RESTART && verb_is_of_elastic(event->verb)) {

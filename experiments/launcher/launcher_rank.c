@@ -5,8 +5,10 @@
 #include "experiments/base/monotonic.h"
 #include "experiments/base/child.h"
 #include "experiments/rank/rank.h"
+#include "experiments/rows/placements.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -150,17 +152,40 @@ static void on_counters(record_process *process, const wire_counters *message)
     process->hottest = message->hottest;
 }
 
+static void on_placement(launcher *self, int seat, const wire_placement *told)
+{
+    const record_process *process = launcher_process_of(self, seat);
+    int change = self->ending.stopping ? 0 : placements_hear(&self->run, seat, told);
+    if (change & PLACEMENTS_REFUSED) {
+        launcher_note_at(self, told->time_ns, "placement-refused", process, told->own_number);
+        launcher_complain(self, "rank %d: its placement %" PRIu64 " is refused", seat,
+                          told->own_number);
+    }
+    if (change & PLACEMENTS_UNREACHABLE) {
+        launcher_note_at(self, told->time_ns, "placement-unreachable", process, told->number);
+        launcher_complain(self,
+                          "placement %" PRIu64 " cannot be reached: %d slots lack what they are "
+                          "given and will not get it (num_unmet %d)",
+                          told->number, told->num_unreachable, told->num_unmet);
+    }
+    if (change & PLACEMENTS_REACHED) {
+        launcher_note_at(self, told->time_ns, "placement-reached", process, told->number);
+        launcher_on_state(self, STATE_PLACED, seat);
+    }
+}
+
 /* One packet; a malformed one is a bug of eep-run and ends the run. */
 static void on_packet(launcher *self, int seat, size_t bytes)
 {
     static const struct {
         uint32_t kind;
         size_t bytes;
-    } sizes[] = {{WIRE_HELLO, sizeof(wire_hello)},     {WIRE_JOINED, sizeof(wire_joined)},
-                 {WIRE_STARTUP, sizeof(wire_startup)}, {WIRE_STEP, sizeof(wire_step)},
-                 {WIRE_EVENT, sizeof(wire_event)},     {WIRE_COUNTERS, sizeof(wire_counters)},
-                 {WIRE_FAILED, sizeof(wire_failed)},   {WIRE_HANDBACK, sizeof(wire_failed)},
-                 {WIRE_FROZEN, sizeof(wire_header)},   {WIRE_STOPPED, sizeof(wire_header)}};
+    } sizes[] = {{WIRE_HELLO, sizeof(wire_hello)},        {WIRE_JOINED, sizeof(wire_joined)},
+                 {WIRE_STARTUP, sizeof(wire_startup)},    {WIRE_STEP, sizeof(wire_step)},
+                 {WIRE_EVENT, sizeof(wire_event)},        {WIRE_COUNTERS, sizeof(wire_counters)},
+                 {WIRE_FAILED, sizeof(wire_failed)},      {WIRE_HANDBACK, sizeof(wire_failed)},
+                 {WIRE_FROZEN, sizeof(wire_header)},      {WIRE_STOPPED, sizeof(wire_header)},
+                 {WIRE_PLACEMENT, sizeof(wire_placement)}};
     const void *packet = self->packet;
     const wire_header *header = packet;
     const wire_failed *ended = packet;
@@ -202,6 +227,9 @@ static void on_packet(launcher *self, int seat, size_t bytes)
         break;
     case WIRE_STOPPED:
         self->ranks->seat[seat].has_stopped = true;
+        break;
+    case WIRE_PLACEMENT:
+        on_placement(self, seat, packet);
         break;
     case WIRE_FROZEN:
         supervisor_on_frozen(self->ranks, seat);

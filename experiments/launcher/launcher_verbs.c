@@ -4,8 +4,10 @@
 
 #include "experiments/base/monotonic.h"
 #include "experiments/launcher/launcher_experts.h"
+#include "experiments/rows/placements.h"
 #include "graphs/base/descriptors.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -13,7 +15,27 @@
 /* A rank that was told to freeze, and was continued before it did, may still stop for this long. */
 static const uint64_t THAW_NS = 2000000000;
 
+static_assert((int)WIRE_FILE_BYTES == (int)VERB_FILE_BYTES, "a verb's file fits into a message");
+
 /* ---------------------------------------------------------------- start */
+
+/* The rank orders it by itself, before its weights. What all are given is one entry. */
+static void note_first_placement(launcher *self, const record_process *process)
+{
+    const placement_first *first = &self->options.first_placement;
+    const char *file = placement_first_of(first, process->seat);
+    char why[PLACEMENT_ERROR_BYTES];
+    uint64_t number = 0;
+    if (!file || options_read_placement(&self->options, file, true, &number, why) != EEP_OK) {
+        return; /* one that is not good any more is told by the rank */
+    }
+    launcher_note(self, "placement", process, number);
+    bool is_of_all = first->num == 1 && first->of[0].seat < 0;
+    if (!self->run.start_ns && (!is_of_all || self->run.num_placements == 0) &&
+        !placements_give(&self->run, number, is_of_all ? -1 : process->seat, 0)) {
+        launcher_fail(self, "out of memory");
+    }
+}
 
 void launcher_start_rank(launcher *self, int seat, bool joiner)
 {
@@ -39,6 +61,7 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
     process->cached = cached;
     self->process[seat] = (int64_t)self->run.num_processes - 1;
     launcher_note(self, joiner ? "rejoin" : "spawn", process, 0);
+    note_first_placement(self, process);
     launcher_on_state(self, STATE_SPAWNED, seat);
 }
 
@@ -115,6 +138,25 @@ static void apply_slow(launcher *self, const script_action *action)
     process->slow_end_ns = ends ? now_ns() : 0;
     launcher_note(self, "slow", process, (uint64_t)(action->value.factor * 1e3));
     tell(self, action->seat, &message, sizeof message, "be slow");
+}
+
+/* The file is read here for its number, and because it may have changed since it was checked. */
+static bool apply_placement(launcher *self, const script_action *action)
+{
+    char why[PLACEMENT_ERROR_BYTES];
+    uint64_t number = 0;
+    wire_place message = {{WIRE_PLACE, sizeof message}, ""};
+    if (options_read_placement(&self->options, action->value.file, false, &number, why) != EEP_OK) {
+        launcher_complain(self, "placement: %s", why);
+        return false;
+    }
+    if (!placements_give(&self->run, number, action->seat, now_ns())) {
+        launcher_fail(self, "out of memory");
+    }
+    memcpy(message.file, action->value.file, sizeof message.file);
+    launcher_note(self, "placement", launcher_process_of(self, action->seat), number);
+    tell(self, action->seat, &message, sizeof message, "order a placement");
+    return true;
 }
 
 static void apply_die(launcher *self, const script_action *action)
@@ -261,6 +303,8 @@ bool launcher_apply(launcher *self, const script_action *action)
     case VERB_DRAIN:
         apply_drain(self, action->seat);
         break;
+    case VERB_PLACEMENT:
+        return apply_placement(self, action);
     case VERB_BURN:
         launcher_note(self, "burn", NULL, (uint64_t)(action->value.seconds * 1e3));
         if (supervisor_burn(self->ranks, action->value.seconds) != EEP_OK) {

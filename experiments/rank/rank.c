@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A rank serves, step by step, and ends. */
 #include "experiments/rank/rank_link.h"
+#include "experiments/rank/rank_placement.h"
 #include "experiments/rank/rank_start.h"
 #include "experiments/base/monotonic.h"
 #include "experiments/rank/joiner_nice.h"
@@ -180,6 +181,7 @@ static eep_status serve(rank *self)
         if (rank_is_told_to_stop(self) && !self->stopped_ns) {
             stop_work(self);
         }
+        rank_order_placements(self);
         if (is_cut_off(self) && !self->stopped_ns) {
             wait_for_launcher(self);
             continue;
@@ -198,8 +200,13 @@ static eep_status serve(rank *self)
                 status = run_step(self);
             }
         }
-        if (now_ns() - self->counters_ns > COUNTERS_PERIOD_NS) {
+        const bool is_time = now_ns() - self->counters_ns > COUNTERS_PERIOD_NS;
+        if (is_time) {
             rank_tell_counters(self);
+        }
+        if (is_time || self->report->epoch != self->placement_epoch) {
+            self->placement_epoch = self->report->epoch;
+            rank_tell_placement(self);
         }
     }
     return status;

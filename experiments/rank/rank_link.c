@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 void rank_complain(const rank *self, const char *what, eep_status status, const char *why)
@@ -159,6 +160,16 @@ static void on_assign(rank *self, const wire_assign *assign, size_t bytes)
     }
 }
 
+/* It is ordered behind the step: rank_order_placements. */
+static void on_place(rank *self, const wire_place *place)
+{
+    if (self->num_ordered == RANK_MAX_ORDERED) {
+        rank_complain(self, "placement", EEP_ERR_INVALID, "more than 8 wait to be ordered");
+        return;
+    }
+    memcpy(self->ordered[self->num_ordered++], place->file, WIRE_FILE_BYTES);
+}
+
 void rank_read_control(rank *self)
 {
     send_queue_flush(&self->send_queue);
@@ -184,6 +195,8 @@ void rank_read_control(rank *self)
             self->draining = true;
         } else if (header->kind == WIRE_SLOW && (size_t)bytes >= sizeof(wire_slow)) {
             slowdown_set(&self->slowdown, ((const wire_slow *)header)->factor);
+        } else if (header->kind == WIRE_PLACE && (size_t)bytes >= sizeof(wire_place)) {
+            on_place(self, (const wire_place *)header);
         } else if (header->kind == WIRE_DIE && (size_t)bytes >= sizeof(wire_die)) {
             on_die(self, (const wire_die *)header);
         }

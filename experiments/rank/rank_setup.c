@@ -99,6 +99,16 @@ static int device_index(const char *name)
     return i;
 }
 
+/* " NUMBER", then for each file " SEAT BYTES:NAME". */
+static void first_to_text(const placement_first *first, char *text, int *used)
+{
+    *used += snprintf(text + *used, (size_t)(RANK_SETUP_TEXT_BYTES - *used), " %d", first->num);
+    for (int i = 0; i < first->num; i++) {
+        *used += snprintf(text + *used, (size_t)(RANK_SETUP_TEXT_BYTES - *used), " %d %d:%s",
+                          first->of[i].seat, (int)strlen(first->of[i].file), first->of[i].file);
+    }
+}
+
 void rank_setup_to_text(const rank_setup *self, char text_out[RANK_SETUP_TEXT_BYTES])
 {
     int used = 0;
@@ -107,12 +117,34 @@ void rank_setup_to_text(const rank_setup *self, char text_out[RANK_SETUP_TEXT_BY
                      self->field);
     RANK_FIELDS(PRINT)
 #undef PRINT
-    snprintf(text_out + used, (size_t)(RANK_SETUP_TEXT_BYTES - used),
-             "%d %d %d %d %d %d %d %.3f %.3f %.3f %.3f %s", (int)self->dtype, self->corrupt,
-             (int)self->log_level, device_index(self->device), self->no_kill_fence,
-             self->fixed_membership, self->bulk, self->expel_ms, self->step_deadline_ms,
-             self->drain_bound_ms, self->stores_margin_ms,
+    used += snprintf(text_out + used, (size_t)(RANK_SETUP_TEXT_BYTES - used),
+                     "%d %d %d %d %d %d %d %.3f %.3f %.3f %.3f", (int)self->dtype, self->corrupt,
+                     (int)self->log_level, device_index(self->device), self->no_kill_fence,
+                     self->fixed_membership, self->bulk, self->expel_ms, self->step_deadline_ms,
+                     self->drain_bound_ms, self->stores_margin_ms);
+    first_to_text(&self->first_placement, text_out, &used);
+    snprintf(text_out + used, (size_t)(RANK_SETUP_TEXT_BYTES - used), " %s",
              self->checkpoint ? self->checkpoint : "");
+}
+
+/* The other way; NULL: not such a text, else what comes behind. */
+static const char *first_from_text(placement_first *first, const char *text)
+{
+    int used = 0, bytes = 0;
+    if (sscanf(text, "%d%n", &first->num, &used) != 1 || first->num < 0 ||
+        first->num > PLACEMENT_MAX_FIRST) {
+        return NULL;
+    }
+    text += used;
+    for (int i = 0; i < first->num; i++) {
+        if (sscanf(text, "%d %d:%n", &first->of[i].seat, &bytes, &used) != 2 || bytes < 0 ||
+            bytes >= VERB_FILE_BYTES || strlen(text + used) < (size_t)bytes) {
+            return NULL;
+        }
+        memcpy(first->of[i].file, text + used, (size_t)bytes);
+        text += used + bytes;
+    }
+    return text;
 }
 
 eep_status rank_setup_from_text(const char *text, rank_setup *setup_out)
@@ -138,7 +170,11 @@ eep_status rank_setup_from_text(const char *text, rank_setup *setup_out)
     setup_out->dtype = (rank_dtype)dtype;
     setup_out->log_level = (eep_log_level)log_level;
     setup_out->device = devices[device];
-    text += used; /* a space, and the path */
+    text = first_from_text(&setup_out->first_placement, text + used);
+    if (!text) {
+        return EEP_ERR_PROTOCOL;
+    }
+    /* a space, and the path */
     setup_out->checkpoint = text[0] == ' ' && text[1] != '\0' ? text + 1 : NULL;
     return EEP_OK;
 }

@@ -5,12 +5,13 @@
 
 #include "eep/eep.h"
 #include "experiments/rank/engine.h"
+#include "experiments/script/placement_file.h"
 
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { RANK_SETUP_TEXT_BYTES = 512 + PATH_MAX };
+enum { RANK_SETUP_TEXT_BYTES = 512 + PATH_MAX + PLACEMENT_MAX_FIRST * (VERB_FILE_BYTES + 16) };
 
 /* Of the rows that are dispatched; what comes back is fp32 or, from bf16 and fp8, bf16. */
 typedef enum rank_dtype { RANK_FP32, RANK_BF16, RANK_FP8 } rank_dtype;
@@ -32,6 +33,7 @@ typedef struct rank_setup {
     double expel_ms, step_deadline_ms, drain_bound_ms, stores_margin_ms;
     bool fixed_membership;  /* it serves in no other view than the one that it began with */
     const char *checkpoint; /* NULL: weights are generated from the seed */
+    placement_first first_placement;
 } rank_setup;
 
 /* What it says about the engine and the context; both for one rank, without callbacks, device or

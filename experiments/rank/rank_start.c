@@ -5,6 +5,7 @@
 #include "experiments/base/monotonic.h"
 #include "experiments/rank/joiner_nice.h"
 #include "experiments/rank/rank_link.h"
+#include "experiments/rank/rank_placement.h"
 #include "graphs/base/say.h"
 
 #include <stdio.h>
@@ -211,7 +212,10 @@ eep_status rank_start(rank *self)
                         eep_generation(self->context),
                         now_ns()};
     rank_tell(self, &hello, sizeof hello);
-    status = open_engine(self);
+    status = rank_order_first(self);
+    if (status == EEP_OK) {
+        status = open_engine(self);
+    }
     if (status != EEP_OK) {
         return status;
     }

@@ -11,6 +11,8 @@
 #include "experiments/rank/rank_signals.h"
 #include "experiments/wire/wire.h"
 
+enum { RANK_MAX_ORDERED = 8 };
+
 struct rank {
     rank_config config;
     eep_device *device;
@@ -30,6 +32,10 @@ struct rank {
     wire_startup startup;
     uint64_t start_ns, ready_ns, counters_ns, stopped_ns;
     uint64_t captures_at_join;
+    char ordered[RANK_MAX_ORDERED][WIRE_FILE_BYTES]; /* placements that it was told to order */
+    int num_ordered;
+    wire_placement placement; /* as it was told last */
+    uint64_t placement_epoch; /* of the step behind which it was looked at last */
     int token_capacity;
     wire_step *report; /* with token_capacity tokens behind it */
     uint64_t packet[WIRE_MAX_BYTES / 8];

@@ -41,6 +41,11 @@ record_event *record_add_event(record *self)
     return append(&self->events, &self->num_events, sizeof *self->events);
 }
 
+record_placement *record_add_placement(record *self)
+{
+    return append(&self->placements, &self->num_placements, sizeof *self->placements);
+}
+
 record_view *record_add_view(record *self)
 {
     uint32_t *generation = calloc((size_t)self->max_ranks, sizeof *generation);
@@ -100,6 +105,7 @@ void record_free(record *self)
     free(self->faults);
     free(self->restarts);
     free(self->events);
+    free(self->placements);
     rows_free(&self->rows);
     *self = (record){0};
 }

@@ -97,6 +97,33 @@ typedef struct record_event {
     bool was_due; /* its moment had come */
 } record_event;
 
+typedef enum record_placement_state {
+    PLACEMENT_WAITS,       /* no view has it yet */
+    PLACEMENT_MOVING,      /* it is in force; weights are still to be copied */
+    PLACEMENT_REACHED,     /* every slot of a member holds what it is given */
+    PLACEMENT_UNREACHABLE, /* some will not, with the members that there are */
+    PLACEMENT_LOST,        /* it was in force, and the instance began again without it */
+    PLACEMENT_REPLACED,    /* one with a higher number is in force */
+    PLACEMENT_REFUSED,     /* another one with its number is in force, or it came too late */
+} record_placement_state;
+
+/* A placement that a rank was told to order. The counts are of when it was heard of last. */
+typedef struct record_placement {
+    uint64_t number;
+    int32_t seat;         /* -1: all ranks of the first view */
+    uint64_t given_ns;    /* 0: before their weights */
+    uint64_t in_force_ns; /* a rank told that a view has it */
+    uint64_t reached_ns;  /* that all is there, for the first time */
+    record_placement_state state;
+    int num_unmet, num_unreachable, num_pinned; /* wire_placement */
+} record_placement;
+
+/* What was heard of the newest view. */
+typedef struct record_in_force {
+    uint64_t epoch, number;
+    bool reached, unreachable;
+} record_in_force;
+
 typedef struct record {
     int max_ranks;
     uint64_t start_ns;    /* serving starts: all ranks of the first view have joined */
@@ -112,6 +139,9 @@ typedef struct record {
     size_t num_restarts;
     record_event *events;
     size_t num_events;
+    record_placement *placements;
+    size_t num_placements;
+    record_in_force in_force;
     cover cover;         /* of the first view */
     machine_use machine; /* while it served */
     rows rows;
@@ -129,6 +159,7 @@ record_process *record_add_process(record *self);
 record_view *record_add_view(record *self);
 record_restart *record_add_restart(record *self);
 record_event *record_add_event(record *self);
+record_placement *record_add_placement(record *self);
 record_fault *record_add_fault(record *self, size_t max_survivors);
 void record_free(record *self);
 #endif

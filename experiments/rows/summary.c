@@ -367,6 +367,8 @@ eep_status summary_compute(const record *run, const scheduler *requests, summary
     self.machine = run->machine;
     self.events = run->events;
     self.num_events = run->num_events;
+    self.placements = run->placements;
+    self.num_placements = run->num_placements;
     self.orders_open = summary_events_orders_open(run);
     self.rows_complete = !run->rows.out_of_memory;
     free(scratch);

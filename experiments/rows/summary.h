@@ -86,6 +86,8 @@ typedef struct summary {
     machine_use machine;
     const record_event *events; /* of the record that it was computed from */
     size_t num_events;
+    const record_placement *placements; /* likewise */
+    size_t num_placements;
     uint64_t orders_open;
     bool rows_complete;
     bool broken;            /* the run was cut off or ended by an error; set by the launcher */

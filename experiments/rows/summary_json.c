@@ -2,6 +2,7 @@
 /* A summary as summary.json and as the table on the screen. */
 #include "experiments/base/run_file.h"
 #include "experiments/rows/about.h"
+#include "experiments/rows/placements.h"
 #include "experiments/rows/summary.h"
 #include "experiments/rows/summary_events.h"
 #include "experiments/base/commit.h"
@@ -252,6 +253,7 @@ static cJSON *to_json(const summary *self, const summary_oracle *oracle, const o
     run_file_add_count(root, "zombies_evicted", self->zombies_evicted);
     run_file_add_count(root, "killed_outside", self->killed_outside);
     summary_events_add(root, self->events, self->num_events, self->orders_open);
+    placements_add(root, self->placements, self->num_placements, self->start_ns);
     cJSON *faults = cJSON_AddArrayToObject(root, "faults");
     for (size_t i = 0; i < self->num_faults; i++) {
         add_fault(faults, &self->faults[i]);
@@ -276,6 +278,7 @@ cJSON *summary_sample(void)
     summary_join join = {.joined = true, .ready = true, .prepared = true, .num_healthy_steps = 1};
     summary_restart restart = {.served = true};
     record_event event = {.was_due = true};
+    const record_placement placement = {.number = 1, .in_force_ns = 1, .reached_ns = 1};
     const summary_oracle oracle = {.ran = true};
     options given;
     options_set_defaults(&given);
@@ -287,7 +290,9 @@ cJSON *summary_sample(void)
                          .restarts = &restart,
                          .num_restarts = 1,
                          .events = &event,
-                         .num_events = 1};
+                         .num_events = 1,
+                         .placements = &placement,
+                         .num_placements = 1};
     cJSON *root = to_json(&all, &oracle, &given);
     options_free(&given);
     return root;
@@ -438,6 +443,7 @@ void summary_print(const summary *self, const summary_oracle *oracle)
     print_rate("after", self->throughput_after);
     puts("");
     summary_events_print(self->events, self->num_events, self->orders_open);
+    placements_print(self->placements, self->num_placements, self->start_ns);
     if (self->num_faults) {
         print_faults(self);
     }

@@ -54,6 +54,7 @@ typedef enum script_state {
     STATE_INSTALLED,   /* it installed a fault view */
     STATE_FLIPPED,     /* it flipped to a planned view */
     STATE_REBALANCING, /* it fills slots behind live traffic */
+    STATE_PLACED,      /* it told first that a placement is reached, or is so again */
     STATE_EXITED,      /* its process has ended */
     STATE_EXPELLED,    /* a view without it was committed while it had not asked to leave */
     NUM_STATES

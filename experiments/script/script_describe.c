@@ -15,7 +15,8 @@ const char *const state_names[NUM_STATES] = {
     [STATE_PROPOSED] = "proposed",   [STATE_REPAIRING] = "repairing",
     [STATE_REPAIRED] = "repaired",   [STATE_INSTALLED] = "installed",
     [STATE_FLIPPED] = "flipped",     [STATE_REBALANCING] = "rebalancing",
-    [STATE_EXITED] = "exited",       [STATE_EXPELLED] = "expelled"};
+    [STATE_PLACED] = "placed",       [STATE_EXITED] = "exited",
+    [STATE_EXPELLED] = "expelled"};
 
 const script_target_name target_names[NUM_TARGETS] = {
     [TARGET_LOWEST] = {"lowest", false}, [TARGET_PROPOSER] = {"proposer", false},
@@ -31,7 +32,8 @@ const char *script_form(verb what)
                                             [VERB_FACTOR] = "RANK=FACTOR[/DURATION]@TIME",
                                             [VERB_PLACE] = "RANK=PLACE@TIME",
                                             [VERB_PLACE_DURATION] = "RANK=PLACE[/DURATION]@TIME",
-                                            [VERB_DURATION] = "RANK[=DURATION]@TIME"};
+                                            [VERB_DURATION] = "RANK[=DURATION]@TIME",
+                                            [VERB_FILE] = "[RANK=]FILE@TIME"};
     static const char *const without[] = {[VERB_NO_VALUE] = "@TIME",
                                           [VERB_SECONDS] = "SECONDS@TIME",
                                           [VERB_DURATION] = "[DURATION]@TIME"};
@@ -96,6 +98,9 @@ static void value_text(const script_event *event, char *text, size_t size)
     case VERB_PLACE_DURATION:
         snprintf(text, size, "%s%s%s", place_names[event->value.place], slash, lasts);
         break;
+    case VERB_FILE:
+        snprintf(text, size, "%s", event->value.file);
+        break;
     default:
         snprintf(text, size, "%s", lasts);
         break;
@@ -125,7 +130,7 @@ static void when_text(const script_event *event, char *text, size_t size)
 
 void script_describe(const script_event *event, char *text_out, size_t size)
 {
-    char who[4 * SCRIPT_MAX_SEATS], value[2 * MS_BYTES], when[3 * MS_BYTES];
+    char who[4 * SCRIPT_MAX_SEATS], value[VERB_FILE_BYTES], when[3 * MS_BYTES];
     const verb_info *info = &verb_table[event->verb];
     who_text(event, who, sizeof who);
     value_text(event, value, sizeof value);

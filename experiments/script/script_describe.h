@@ -5,7 +5,7 @@
 
 #include "experiments/script/script.h"
 
-enum { SCRIPT_TEXT_BYTES = 448 }; /* of any event: script_describe */
+enum { SCRIPT_TEXT_BYTES = 448 + VERB_FILE_BYTES }; /* of any event: script_describe */
 
 extern const char *const state_names[NUM_STATES]; /* "spawned", "opened", ... */
 

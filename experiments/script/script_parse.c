@@ -201,6 +201,12 @@ bool script_parse_value(verb what, const char *text, verb_value *value_out)
             }
         }
         return false;
+    case VERB_FILE:
+        if (*text == '\0' || strlen(text) >= VERB_FILE_BYTES) {
+            return false;
+        }
+        snprintf(value_out->file, VERB_FILE_BYTES, "%s", text);
+        return true;
     case VERB_NO_VALUE:
     case VERB_DURATION:
         break;
@@ -216,7 +222,8 @@ const char *script_value_form(verb what)
         [VERB_FACTOR] = "a factor from 1 to 1000",
         [VERB_PLACE] = "dispatch, experts or combine",
         [VERB_PLACE_DURATION] = "dispatch, experts or combine",
-        [VERB_DURATION] = "a duration (1.5, 1.5s, 400ms, or 0.9x: in multiples of --expel-ms)"};
+        [VERB_DURATION] = "a duration (1.5, 1.5s, 400ms, or 0.9x: in multiples of --expel-ms)",
+        [VERB_FILE] = "a file's name of at most 255 bytes"};
     return forms[verb_table[what].value];
 }
 
@@ -320,7 +327,10 @@ static eep_status parse_action(char *word, const char *text, script_event *event
     const verb_info *info = &verb_table[event->verb];
     bool needs_value = info->value != VERB_NO_VALUE && info->value != VERB_DURATION;
     char *value = *word ? word : NULL;
-    if (info->has_seat) {
+    if (info->value == VERB_FILE && !strchr(word, '=')) {
+        event->target = TARGET_LOWEST;
+        event->named.count = 1;
+    } else if (info->has_seat) {
         char *equals = strchr(word, '=');
         value = equals ? equals + 1 : NULL;
         if (equals) {

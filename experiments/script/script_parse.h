@@ -8,6 +8,7 @@
 
 /* Parse the text of a flag or a control command and fill an event.
  *   WHO[=VALUE][@WHEN]   verbs with a seat; VALUE where the verb takes one
+ *   [WHO=]FILE[@WHEN]    placement; the lowest rank without WHO, and no = or @ in FILE
  *   VALUE[@WHEN]         burn; [DURATION][@WHEN] for store-stop; [@WHEN] for the store's others
  *   WHO    3 | 3,5,7 | lowest | proposer | random[:N] | covered[:N] | source[:N] | joiner |
  *          vacant[:N]; a rejoin or cont by one of these names takes the seats of the oldest
@@ -29,7 +30,7 @@ bool script_parse_state(const char *name, script_state *state_out);
 bool script_parse_target(const char *name, script_target *target_out); /* "lowest", without :N */
 /* A whole number in decimal digits, at most `max`. */
 bool script_parse_whole(const char *text, uint64_t max, uint64_t *value_out);
-/* What the verb takes besides seats and a duration: seconds, a factor or a place. */
+/* What the verb takes besides seats and a duration: seconds, a factor, a place or a file. */
 bool script_parse_value(verb what, const char *text, verb_value *value_out);
 /* What script_parse_value takes for the verb, in words: "a factor from 1 to 1000". */
 const char *script_value_form(verb what);

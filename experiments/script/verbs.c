@@ -25,6 +25,9 @@ const verb_info verb_table[NUM_VERBS] = {
                   .doc = "start a process in a seat that is free then"},
     [VERB_DRAIN] = {"drain", "--drain", .has_seat = true,
                     .doc = "it hands its requests back and leaves"},
+    [VERB_PLACEMENT] = {"placement", "--placement", .has_seat = true, .value = VERB_FILE,
+                        .doc = "it orders the placement of that JSON file, behind live traffic; "
+                               "the highest number that any rank gave counts for all"},
     [VERB_BURN] = {"burn", "--dummy-burn", .value = VERB_SECONDS,
                    .doc = "burn one CPU for so many seconds, at a joiner's priority"},
     [VERB_STORE_KILL] = {"store-kill", "--store-kill", .doc = "SIGKILL the store's process"},

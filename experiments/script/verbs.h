@@ -17,7 +17,8 @@ typedef enum verb {
     VERB_REJOIN, /* start a new process in a seat whose process has ended */
     VERB_ADD,    /* start a process in a free seat (`vacant`: the lowest) */
     VERB_DRAIN,  /* it hands its requests back and leaves */
-    VERB_BURN,   /* burn one CPU for `value` seconds at a joiner's priority; no seat */
+    VERB_PLACEMENT,   /* it orders the placement of a file (eep_placement_set) */
+    VERB_BURN,        /* burn one CPU for `value` seconds at a joiner's priority; no seat */
     VERB_STORE_KILL,  /* SIGKILL the store's process; no seat */
     VERB_STORE_STOP,  /* SIGSTOP it; SIGCONT after the duration, if one is given; no seat */
     VERB_STORE_CONT,  /* SIGCONT it; no seat */
@@ -34,11 +35,15 @@ typedef enum verb_place {
     NUM_PLACES
 } verb_place;
 
+/* Of a file's name, with its end: a value is copied with its event. */
+enum { VERB_FILE_BYTES = 256 };
+
 /* What a verb takes besides seats and a duration. `value` of its verb_info says which it is. */
 typedef union verb_value {
-    double seconds;   /* VERB_SECONDS */
-    double factor;    /* VERB_FACTOR */
-    verb_place place; /* VERB_PLACE, VERB_PLACE_DURATION */
+    double seconds;             /* VERB_SECONDS */
+    double factor;              /* VERB_FACTOR */
+    verb_place place;           /* VERB_PLACE, VERB_PLACE_DURATION */
+    char file[VERB_FILE_BYTES]; /* VERB_FILE */
 } verb_value;
 
 typedef struct verb_info {
@@ -52,7 +57,8 @@ typedef struct verb_info {
         VERB_FACTOR,
         VERB_PLACE,
         VERB_PLACE_DURATION,
-        VERB_DURATION
+        VERB_DURATION,
+        VERB_FILE, /* without ranks it is done to the lowest one */
     } value;
     const char *doc; /* one line for --help */
 } verb_info;

@@ -261,8 +261,13 @@ static const char *const *texts_of(const char *name)
                                         "slow", "killed", "expelled", NULL};
     static const char *const outcomes[] = {"done",    "struck nobody", "never due",
                                            "waiting", "withdrawn",     NULL};
+    static const char *const states[] = {"waits", "moving",   "reached", "unreachable",
+                                         "lost",  "replaced", "refused", NULL};
     if (strcmp(name, "kind") == 0) {
         return kinds;
+    }
+    if (strcmp(name, "state") == 0) { /* of a placement */
+        return states;
     }
     return strcmp(name, "outcome") == 0 ? outcomes : NULL;
 }

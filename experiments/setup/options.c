@@ -4,6 +4,7 @@
 #include "experiments/base/args.h"
 #include "experiments/script/plan_file.h"
 #include "experiments/script/script_describe.h"
+#include "experiments/script/script_parse.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -23,6 +24,35 @@ static eep_status parse_fraction(const args_row *row, const char *text, void *op
             error, "%s: '%s' is not a positive fraction such as 1/64, 2 or 0.5, with digits alone",
             row->name, text);
     }
+    return EEP_OK;
+}
+
+/* [RANK=]FILE. For all ranks it takes the place of what was given before. */
+static eep_status parse_first(const args_row *row, const char *text, void *options_inout,
+                              char *error)
+{
+    placement_first *first = &((options *)options_inout)->first_placement;
+    const char *equals = strchr(text, '='), *file = equals ? equals + 1 : text;
+    char rank[8];
+    uint64_t seat = 0;
+    snprintf(rank, sizeof rank, "%.*s", equals ? (int)(equals - text) : 0, text);
+    if (equals && !script_parse_whole(rank, EEP_MAX_RANKS - 1, &seat)) {
+        return args_fail(error, "%s: '%.*s' in '%s' is not a rank (0 to %d)", row->name,
+                         (int)(equals - text), text, text, EEP_MAX_RANKS - 1);
+    }
+    if (*file == '\0' || strlen(file) >= VERB_FILE_BYTES) {
+        return args_fail(error,
+                         "%s: '%s' is not of the form [RANK=]FILE, with a name of at most "
+                         "%d bytes",
+                         row->name, text, VERB_FILE_BYTES - 1);
+    }
+    first->num = equals ? first->num : 0;
+    if (first->num == PLACEMENT_MAX_FIRST) {
+        return args_fail(error, "%s: more than %d files", row->name, PLACEMENT_MAX_FIRST);
+    }
+    first->of[first->num].seat = equals ? (int)seat : -1;
+    snprintf(first->of[first->num].file, VERB_FILE_BYTES, "%s", file);
+    first->num++;
     return EEP_OK;
 }
 
@@ -77,6 +107,9 @@ static const args_row rows[] = {
      "read the weights from there, and let repairs do so (default: from the seed)"},
     {"--store", ARGS_TEXT, AT(store_path), 0, 0, NULL, "PATH", NULL,
      "socket of a running eep-store (else the launcher runs one)"},
+    {"--first-placement", ARGS_PARSED, AT(first_placement), 0, 0, NULL, "[RANK=]FILE", NULL,
+     "all ranks, or that one, order the placement of that JSON file before their weights",
+     parse_first},
     {"--trace", ARGS_TEXT, AT(trace_path), 0, 0, NULL, "FILE", NULL,
      "JSONL with timestamp (ms), input_length, output_length"},
     {"--first", ARGS_WHOLE, AT(trace.first), 1, 1e9, NULL, "N", NULL,
@@ -413,7 +446,9 @@ eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
                          self->store_path);
     }
     self->script.expel_ms = self->expel_ms;
-    return script_prepare(&self->script, (int)self->num_ranks, (int)self->max_ranks, error);
+    eep_status status =
+        script_prepare(&self->script, (int)self->num_ranks, (int)self->max_ranks, error);
+    return status == EEP_OK ? options_check_placements(self, error) : status;
 }
 
 /* ---------------------------------------------------------------- the command line */

@@ -6,6 +6,7 @@
 #include "eep/eep.h"
 #include "experiments/base/args.h"
 #include "experiments/rank/rank_setup.h"
+#include "experiments/script/placement_file.h"
 #include "experiments/script/plan.h"
 #include "experiments/script/script.h"
 #include "experiments/load/trace.h"
@@ -37,6 +38,7 @@ typedef struct options {
     bool threads;           /* ranks are threads of one process */
     const char *checkpoint; /* weights are read from it; NULL: generated from the seed */
     const char *store_path; /* NULL: the launcher runs the store */
+    placement_first first_placement;
     /* the load */
     const char *trace_path; /* NULL: Poisson arrivals */
     trace_options trace;
@@ -105,6 +107,15 @@ options_group options_group_of(const char *name, bool *is_flag_out);
 bool options_is_given(const options *self, size_t offset);
 /* The text of --help, into a file. */
 void options_print_help(FILE *file);
+
+/* Read a placement's file for this instance: `is_first` as one that ranks begin with, which has to
+ * fit into the first view. EEP_ERR_INVALID with a line in `error` (PLACEMENT_ERROR_BYTES) that
+ * names the file and what is wrong there. */
+EEP_MUST_CHECK eep_status options_read_placement(const options *self, const char *file,
+                                                 bool is_first, uint64_t *number_out, char *error);
+/* All files of placements, after script_prepare: EEP_ERR_INVALID as options_check. */
+EEP_MUST_CHECK eep_status options_check_placements(const options *self,
+                                                   char error[OPTIONS_ERROR_BYTES]);
 
 /* The part of the options that a rank is told. */
 void options_fill_rank(const options *self, rank_setup *setup_out);

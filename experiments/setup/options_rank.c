@@ -37,6 +37,7 @@ void options_fill_rank(const options *self, rank_setup *setup_out)
         .drain_bound_ms = self->drain_bound_ms,
         .stores_margin_ms = self->stores_margin_ms,
         .checkpoint = self->checkpoint,
+        .first_placement = self->first_placement,
         .fixed_membership = self->baseline == OPTIONS_RESTART,
     };
 }

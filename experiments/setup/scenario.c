@@ -61,6 +61,11 @@ static eep_status read_option(const scenario_reader *reader, scenario *self, int
     if (node->kind != YAMLTREE_SCALAR) {
         return scenario_fail(reader, i, "'%s' takes one value", node->key);
     }
+    if (strcmp(node->key, "first-placement") == 0) { /* of all ranks: see scenario_read_file */
+        char file[VERB_FILE_BYTES];
+        eep_status status = scenario_read_file(reader, i, sizeof file, file);
+        return status == EEP_OK ? add_pair(self, node, node->key, file) : status;
+    }
     if (!is_flag) {
         return add_pair(self, node, node->key, node->text);
     }

@@ -233,7 +233,7 @@ static eep_status read_verb(const scenario_reader *self, int node, verb *verb_ou
 
 /* Which fields an event of a verb takes, by verb_info.value. */
 static const struct {
-    bool value, factor, place, duration, must;
+    bool value, factor, place, file, duration, must;
     const char *allowed;
 } takes[] = {
     [VERB_NO_VALUE] = {.allowed = "nothing"},
@@ -253,9 +253,10 @@ static const struct {
                              .must = true,
                              .allowed = "place: dispatch, experts or combine, and for: TIME"},
     [VERB_DURATION] = {.duration = true, .allowed = "for: TIME"},
+    [VERB_FILE] = {.file = true, .must = true, .allowed = "file: NAME"},
 };
 
-/* value, factor or place, and for: what the verb takes besides ranks. */
+/* value, factor, place or file, and for: what the verb takes besides ranks. */
 static eep_status read_argument(const scenario_reader *self, int node, script_event *event)
 {
     const verb_info *info = &verb_table[event->verb];
@@ -266,6 +267,7 @@ static eep_status read_argument(const scenario_reader *self, int node, script_ev
     } fields[] = {{"value", takes[info->value].value},
                   {"factor", takes[info->value].factor},
                   {"place", takes[info->value].place},
+                  {"file", takes[info->value].file},
                   {"for", takes[info->value].duration}};
     int given = -1, lasts = field(self, node, "for");
     for (int i = 0; i < COUNT_OF(fields); i++) {
@@ -278,6 +280,9 @@ static eep_status read_argument(const scenario_reader *self, int node, script_ev
     }
     if (takes[info->value].must && given < 0) {
         return scenario_fail(self, node, "%s needs %s", info->name, allowed);
+    }
+    if (info->value == VERB_FILE) {
+        return scenario_read_file(self, given, VERB_FILE_BYTES, event->value.file);
     }
     eep_status status = scenario_read_text(self, given, SCENARIO_MAX_WORD, &text);
     if (status == EEP_OK && text && !script_parse_value(event->verb, text, &event->value)) {
@@ -298,8 +303,8 @@ static eep_status read_argument(const scenario_reader *self, int node, script_ev
 eep_status scenario_read_event(const scenario_reader *self, int node, int same,
                                script_event *event_out)
 {
-    static const char *const keys[] = {"at",    "do",     "ranks", "count",
-                                       "value", "factor", "place", "for"};
+    static const char *const keys[] = {"at",     "do",    "ranks", "count", "value",
+                                       "factor", "place", "file",  "for"};
     verb what = VERB_KILL;
     eep_status status = scenario_check_keys(self, node, keys, COUNT_OF(keys), 2);
     if (status != EEP_OK) {
@@ -315,7 +320,12 @@ eep_status scenario_read_event(const scenario_reader *self, int node, int same,
     if (status == EEP_OK) {
         status = read_moment(self, field(self, node, "at"), &event);
     }
-    if (status == EEP_OK && verb_table[what].has_seat != (ranks >= 0)) {
+    bool is_lowest = verb_table[what].value == VERB_FILE && ranks < 0;
+    if (is_lowest) {
+        event.target = TARGET_LOWEST;
+        event.named.count = 1;
+    }
+    if (status == EEP_OK && !is_lowest && verb_table[what].has_seat != (ranks >= 0)) {
         status = scenario_fail(self, place, "%s %s", verb_table[what].name,
                                ranks < 0 ? "needs ranks" : "is done to no rank: leave out ranks");
     }

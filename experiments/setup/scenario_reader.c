@@ -110,6 +110,21 @@ eep_status scenario_read_text(const scenario_reader *self, int node, size_t max_
     return EEP_OK;
 }
 
+eep_status scenario_read_file(const scenario_reader *self, int node, size_t bytes, char *file_out)
+{
+    const char *text = NULL, *slash = strrchr(self->file, '/');
+    eep_status status = scenario_read_text(self, node, bytes - 1, &text);
+    if (status != EEP_OK || !text) {
+        return status;
+    }
+    int folder = *text == '/' || !slash ? 0 : (int)(slash + 1 - self->file);
+    if ((size_t)snprintf(file_out, bytes, "%.*s%s", folder, self->file, text) >= bytes) {
+        return scenario_fail(self, node, "from here the name of the file has more than %zu bytes",
+                             bytes - 1);
+    }
+    return EEP_OK;
+}
+
 eep_status scenario_read_whole(const scenario_reader *self, int node, uint64_t min, uint64_t max,
                                uint64_t *value_out)
 {

@@ -34,6 +34,10 @@ EEP_MUST_CHECK eep_status scenario_check_keys(const scenario_reader *self, int n
 /* The node's text, of 1 to max_bytes bytes; it belongs to the tree. NULL if `node` is none. */
 EEP_MUST_CHECK eep_status scenario_read_text(const scenario_reader *self, int node,
                                              size_t max_bytes, const char **text_out);
+/* The name of a file, as it is reached from here: one that is relative counts from the folder of
+ * the scenario. Of at most `bytes` - 1 bytes. */
+EEP_MUST_CHECK eep_status scenario_read_file(const scenario_reader *self, int node, size_t bytes,
+                                             char *file_out);
 /* A whole number from `min` to `max` in decimal digits. */
 EEP_MUST_CHECK eep_status scenario_read_whole(const scenario_reader *self, int node, uint64_t min,
                                               uint64_t max, uint64_t *value_out);

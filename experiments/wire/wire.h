@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-enum { WIRE_MAX_TOKENS = 16384, WIRE_MAX_BYTES = 128 * 1024 };
+enum { WIRE_MAX_TOKENS = 16384, WIRE_MAX_BYTES = 128 * 1024, WIRE_FILE_BYTES = 256 };
 
 typedef enum wire_kind {
     /* launcher -> rank */
@@ -18,6 +18,7 @@ typedef enum wire_kind {
     WIRE_STOP,       /* wire_header only: finish the step, send counters and STOPPED */
     WIRE_DRAIN,      /* hand all requests back, leave the view, exit 0 */
     WIRE_SLOW,       /* wire_slow: take `factor` times as long for each step from now on */
+    WIRE_PLACE,      /* wire_place: order the placement of that file */
     WIRE_DIE,        /* wire_die: kill yourself there in your next step with positions */
     /* rank -> launcher */
     WIRE_HELLO = 64, /* wire_hello: the context is open */
@@ -28,6 +29,7 @@ typedef enum wire_kind {
     WIRE_COUNTERS,   /* wire_counters: at STOP, DRAIN and about every 250 ms */
     WIRE_FAILED,     /* wire_failed: the request ends with an explicit error */
     WIRE_HANDBACK,   /* wire_failed (status OK): the request is given back for another rank */
+    WIRE_PLACEMENT,  /* wire_placement: how far the placement in force has come */
     WIRE_FROZEN,     /* wire_header only: a thread has stopped itself inside a step, as told */
     WIRE_STOPPED,    /* wire_header only: serves no more, as told; it ends once its socket is shut
                         down, so that the last ones do not see the first ones go */
@@ -52,6 +54,22 @@ typedef struct wire_die {
     uint32_t place; /* verb_place */
     uint32_t stops; /* it only stops there, and may be continued */
 } wire_die;
+typedef struct wire_place {
+    wire_header header;
+    char file[WIRE_FILE_BYTES]; /* its name, from where eep-run was started */
+} wire_place;
+/* Sent once a rank serves, and when one of its numbers has changed, epoch and time aside. */
+typedef struct wire_placement {
+    wire_header header;
+    uint64_t time_ns;
+    uint64_t epoch;          /* of the view that it is about */
+    uint64_t number;         /* of the placement in force; 0: none */
+    uint64_t own_number;     /* of the last one that this rank ordered, or tried to; 0: none */
+    int32_t own_state;       /* eep_order_state */
+    int32_t num_unmet;       /* slots of members that do not hold what they are given */
+    int32_t num_unreachable; /* of these: they will not */
+    int32_t num_pinned;      /* pinned slots of members, which hold an expert */
+} wire_placement;
 typedef struct wire_hello {
     wire_header header;
     int32_t seat;

@@ -117,6 +117,7 @@ events:
   - {at: {state: repairing, after: 20ms, count: 2}, do: stop, ranks: source, for: 0.9x}
   - {at: {step: 40}, do: slow, ranks: random, count: 2, factor: 4, for: 1s}
   - {at: {time: 2s}, do: burn, value: 3}
+  - {at: {state: placed}, do: placement, ranks: 1, file: order.json}
 expect: {tokens_wrong: 0, "faults[*].pause_ms": "<= 500", good: true}
 """
     BAD = (("name: one", "nme: one"), ("about: Words.\n", ""), ("ranks: 4", "ranks: -4"),
@@ -125,7 +126,8 @@ expect: {tokens_wrong: 0, "faults[*].pause_ms": "<= 500", good: true}
            ("time: 1.5", "time: 1.5, step: 3"), ("time: 1.5", "time: 1.5, after: 3s"),
            ("[0, 2]", "[0, 0]"), ("[0, 2]", "nobody"), ("repairing", "resting"),
            ("after: 20ms", "before: 20ms"), ("factor: 4", "factor: x"), ('"4:16"', '"4-16"'),
-           ("output: 8", "outputs: 8"), ("ranks: 4", "out: x"), ("keep-busy: 2", "keep-busy: [2]"))
+           ("output: 8", "outputs: 8"), ("ranks: 4", "out: x"), ("keep-busy: 2", "keep-busy: [2]"),
+           ("file: order.json", "value: order.json"), ("file: order.json", "file: [order.json]"))
 
     @classmethod
     def setUpClass(cls):
@@ -138,6 +140,8 @@ expect: {tokens_wrong: 0, "faults[*].pause_ms": "<= 500", good: true}
             for path, text in zip(files, texts):
                 with open(path, "w", encoding="utf-8") as file:
                     file.write(text)
+            with open(os.path.join(folder, "order.json"), "w", encoding="utf-8") as file:
+                file.write('{"number": 1, "ranks": [{"rank": 1, "experts": [3]}]}')
             said = subprocess.run([os.path.join(BIN, "eep-run"), "--check-only", *files], check=False,
                                   capture_output=True, text=True).stderr
             return ["\n".join(line for line in said.splitlines() if f"{path}:" in line) for path in files]

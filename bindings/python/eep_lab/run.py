@@ -170,6 +170,11 @@ class Run:
         """It hands its requests back and leaves."""
         return self.do("drain", event_text(who, None, when))
 
+    def placement(self, file: Union[str, os.PathLike[str]], who: Who = "lowest",
+                  when: Optional[str] = None) -> list[int]:
+        """It orders the placement of that JSON file (docs/SCENARIOS.md), behind live traffic."""
+        return self.do("placement", event_text(who, os.path.abspath(file), when))
+
     def burn(self, seconds: float, when: Optional[str] = None) -> None:
         """Burn one CPU at a joiner's priority."""
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:

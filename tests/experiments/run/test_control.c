@@ -202,7 +202,8 @@ Test(control, every_verb_of_the_table_is_known)
     int fd = connect_to();
     for (int v = 0; v < NUM_VERBS; v++) {
         char line[128], begin[64]; /* the verb as it was given, and not its flag */
-        snprintf(line, sizeof line, "{\"do\":\"%s\",\"what\":\"nonsense!\"}\n", verb_table[v].name);
+        snprintf(line, sizeof line, "{\"do\":\"%s\",\"what\":\"nonsense!@\"}\n",
+                 verb_table[v].name);
         snprintf(begin, sizeof begin, "\"error\":\"%s: ", verb_table[v].name);
         asks_badly(fd, line, begin);
     }

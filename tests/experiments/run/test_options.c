@@ -96,18 +96,72 @@ Test(options, values_arrive)
     cr_assert_eq(o.keep_busy, 8, "closed loop with --kills");
 }
 
+/* A file in the folder that the tests run in, of its own name. */
+static void write_file(const char *name, const char *text)
+{
+    FILE *file = fopen(name, "w");
+    cr_assert_not_null(file);
+    fputs(text, file);
+    cr_assert_eq(fclose(file), 0);
+}
+
 Test(options, every_verb_has_its_flag)
 {
     options o;
+    write_file("verb-placement.json", "{\"number\": 1, \"ranks\": []}");
     good("--ranks 8 --max-ranks 10 --expel-ms 2000 --kill 0@1 --abort 1@1 --stop 2=0.5x@1 --cont "
          "2@9 --slow 3=4/2s@1 --die 4=experts@1 --freeze 6=dispatch/1s@1 --rejoin 0@2 --add "
-         "vacant:2@2 --drain 5@1 "
+         "vacant:2@2 --drain 5@1 --placement 6=verb-placement.json@1 "
          "--dummy-burn=1@1 --store-kill @1 --store-stop 100ms@1 --store-cont @2 --store-start @3",
          &o);
     cr_assert_eq(o.script.num_events, NUM_VERBS);
     cr_assert(o.store_process, "implied");
     cr_assert_eq(o.script.expel_ms, 2000);
+    remove("verb-placement.json");
     options_free(&o);
+}
+
+/* What all ranks begin with, and one of them instead; a rank is told both, and finds its own. */
+Test(options, first_placements_reach_the_ranks)
+{
+    options o;
+    char text[RANK_SETUP_TEXT_BYTES];
+    rank_setup setup, back;
+    write_file("first-a.json", "{\"number\": 1, \"ranks\": []}");
+    write_file("first-b.json", "{\"number\": 1, \"ranks\": [{\"rank\": 0, \"experts\": [7]}]}");
+    good("--first-placement first-a.json --first-placement 3=first-b.json --checkpoint c", &o);
+    options_fill_rank(&o, &setup);
+    rank_setup_to_text(&setup, text);
+    cr_assert_eq(rank_setup_from_text(text, &back), EEP_OK, "%s", text);
+    cr_expect_str_eq(placement_first_of(&back.first_placement, 0), "first-a.json");
+    cr_expect_str_eq(placement_first_of(&back.first_placement, 3), "first-b.json");
+    cr_expect_str_eq(back.checkpoint, "c");
+    good("--first-placement 3=first-b.json", &o);
+    cr_expect_null(placement_first_of(&o.first_placement, 0));
+    good("--first-placement 3=first-b.json --first-placement first-a.json", &o);
+    cr_expect_eq(o.first_placement.num, 1, "of all: what was given before is void");
+    remove("first-a.json");
+    remove("first-b.json");
+}
+
+Test(options, placements_that_cannot_be_are_named)
+{
+    static const struct {
+        const char *line, *names;
+    } bad[] = {
+        {"--first-placement absent.json", "--first-placement: absent.json: No such file"},
+        {"--first-placement x=absent.json", "'x' in 'x=absent.json' is not a rank"},
+        {"--first-placement 3=", "[RANK=]FILE"},
+        {"--placement absent.json@1", "--placement: absent.json: No such file"},
+        {"--placement absent.json@1 --background-rate 0", "--background-rate is 0"},
+        {"--ranks 4 --first-placement 4=absent.json", "rank 4 does not exist"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        options o;
+        char error[OPTIONS_ERROR_BYTES] = "";
+        cr_expect_eq(parse(bad[i].line, &o, error), EEP_ERR_INVALID, "%s", bad[i].line);
+        cr_expect(strstr(error, bad[i].names), "%s: %s", bad[i].line, error);
+    }
 }
 
 Test(options, bad_input_is_named)

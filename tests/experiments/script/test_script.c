@@ -37,6 +37,12 @@ Test(script_text, what_is_written_is_understood)
     cr_assert_eq(e.lasts.ms, 300);
     cr_assert_eq(script_parse(VERB_STORE_STOP, "@2", true, &e, error), EEP_OK);
     cr_assert_eq(script_parse(VERB_STORE_KILL, "", false, &e, error), EEP_OK);
+    cr_assert_eq(script_parse(VERB_PLACEMENT, "3=a/b.json@1", true, &e, error), EEP_OK);
+    cr_assert(e.target == TARGET_SEATS && e.seat[0] == 3 && e.delay_ms == 1000);
+    cr_assert_str_eq(e.value.file, "a/b.json");
+    cr_assert_eq(script_parse(VERB_PLACEMENT, "b.json@joined:2", true, &e, error), EEP_OK);
+    cr_assert(e.target == TARGET_LOWEST && e.named.count == 1 && e.when == WHEN_STATE);
+    cr_assert_str_eq(e.value.file, "b.json");
     cr_assert_eq(script_parse(VERB_ADD, "vacant:2", false, &e, error), EEP_OK);
     cr_assert(e.when == WHEN_TIME && e.delay_ms == 0, "now");
 }
@@ -57,6 +63,8 @@ Test(script_text, an_event_is_told_as_it_can_be_given_again)
         "--store-stop 300ms@2000ms",
         "--store-stop @2000ms",
         "--add vacant:2@0ms",
+        "--placement lowest=orders/first.json@500ms",
+        "--placement 2=a.json@placed#2",
     };
     char error[SCRIPT_ERROR_BYTES] = "", told[SCRIPT_TEXT_BYTES];
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
@@ -112,6 +120,11 @@ Test(script_text, bad_text_is_named)
         {VERB_DIE, "3=lunch@1", "dispatch, experts or combine"},
         {VERB_DIE, "3@1", "RANK=PLACE"},
         {VERB_BURN, "@1", "SECONDS@TIME"},
+        {VERB_PLACEMENT, "@1", "[RANK=]FILE@TIME"},
+        {VERB_PLACEMENT, "a.json", "[RANK=]FILE@TIME"},
+        {VERB_PLACEMENT, "3=@1", "a file's name of at most 255 bytes"},
+        {VERB_PLACEMENT, "x=a.json@1", "'x'"},
+        {VERB_PLACEMENT, "vacant=a.json@1", "add and rejoin"},
         {VERB_BURN, "inf@1", "number of seconds"},
         {VERB_STORE_KILL, "3@1", "takes none"},
     };
