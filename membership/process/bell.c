@@ -166,7 +166,7 @@ static unsigned list_waits(const eepi_bell *bell, wait_for *waits)
         const watched *peer = &bell->peers[(own + i) % seats];
         const eepk_bell_word *word = peer->words ? &peer->words[own % EEPK_BELL_WORDS] : NULL;
         const uint32_t value = word ? read_word(word) : 0;
-        if (value & FUTEX_TID_MASK) { /* it hangs */
+        if (value & FUTEX_TID_MASK && !(value & FUTEX_OWNER_DIED)) { /* it hangs */
             waits[num++] = (wait_for){value, (uint64_t)(uintptr_t)&word->futex, WAIT_32, 0};
         }
     }

@@ -5,6 +5,7 @@
 #include "graphs/base/clock.h"
 
 #include <criterion/criterion.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -202,5 +203,37 @@ Test(bell, whoever_is_not_watched_is_not_heard)
     eepi_bell_unwatch(bell, DYING);
     (void)kill(child, SIGKILL);
     cr_expect_eq(wait_to_hear(QUIET_US), 0);
+    finish(child, bell);
+}
+
+/* Places in the list of waits are few: ranks that have closed take none. */
+Test(bell, ranks_that_have_closed_do_not_keep_others_from_being_heard)
+{
+    enum { NUM = 140, LAST = NUM - 1, PROMPT_US = 500000 };
+    const eepi_bell_config config = {.seat = LISTENER, .max_ranks = NUM, .rang = hear};
+    const pid_t child = start(NOTHING);
+    eepk_window_header closed = {.magic = 0};
+    eepi_bell *bell = NULL;
+
+    for (int i = 0; i < EEPK_BELL_WORDS; i++) {
+        closed.bell[i].futex = FUTEX_OWNER_DIED | 1u;
+    }
+    cr_assert_eq(eepi_bell_open(&config, &headers[LISTENER], &bell), EEP_OK);
+    for (int seat = 1; seat < LAST; seat++) {
+        eepi_bell_watch(bell, seat, GENERATION, &closed);
+    }
+    eepi_bell_watch(bell, LAST, GENERATION, &headers[DYING]);
+    for (uint64_t until_us = eepi_now_us() + SOON_US;
+         __atomic_load_n(&heard, __ATOMIC_ACQUIRE) < LAST - 1 && eepi_now_us() < until_us;) {
+        sched_yield();
+    }
+    cr_assert_eq(heard, LAST - 1, "those that have closed");
+    (void)kill(child, SIGKILL);
+    for (uint64_t until_us = eepi_now_us() + PROMPT_US;
+         __atomic_load_n(&heard, __ATOMIC_ACQUIRE) < LAST && eepi_now_us() < until_us;) {
+        sched_yield();
+    }
+    cr_expect_eq(heard, LAST, "without the bell it takes up to a second");
+    cr_expect_eq(heard_seat, LAST);
     finish(child, bell);
 }
