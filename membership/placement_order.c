@@ -96,24 +96,40 @@ static eep_status check_number(const eepi_order *order, uint64_t number, uint64_
 
 /* With the lock of `ordered`. What a rank was given before eep_join stands in its record, whatever
  * is in force in the instance that it found: that one may end before the rank is let in. */
-static eep_status give(struct eepi_ordered *o, const eepi_view_shape *shape,
-                       const eepi_order *order, bool before_join)
+static eep_status check_numbers(const struct eepi_ordered *o, const eepi_order *order,
+                                bool before_join)
 {
-    const uint64_t number = before_join ? 0 : o->seen->order_number;
     eep_status status = check_number(order, o->given.number, o->given.digest, "this rank gave");
 
     if (status == EEP_OK && !before_join) {
-        status = check_number(order, number, o->seen->order_digest, "in force is");
+        status = check_number(order, o->seen->order_number, o->seen->order_digest, "in force is");
     }
-    if (status != EEP_OK || order->number == number || order->number == o->given.number) {
-        return status; /* what is known already */
+    return status;
+}
+
+static void keep(const eepi_order *order, size_t bytes, eepi_order *kept, void *wishes)
+{
+    memcpy(wishes, order->wishes, bytes);
+    *kept = *order;
+    kept->wishes = wishes;
+}
+
+/* With the lock of `ordered`. What is known already is not said again; nor is what another thread
+ * has replaced by a higher number since the numbers were checked. */
+static void give(struct eepi_ordered *o, const eepi_view_shape *shape, const eepi_order *order,
+                 bool before_join)
+{
+    const size_t bytes = eepi_wishes_bytes(shape);
+
+    if (order->number <= o->given.number ||
+        (!before_join && order->number <= o->seen->order_number)) {
+        return;
     }
-    memcpy(o->given_wishes, order->wishes, eepi_wishes_bytes(shape));
-    o->given = *order;
-    o->given.wishes = o->given_wishes;
-    o->before_join = before_join;
-    o->is_anew = true;
-    return EEP_OK;
+    keep(order, bytes, &o->given, o->given_wishes);
+    if (before_join) {
+        keep(order, bytes, &o->first, o->first_wishes);
+    }
+    *(before_join ? &o->first_is_anew : &o->is_anew) = true;
 }
 
 /* Before eep_join the first view is planned anew. */
@@ -160,14 +176,14 @@ eep_status eep_placement_set(eep_context *context, const eep_placement *placemen
     pthread_mutex_unlock(&context->lock);
     o = context->observed.ordered;
     pthread_mutex_lock(&o->lock);
-    status = check_number(&order, o->given.number, o->given.digest, "this rank gave");
+    status = check_numbers(o, &order, !has_joined);
     pthread_mutex_unlock(&o->lock);
     if (status == EEP_OK) { /* one that is refused changes nothing of what this rank loads */
         status = may_give(context, &order, has_joined);
     }
     if (status == EEP_OK) {
         pthread_mutex_lock(&o->lock);
-        status = give(o, &context->view_shape, &order, !has_joined);
+        give(o, &context->view_shape, &order, !has_joined);
         pthread_mutex_unlock(&o->lock);
         eepi_service_wake(context);
     }

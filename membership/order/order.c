@@ -21,12 +21,15 @@ eep_status eepi_ordered_open(eep_context *context)
         return EEP_ERR_NO_MEMORY;
     }
     pthread_mutex_init(&o->lock, NULL);
+    o->first_wishes = malloc(bytes);
     o->given_wishes = malloc(bytes);
     o->own_wishes = malloc(bytes);
     o->seen = eepi_view_new(&context->view_shape);
     o->spare = eepi_view_new(&context->view_shape);
     o->begins = true;
-    return o->given_wishes && o->own_wishes && o->seen && o->spare ? EEP_OK : EEP_ERR_NO_MEMORY;
+    return o->first_wishes && o->given_wishes && o->own_wishes && o->seen && o->spare
+               ? EEP_OK
+               : EEP_ERR_NO_MEMORY;
 }
 
 void eepi_ordered_close(eep_context *context)
@@ -35,6 +38,7 @@ void eepi_ordered_close(eep_context *context)
 
     if (o) {
         pthread_mutex_destroy(&o->lock);
+        free(o->first_wishes);
         free(o->given_wishes);
         free(o->own_wishes);
         free(o->seen);
@@ -49,13 +53,13 @@ const eepi_order *eepi_ordered_next(eep_context *context, bool is_ready, bool *i
     bool any;
 
     pthread_mutex_lock(&o->lock);
-    any = o->is_anew && (is_ready || !o->before_join);
+    *is_first_out = o->first_is_anew;
+    any = o->first_is_anew ? is_ready : o->is_anew;
     if (any) {
-        memcpy(o->own_wishes, o->given_wishes, eepi_wishes_bytes(&context->view_shape));
-        o->own = o->given;
+        o->own = *is_first_out ? o->first : o->given;
+        memcpy(o->own_wishes, o->own.wishes, eepi_wishes_bytes(&context->view_shape));
         o->own.wishes = o->own_wishes;
-        *is_first_out = o->before_join;
-        o->is_anew = false;
+        *(*is_first_out ? &o->first_is_anew : &o->is_anew) = false;
     }
     pthread_mutex_unlock(&o->lock);
     if (!any) {

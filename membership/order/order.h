@@ -12,10 +12,12 @@
 struct eepi_ordered {
     pthread_mutex_t lock; /* taken behind no other, and no other behind it */
     /* { under it */
-    eepi_order given; /* by the engine, last; number 0: none. Its wishes: */
-    void *given_wishes;
-    bool is_anew, before_join; /* it is not with the service thread yet; it came before eep_join */
-    eepi_view *seen, *spare;   /* the newest view, epoch 0: none; room for the next one */
+    /* By the engine: the last before eep_join, and the last of all; number 0: none. The first one
+     * stays what it is, since the rank's record and a first view go by it. Their wishes: */
+    eepi_order first, given;
+    void *first_wishes, *given_wishes;
+    bool first_is_anew, is_anew; /* they are not with the service thread yet */
+    eepi_view *seen, *spare;     /* the newest view, epoch 0: none; room for the next one */
     /* } */
     bool begins; /* no instance ran at open */
     /* service thread */

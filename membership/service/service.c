@@ -102,8 +102,8 @@ static void feed_order(eep_context *context)
 {
     eepi_input input = {.kind = EEPI_INPUT_ORDER};
 
-    input.order = eepi_ordered_next(context, context->service->has_told, &input.won);
-    if (input.order) {
+    /* two where one was given before eep_join and another one right behind it */
+    while ((input.order = eepi_ordered_next(context, context->service->has_told, &input.won))) {
         eepi_feed(context, &input);
     }
     if (eepi_store_may_put(context)) {

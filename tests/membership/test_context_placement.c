@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Placements through the public API: for a first view, behind live traffic, over a death, and what
  * is refused (rules R3, R4). */
+#include "membership/context/context.h"
+#include "membership/order/order.h"
 #include "tests/lib/context_checks.h"
 
 #include <string.h>
@@ -198,6 +200,28 @@ Test(context_placement, the_highest_number_counts)
         cr_expect_eq(pinned[i], 0);
     }
     world_check_right(&w);
+    world_close(&w);
+}
+
+/* The engine orders again before the service thread has told anybody of this rank: a first view
+ * goes by what the rank was given before eep_join all the same. */
+Test(context_placement, R3_an_order_right_behind_eep_join_keeps_the_one_before)
+{
+    const eepi_order *order;
+    bool is_first = false;
+    given g;
+    world w;
+    world_open(&w, SEATS, SEATS);
+    w.config.background_bytes_per_s = BACKGROUND;
+    w.ranks[0].ordered = give_first;
+    cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", w.ranks[0].error);
+    make(&g, 2, 3);
+    w.ranks[0].context->has_joined = true; /* as if eep_join had just begun */
+    cr_expect_eq(eep_placement_set(w.ranks[0].context, &g.placement), EEP_OK);
+    w.ranks[0].context->has_joined = false;
+    order = eepi_ordered_next(w.ranks[0].context, true, &is_first);
+    cr_expect(is_first && order && order->number == 1);
+    cr_expect_eq(info_of(&w.ranks[0], NULL, NULL).own_number, 2);
     world_close(&w);
 }
 
