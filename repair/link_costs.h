@@ -6,12 +6,12 @@
  *
  *   slot of a rank:   rank out -> PCIe out -> NIC out  ~~>  NIC in -> PCIe in -> rank in
  *   backup:           host -> rank out -> NIC out      ~~>  NIC in -> PCIe in -> rank in
- *   file:             file                              ->            PCIe in -> rank in
+ *   file:             file -> rank out -> NIC out      ~~>  NIC in -> PCIe in -> rank in
  *
  * Between ranks of one node there are no NICs, and a slot's bytes cross no PCIe link either
- * (NVLink, or shared memory). A rank's own backup has no "rank out". A NIC belongs to one rank, or
- * several ranks of a node share it: as long as nothing else is known, all ranks of a node share
- * one.
+ * (NVLink, or shared memory). A rank's own backup and its own file have no "rank out". A NIC
+ * belongs to one rank, or several ranks of a node share it: as long as nothing else is known, all
+ * ranks of a node share one.
  *
  * Each link is a resource with a number. No rate is ever 0, so nobody divides by it: an unknown
  * rate is its default, and a link that is down is EEPI_LINKS_DOWN_RATE. */
@@ -32,7 +32,7 @@ typedef enum eepi_link_kind {
     EEPI_LINK_SLOT,        /* a slot of the source seat */
     EEPI_LINK_BACKUP,      /* a backup in host memory that the process in the source seat gives */
     EEPI_LINK_NODE_BACKUP, /* a backup that a node keeps; source: any seat of that node */
-    EEPI_LINK_FILE,        /* a checkpoint file that the target reads; the source does not matter */
+    EEPI_LINK_FILE,        /* a checkpoint file that the rank in the source seat reads */
     EEPI_LINK_KINDS
 } eepi_link_kind;
 
@@ -98,21 +98,18 @@ typedef struct eepi_seat_links {
 } eepi_seat_links;
 eepi_seat_links eepi_links_of_seat(const eepi_links *links, int seat);
 /* The resources that such a transfer occupies, in order from the source on, without duplicates;
- * returns their number, at least 1. `from` of a file does not matter. Inline: a planner asks for
- * each fill. */
+ * returns their number, at least 1. Inline: a planner asks for each fill. */
 static inline int eepi_seat_links_path(const eepi_seat_links *from, const eepi_seat_links *to,
                                        eepi_link_kind kind,
                                        int32_t resources_out[EEPI_LINKS_MAX_PATH])
 {
-    const bool is_file = kind == EEPI_LINK_FILE, crosses = !is_file && from->node != to->node;
+    const bool crosses = from->node != to->node;
     int num = 0;
 
-    if (is_file) {
-        resources_out[num++] = to->files;
-    } else if (kind != EEPI_LINK_SLOT) {
-        resources_out[num++] = from->host;
+    if (kind != EEPI_LINK_SLOT) {
+        resources_out[num++] = kind == EEPI_LINK_FILE ? from->files : from->host;
     }
-    if (!is_file && kind != EEPI_LINK_NODE_BACKUP && from->seat != to->seat) {
+    if (kind != EEPI_LINK_NODE_BACKUP && from->seat != to->seat) {
         resources_out[num++] = from->rank_out;
     }
     if (crosses && kind == EEPI_LINK_SLOT) {

@@ -307,7 +307,8 @@ void eepi_plan_seat(const eepi_view *view, eepi_plan_table *table, const uint32_
         int32_t *row = experts_out + (size_t)layer * (size_t)num_slots;
         granted g = {.num = 0};
         eepi_plan_count_replicas(view, layer, seat, false, table);
-        if (wishes) {
+        /* more is lost than one seat has room for: joiners share it by turns, with equal rooms */
+        if (wishes && num_lost(table, view->shape.num_experts) <= num_slots) {
             wishes += seat * num_slots;
             grant_wishes(view, table, wishes, &g);
         }

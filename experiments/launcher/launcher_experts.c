@@ -17,7 +17,8 @@ static bool fills_from(const eepi_view *view, int member, int source)
     for (int layer = 0; layer < view->shape.num_layers; layer++) {
         for (int i = 0; i < view->shape.num_slots; i++) {
             const eepi_view_slot *slot = eepi_view_slot_at(view, layer, member, i);
-            if (slot->state == EEPI_SLOT_FILLING && (source < 0 || slot->source == source)) {
+            if (slot->state == EEPI_SLOT_FILLING &&
+                (source < 0 || eepi_source_seat(slot->source, member) == source)) {
                 return true;
             }
         }

@@ -27,6 +27,8 @@ typedef struct dual {
     double *in_own, *in_cross, *in_near, *in_file, *out_cross, *out_near; /* [max_ranks] */
     double slot_step;
     bool *may_read; /* [num_choices][max_ranks]: the file may be the source */
+    int reader;     /* the cheapest that reads its file for others; -1: none */
+    double from_reader;
 } dual;
 
 static double *slot_price_at(const dual *d, int layer, int seat)
@@ -39,8 +41,25 @@ static double cost_of(const dual *d, int32_t resource)
     return d->price[resource] * (double)d->table->network.unit_ns[resource];
 }
 
+/* It is priced as if it were near each target: that costs no more than the one that is cheapest. */
+static void find_cheapest_reader(dual *d)
+{
+    const eepi_plan_table *t = d->table;
+
+    d->reader = -1;
+    for (int i = 0; t->can_read_file && i < t->num_members; i++) {
+        const eepi_seat_links *s = &t->network.seats[t->members[i]];
+        const double cost = cost_of(d, s->files) + cost_of(d, s->rank_out);
+        if (t->can_read_file[s->seat] && (d->reader < 0 || cost < d->from_reader)) {
+            d->reader = s->seat;
+            d->from_reader = cost;
+        }
+    }
+}
+
 static void price_halves(dual *d)
 {
+    find_cheapest_reader(d);
     for (int i = 0; i < d->table->num_members; i++) {
         const int seat = d->table->members[i];
         const eepi_seat_links *s = &d->table->network.seats[seat];
@@ -77,6 +96,10 @@ static int cheapest_source(const dual *d, int seat, bool may_read, double *cost_
     if (may_read && (best < 0 || d->in_file[seat] < *cost_out)) {
         best = EEPI_SOURCE_FILE;
         *cost_out = d->in_file[seat];
+    }
+    if (best < 0 && d->reader >= 0) {
+        best = eepi_source_file_of(d->reader, seat);
+        *cost_out = d->from_reader + d->in_near[seat];
     }
     return best;
 }

@@ -61,7 +61,7 @@ int64_t plan_slots_moved(const int64_t slots[PLAN_NUM_SOURCES])
 
 static plan_source source_of(const eepi_view_shape *s, int source, int seat)
 {
-    if (source == EEPI_SOURCE_FILE) {
+    if (eepi_source_is_file(source)) {
         return PLAN_CHECKPOINT;
     }
     return eepi_view_node_of(s, source) == eepi_view_node_of(s, seat) ? PLAN_OWN_NODE_BACKUP

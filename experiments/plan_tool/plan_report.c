@@ -52,9 +52,9 @@ static cJSON *shape_of(const plan_case *self)
 
 static const char *kind_of(const eepi_fill *fill)
 {
-    return fill->source == EEPI_SOURCE_FILE ? "file"
-           : fill->source == fill->seat     ? "local"
-                                            : "relocation";
+    return eepi_source_is_file(fill->source) ? "file"
+           : fill->source == fill->seat      ? "local"
+                                             : "relocation";
 }
 
 static cJSON *fills_of(const eepi_view *planned, int num)
@@ -70,7 +70,7 @@ static cJSON *fills_of(const eepi_view *planned, int num)
         add(fill, "slot", fills[i].slot);
         cJSON_AddStringToObject(fill, "kind", kind_of(&fills[i]));
         if (fills[i].source != EEPI_SOURCE_FILE) {
-            add(fill, "source", fills[i].source);
+            add(fill, "source", eepi_source_seat(fills[i].source, fills[i].seat));
         }
         cJSON_AddItemToArray(list, fill);
     }
@@ -78,17 +78,18 @@ static cJSON *fills_of(const eepi_view *planned, int num)
     return list;
 }
 
-/* Bytes by where they are read: a rank's node, or the file. */
+/* Bytes by where they are read: a rank's node, or a file, whoever reads it. */
 static cJSON *sources_of(const eepi_plan_table *table, uint64_t expert_bytes, int max_ranks)
 {
     cJSON *list = cJSON_CreateArray();
 
     for (int source = -1; source < max_ranks; source++) {
-        const int named = source < 0 ? EEPI_SOURCE_FILE : source;
         int own = 0, others = 0;
         for (int i = 0; i < table->num_choices; i++) {
-            own += table->choices[i].source == named && table->choices[i].seat == named;
-            others += table->choices[i].source == named && table->choices[i].seat != named;
+            const eepi_plan_choice *choice = &table->choices[i];
+            const int named = eepi_source_is_file(choice->source) ? -1 : choice->source;
+            own += source >= 0 && named == source && choice->seat == source;
+            others += named == source && choice->seat != source;
         }
         if (own + others == 0) {
             continue;

@@ -81,8 +81,8 @@ typedef eep_status (*eep_checkpoint_place_fn)(void *user, int32_t layer, int32_t
 
 /* Say that the weights of all experts lie in a checkpoint, with `num_tensors` tensors each: those
  * of eep_slot_set, byte by byte. libeep then reads an expert from there where no rank and no backup
- * can give it, checks the bytes against the instance's checksum, and reads on a thread of its own.
- * Other ranks learn that this one can. The checkpoint must hold every expert of every layer:
+ * can give it, for this rank's slots and for those of others, on a thread of its own. Bytes are
+ * checked against the instance's checksum. The checkpoint must hold every expert of every layer:
  * EEP_ERR_NOT_FOUND names the first tensor that it lacks, EEP_ERR_INVALID one with another dtype,
  * or without the bytes. eep_join is EEP_ERR_INVALID, by name, where a tensor's bytes are not those
  * of the slots. After eep_open, before eep_join; a second call replaces the first. Rank thread.

@@ -456,13 +456,14 @@ typedef struct eep_counters {
     uint64_t window_bytes;             /* receive memory of this rank */
     uint64_t weights_bytes_background; /* copied behind live traffic */
     /* Of both, by where they came from: the memory of this rank's node, another rank (its slots, or
-     * its node's memory), the checkpoint; and bytes of copies whose checksum was wrong. */
+     * its node's memory), a checkpoint, whoever read it; and bytes of copies whose checksum was
+     * wrong. */
     uint64_t weights_bytes_own_node, weights_bytes_other_rank, weights_bytes_file;
     /* Parts of the first two: from backups that this rank put there itself, and from other ranks'
      * slots, which are live replicas. */
     uint64_t weights_bytes_own_backup, weights_bytes_live_replica;
     /* Slots filled, by what most of their bytes came from: this rank's own backup, another backup
-     * of its node, a slot of another rank, a backup of another node, the checkpoint. A kept one had
+     * of its node, a slot of another rank, a backup of another node, a checkpoint. A kept one had
      * its expert already, from a plan that was given up: no byte. */
     uint64_t fills_own_backup, fills_node_backup, fills_live_replica, fills_other_backup;
     uint64_t fills_file, fills_kept;

@@ -39,22 +39,38 @@ static bool has_lost_its_file(const eepi_core *core, int seat)
            peer->generation == eepi_view_seat_at(core->view, seat)->generation;
 }
 
-/* Rule R2: a plan whose fills have lost their source is void, or the pause would have no end. */
-static bool is_plan_void(const eepi_core *core)
+/* A slot of the seat is to be filled from a file that has proved bad. */
+static bool fills_from_lost_file(const eepi_core *core, int seat)
 {
     const eepi_view_shape *shape = &core->view->shape;
 
-    if (core->view->phase != EEPI_VIEW_REPAIRING) {
+    for (int i = 0; i < shape->num_layers * shape->num_slots; i++) {
+        const eepi_view_slot *slot =
+            eepi_view_slot_at(core->view, i / shape->num_slots, seat, i % shape->num_slots);
+        if (slot->state == EEPI_SLOT_FILLING && eepi_source_is_file(slot->source) &&
+            has_lost_its_file(core, eepi_source_seat(slot->source, seat))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Rule R2: a plan whose fills have lost their source is void, or the pause would have no end. Who
+ * has filled its slots needs no source any more: it found another one. */
+static bool is_plan_void(const eepi_core *core)
+{
+    bool any_lost = false;
+
+    for (int seat = 0; seat < core->view->shape.max_ranks; seat++) {
+        any_lost |= has_lost_its_file(core, seat);
+    }
+    if (!any_lost || core->view->phase != EEPI_VIEW_REPAIRING) {
         return false;
     }
-    for (int seat = 0; seat < shape->max_ranks; seat++) {
-        for (int i = 0; has_lost_its_file(core, seat) && i < shape->num_layers * shape->num_slots;
-             i++) {
-            const eepi_view_slot *slot =
-                eepi_view_slot_at(core->view, i / shape->num_slots, seat, i % shape->num_slots);
-            if (slot->state == EEPI_SLOT_FILLING && slot->source == EEPI_SOURCE_FILE) {
-                return true;
-            }
+    for (int seat = 0; seat < core->view->shape.max_ranks; seat++) {
+        if (core->peers[seat].filled_digest != core->view->digest &&
+            fills_from_lost_file(core, seat)) {
+            return true;
         }
     }
     return false;
@@ -284,6 +300,9 @@ static eepi_view *draft_fault(eepi_core *core)
                            ? EEP_SEAT_VACANT
                            : EEP_SEAT_QUARANTINED;
             eepi_core_drop_checkpoint(draft, seat);
+            /* The first sign is enough (P8). For a moment such a process may still write back what
+             * it alone knows: either that or this draft meets a register that has changed, and the
+             * register never has two documents of one epoch. */
             left_alive |= !eepi_core_has_exited(core, seat, s->generation);
         }
     }

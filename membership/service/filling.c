@@ -72,6 +72,14 @@ static void count_sources(eep_counters *c, const eepi_mix *mix)
     c->fills_kept = mix->fills_kept;
 }
 
+/* Rule R2: who has seen its checkpoint file fail says so, since plans go by what is said. */
+static void say_bad_file(eep_context *context, const eepi_executor *executor)
+{
+    if (eepi_executor_file_is_bad(executor) && eepi_places_distrust(context)) {
+        eepi_store_put_record(context);
+    }
+}
+
 /* The FILLING slots of the newest view are filled, or cannot be (an older view's work was
  * cancelled).
  */
@@ -84,10 +92,7 @@ static void repaired(void *user, uint64_t digest, eep_status status, uint64_t by
 
     if (status != EEP_OK) {
         eepi_log(context, EEP_LOG_ERROR, "repair failed, trying again: %s", why);
-        /* of an expert's sources the file is the last: it has failed, too (rule R2) */
-        if (status == EEP_ERR_UNCOVERED && eepi_places_distrust(context)) {
-            eepi_store_put_record(context);
-        }
+        say_bad_file(context, context->executor);
         eepi_retry_set(&context->retries, EEPI_RETRY_FILL, eepi_now_us() + FILL_RETRY_US, digest,
                        fill_again);
         return;
@@ -213,6 +218,9 @@ void eepi_fill_go_on(eep_context *context)
 {
     eepi_executor *executor = __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
 
+    if (executor && !eepi_executor_is_filling(executor)) {
+        say_bad_file(context, executor); /* behind the acknowledgement: the plan is not void then */
+    }
     if (executor && may_place(context, executor)) {
         eepi_executor_tick(executor, context->bulk, eepi_now_us());
     }

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What this rank sends to repairs of others: its node's backups, and the experts in its slots,
- * since a live replica is a source as well. Service thread. */
+/* What this rank sends to repairs of others: its node's backups; the experts in its slots, since a
+ * live replica is a source as well; and what it has nowhere else, out of its checkpoint file.
+ * Service thread. */
 #include "membership/service/serve.h"
 
 #include "graphs/device/device_share.h"
 #include "membership/context/context.h"
+#include "membership/context/log.h"
 #include "membership/loads/gather.h"
+#include "membership/service/store_session.h"
+#include "membership/step/checkpoint_places.h"
+#include "membership/step/checkpoint_reads.h"
 #include "membership/step/weights.h"
 #include "repair/executor/landing.h"
 
@@ -20,10 +25,10 @@ typedef struct staged {
     int users;             /* transfers under way */
 } staged;
 
-/* Nothing where weights are sent as they are. */
 struct eepi_serving {
     eep_stream *stream; /* the device's auxiliary one; NULL: slots are sent as they are */
     staged staged[NUM_BUFFERS];
+    eepi_reads *reads; /* from the checkpoint file */
 };
 
 /* The slot that holds the expert now; -1: none. Rule R1: a FILLING one is no source. */
@@ -104,6 +109,51 @@ static int name_staged(eep_context *context, const eepi_blob *blob, uint64_t byt
     return eepi_weights_num_tensors(context);
 }
 
+/* Rule R2: a file that cannot be read, or that has other bytes than the instance, is no source. */
+static void distrust(eep_context *context, const eepi_blob *blob, const char *why)
+{
+    eepi_log(context, EEP_LOG_WARN,
+             "repair of another rank: layer %d expert %d: %s: the checkpoint is read no more",
+             blob->layer, blob->expert, why);
+    if (eepi_places_distrust(context)) {
+        eepi_store_put_record(context);
+    }
+}
+
+/* The whole expert was read and is what the view says, or not all of it was read by now. */
+static bool is_right(eep_context *context, const eepi_blob *blob)
+{
+    const eepi_view *view = eepi_core_view(context->core);
+    const uint64_t sum = view ? *eepi_view_checksum_at(view, blob->layer, blob->expert) : 0;
+
+    return sum == 0 || !eepi_reads_are_wrong(context->serving->reads, blob, sum);
+}
+
+/* Nobody has it in memory. */
+static int name_read(eep_context *context, const eepi_blob *blob, uint64_t bytes,
+                     eepi_bulk_part *parts_out)
+{
+    char why[EEPI_TENSOR_WHY_BYTES];
+    const uint64_t from_ns = eepi_now_ns();
+    int num = 0;
+
+    switch (eepi_reads_begin(context, context->serving->reads, blob, bytes, parts_out, &num, why)) {
+    case EEPI_READ_REFUSED:
+        return 0;
+    case EEPI_READ_FAILED:
+        distrust(context, blob, why);
+        return 0;
+    case EEPI_READ_DONE:
+        break;
+    }
+    eepi_own_links_piece(eepi_store_own_links(context), EEPI_RATE_FILE, bytes,
+                         eepi_now_ns() - from_ns);
+    if (!is_right(context, blob)) {
+        distrust(context, blob, "its bytes have not the checksum of the view");
+    }
+    return num; /* the receiver checks them */
+}
+
 int eepi_serve(void *user, const eepi_blob *blob, uint64_t bytes, eepi_bulk_part *parts_out)
 {
     eep_context *context = user;
@@ -126,7 +176,7 @@ int eepi_serve(void *user, const eepi_blob *blob, uint64_t bytes, eepi_bulk_part
     }
     slot = slot_of(context, blob->layer, blob->expert);
     if (slot < 0) {
-        return 0;
+        return eepi_places_trusted(context) ? name_read(context, blob, bytes, parts_out) : 0;
     }
     tensors = eepi_weights_slot(context, blob->layer, slot);
     return context->serving->stream ? name_staged(context, blob, bytes, tensors, parts_out)
@@ -138,6 +188,7 @@ void eepi_served(void *user, const eepi_bulk_part *parts, int num_parts)
     struct eepi_serving *serving = ((eep_context *)user)->serving;
 
     eepi_gather_served(user, parts, num_parts);
+    eepi_reads_end(serving->reads, parts, num_parts);
     for (int at = 0; num_parts > 0 && at < NUM_BUFFERS; at++) {
         staged *s = &serving->staged[at];
         if (s->users > 0 && s->buffer == parts[0].data) {
@@ -182,11 +233,17 @@ void eepi_serving_close(eep_context *context)
         eep_device_free(context->config.device, EEP_MEMORY_PINNED,
                         context->serving->staged[at].buffer);
     }
+    if (context->serving) {
+        eepi_reads_free(context->serving->reads);
+    }
     free(context->serving);
 }
 
 eep_status eepi_serving_new(eep_context *context)
 {
     context->serving = calloc(1, sizeof *context->serving);
-    return context->serving ? EEP_OK : EEP_ERR_NO_MEMORY;
+    if (context->serving) {
+        context->serving->reads = eepi_reads_new();
+    }
+    return context->serving && context->serving->reads ? EEP_OK : EEP_ERR_NO_MEMORY;
 }

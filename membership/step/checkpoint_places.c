@@ -324,6 +324,17 @@ eep_status eepi_places_check(eep_context *context)
     return EEP_OK;
 }
 
+uint64_t eepi_places_bytes(const eep_context *context)
+{
+    const eepi_places *p = context->weights->places;
+    uint64_t bytes = 0;
+
+    for (int32_t i = 0; i < p->num_tensors; i++) {
+        bytes += p->bytes[i];
+    }
+    return bytes;
+}
+
 eep_status eepi_places_read(const eep_context *context, int32_t layer, int32_t expert,
                             uint64_t offset, size_t bytes, void *to,
                             char why[EEPI_TENSOR_WHY_BYTES])

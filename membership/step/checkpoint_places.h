@@ -20,6 +20,8 @@ bool eepi_places_distrust(eep_context *context);
 bool eepi_places_trusted(const eep_context *context);
 /* In eep_join: the tensors there have the bytes of the slots' tensors. */
 EEP_MUST_CHECK eep_status eepi_places_check(eep_context *context);
+/* Of an expert, in all its tensors; a checkpoint was named. */
+uint64_t eepi_places_bytes(const eep_context *context);
 /* Read `bytes` bytes of an expert, from byte `offset` of its tensors on, laid one behind the other,
  * into host memory. `why` names file and cause. After eep_join; any thread. */
 EEP_MUST_CHECK eep_status eepi_places_read(const eep_context *context, int32_t layer,

@@ -14,7 +14,7 @@
 #define XXH_INLINE_ALL /* the streaming state lives on the stack: sealing cannot fail */
 #include <xxhash.h>
 
-enum { VIEW_VERSION = 4 };
+enum { VIEW_VERSION = 5 };
 
 static_assert(sizeof(eepi_view_shape) == 24, "part of the wire form");
 static_assert(sizeof(eepi_view_seat) == 8, "part of the wire form");
@@ -408,15 +408,17 @@ static const char *check_slots(const eepi_view *view)
     for (size_t i = 0; i < num_slots_total(&view->shape); i++) {
         const eepi_view_slot *s = &slots[i];
         const bool is_expert = s->expert < view->shape.num_experts;
-        const bool is_source = s->source < view->shape.max_ranks ||
-                               (s->source == EEPI_SOURCE_FILE && s->state == EEPI_SLOT_FILLING);
+        const int seat = (int)(i / (size_t)view->shape.num_slots) % view->shape.max_ranks;
         if (s->state > EEPI_SLOT_FILLING) {
             return "a slot's state is unknown";
         }
         if (s->state == EEPI_SLOT_EMPTY ? s->expert != EEPI_NO_EXPERT : !is_expert) {
             return "a slot's expert is out of range";
         }
-        if (!is_source && (s->state == EEPI_SLOT_FILLING || s->source != EEPI_NO_SEAT)) {
+        const bool is_filling = s->state == EEPI_SLOT_FILLING;
+        if ((!eepi_source_is_sane(s->source, seat, view->shape.max_ranks) ||
+             (eepi_source_is_file(s->source) && !is_filling)) &&
+            (is_filling || s->source != EEPI_NO_SEAT)) {
             return "a slot's source is no seat";
         }
         if (s->pad != 0) {

@@ -19,6 +19,7 @@
 #include "eep/eep.h"
 #include "membership/view/shape.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -45,12 +46,16 @@ typedef enum eepi_slot_state {
 #define EEPI_VIEW_MAX_NUMBER ((uint64_t)1 << 62)
 enum {
     EEPI_NO_SEAT = 0xffff,
-    EEPI_SOURCE_FILE = 0xfffe, /* of a FILLING slot: the checkpoint file */
+    /* Of a FILLING slot: the checkpoint file that its own rank reads, */
+    EEPI_SOURCE_FILE = 0xfffe,
+    /* or, with a seat added, that which the rank in that seat reads and sends. */
+    EEPI_SOURCE_FILE_OF = 0x8000,
     EEPI_VIEW_MAGIC = 0x45455056
 };
+static_assert(EEPI_SOURCE_FILE_OF + EEP_MAX_RANKS <= EEPI_SOURCE_FILE, "a source is one thing");
 
 enum eepi_seat_flag {
-    EEPI_SEAT_HAS_CHECKPOINT = 1, /* it can read every expert from a checkpoint file */
+    EEPI_SEAT_HAS_CHECKPOINT = 1, /* it reads every expert from a checkpoint file, for others too */
 };
 
 typedef struct eepi_view_seat {
@@ -62,7 +67,7 @@ typedef struct eepi_view_seat {
 
 typedef struct eepi_view_slot {
     uint16_t expert; /* EEPI_NO_EXPERT when EMPTY */
-    uint16_t source; /* FILLING: the seat that it is filled from, or EEPI_SOURCE_FILE */
+    uint16_t source; /* FILLING: the seat that it is filled from, or a file */
     uint8_t state;   /* eepi_slot_state */
     uint8_t pad;
     uint16_t share; /* HOLDS: weight among its expert's replicas; all 0, or all equal: equal */
@@ -84,6 +89,36 @@ typedef struct eepi_view {
     uint64_t order_number; /* of the placement that an engine gave (wishes.h); 0: none */
     uint64_t order_digest; /* of its wishes, as they were given */
 } eepi_view;
+
+/* A source that is a checkpoint file, whoever reads it. */
+static inline bool eepi_source_is_file(int source)
+{
+    return source >= EEPI_SOURCE_FILE_OF && source != EEPI_NO_SEAT;
+}
+
+/* The seat whose rank reads a source, for a slot of `target`. */
+static inline int eepi_source_seat(int source, int target)
+{
+    if (source == EEPI_SOURCE_FILE) {
+        return target;
+    }
+    return eepi_source_is_file(source) ? source - EEPI_SOURCE_FILE_OF : source;
+}
+
+/* The checkpoint file that the rank in seat `reader` reads for a slot of `target`. */
+static inline int eepi_source_file_of(int reader, int target)
+{
+    return reader == target ? EEPI_SOURCE_FILE : EEPI_SOURCE_FILE_OF + reader;
+}
+
+/* A seat, or a file by the one name that it has for that target. */
+static inline bool eepi_source_is_sane(int source, int target, int max_ranks)
+{
+    const int seat = eepi_source_seat(source, target);
+
+    return seat < max_ranks &&
+           (!eepi_source_is_file(source) || eepi_source_file_of(seat, target) == source);
+}
 
 /* Bytes of a document of that shape; 0 if the shape is out of bounds. */
 size_t eepi_view_bytes(const eepi_view_shape *shape);
@@ -111,7 +146,7 @@ bool eepi_view_has_backup(const eepi_view *view, int seat, int layer, int expert
 void eepi_view_set_backup(eepi_view *view, int seat, int layer, int expert, bool has);
 /* The document's wishes: [eepi_wishes_bytes]. */
 void *eepi_view_wishes(const eepi_view *view);
-/* A member that can fill its own slots from a checkpoint file. */
+/* A member that reads any expert from a checkpoint file, for its own slots and for others. */
 bool eepi_view_has_checkpoint(const eepi_view *view, int seat);
 /* Words of a layer's backup bits. */
 int eepi_view_backup_words(const eepi_view_shape *shape);

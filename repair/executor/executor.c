@@ -118,6 +118,11 @@ void eepi_executor_cancel(eepi_executor *x)
     x->has_work = false;
 }
 
+bool eepi_executor_is_filling(const eepi_executor *x)
+{
+    return x->view != NULL;
+}
+
 bool eepi_executor_is_behind_traffic(const eepi_executor *x)
 {
     return x->view && x->view->phase == EEPI_VIEW_SERVING;
@@ -362,4 +367,9 @@ void eepi_executor_fetched(eepi_executor *x, eepi_bulk *bulk, uint64_t transfer,
 const eepi_mix *eepi_executor_mix(const eepi_executor *x)
 {
     return &x->mix;
+}
+
+bool eepi_executor_file_is_bad(const eepi_executor *x)
+{
+    return x->file_is_bad;
 }

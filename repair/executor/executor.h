@@ -6,7 +6,7 @@
  * rank owns, and go into the slot after the checksum of the whole expert. Sources, in this order:
  * what the slot holds already from an earlier, voided plan (checked again); a backup in the
  * memory of the own node; the peer that the view names and the other members that have the expert,
- * several at once; the checkpoint.
+ * several at once; the checkpoint; the checkpoints of other members, one after the other.
  *
  * An expert is gathered in segments. A source that fails gives its outstanding segments to the
  * others, and what has arrived is kept. Where the checksum of bytes from several sources is wrong,
@@ -44,11 +44,16 @@ void eepi_executor_tick(eepi_executor *executor, eepi_bulk *bulk, uint64_t now_u
 void eepi_executor_step(eepi_executor *executor, uint32_t took_us, uint64_t now_us);
 /* When to tick at the latest; UINT64_MAX: not needed. */
 uint64_t eepi_executor_wake_us(const eepi_executor *executor);
+/* Slots of a view are being filled. */
+bool eepi_executor_is_filling(const eepi_executor *executor);
 /* The view that is being filled is a SERVING one: steps may run meanwhile. */
 bool eepi_executor_is_behind_traffic(const eepi_executor *executor);
 /* Forget what is going on; no `done`. The caller then cancels the transfers in the bulk, before the
  * next start: their buffers are used again. */
 void eepi_executor_cancel(eepi_executor *executor);
+/* The checkpoint file of this rank has failed as a source since it was opened: cut off, unreadable,
+ * or with bytes of another checksum. */
+bool eepi_executor_file_is_bad(const eepi_executor *executor);
 /* What it has done since it was opened, until it is closed. */
 const eepi_mix *eepi_executor_mix(const eepi_executor *executor);
 #endif

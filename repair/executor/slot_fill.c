@@ -234,6 +234,13 @@ static void note_suspects(const eepi_executor *x, const eepi_slot_fill *f)
     }
 }
 
+/* The checkpoint file of this rank cannot be read, or has other bytes than the instance. */
+static void note_file(eepi_executor *x, const eepi_source *source)
+{
+    x->file_is_bad =
+        x->file_is_bad || (source->kind == EEPI_FROM_CHECKPOINT && source->failed != EEP_OK);
+}
+
 /* All bytes have landed. */
 static eepi_step_result verify(eepi_executor *x, eepi_slot_fill *f)
 {
@@ -254,6 +261,7 @@ static eepi_step_result verify(eepi_executor *x, eepi_slot_fill *f)
         eepi_source *source = &f->sources.at[i];
         if (source->used && num_used == 1) {
             source->failed = EEP_ERR_CHECKSUM;
+            note_file(x, source);
             eepi_source_name(source, name, sizeof name);
             note(x, f, name);
         }
@@ -266,12 +274,15 @@ static eepi_step_result verify(eepi_executor *x, eepi_slot_fill *f)
 
 /* ------------------------------------------------------------------ asking peers */
 
+/* Ranks with a file are asked one after the other: a file is read once, and by nobody while a rank
+ * has the bytes in memory. */
 static bool is_usable_peer(const eepi_slot_fill *f, int at)
 {
     const eepi_source *source = &f->sources.at[at];
 
-    return source->kind == EEPI_FROM_PEER && source->failed == EEP_OK &&
-           (!f->alone || at == f->alone_at);
+    return eepi_source_is_remote(source) && source->failed == EEP_OK &&
+           (!f->alone || at == f->alone_at) &&
+           (source->kind == EEPI_FROM_PEER || at == eepi_sources_first(&f->sources));
 }
 
 /* A peer that lets segments wait is asked while there is no other. */
@@ -330,7 +341,7 @@ static bool ask_peers(eepi_executor *x, eepi_bulk *bulk, eepi_slot_fill *f)
         asked_now = false;
         for (int i = 0; i < f->sources.num; i++) {
             const int segment = eepi_segments_wanted(&f->segments);
-            const eepi_source_seat *seat;
+            const eepi_seat_state *seat;
             if (segment < 0 || !may_begin(x) || (window == 1 && num_in_flight(x) > 0)) {
                 return asked;
             }
@@ -375,7 +386,7 @@ static bool take_stalled(eepi_executor *x, eepi_bulk *bulk, eepi_slot_fill *f)
 {
     const int idle = idle_peer(x, f);
     const int segment = idle < 0 ? -1 : eepi_segments_oldest(&f->segments, idle);
-    eepi_source_seat *seat;
+    eepi_seat_state *seat;
 
     if (segment < 0 || x->now_us < eepi_slot_fill_stalls_us(x, f)) {
         return false;
@@ -392,7 +403,7 @@ void eepi_slot_fill_fetched(eepi_executor *x, eepi_slot_fill *f, int segment, ee
 {
     const int at = f->segments.at[segment].source;
     eepi_source *source = &f->sources.at[at];
-    eepi_source_seat *seat = &x->seats[source->seat];
+    eepi_seat_state *seat = &x->seats[source->seat];
 
     seat->in_flight--;
     if (status == EEP_OK) {
@@ -449,6 +460,7 @@ static void read_local(eepi_executor *x, eepi_slot_fill *f, int at, size_t *left
     spend(left, bytes + bytes / 2 + bytes / 4); /* it is read, summed and written */
     source->failed = source->kind == EEPI_FROM_CHECKPOINT ? read_checkpoint(x, f, offset, bytes)
                                                           : read_backup(x, f, offset, bytes);
+    note_file(x, source);
     if (source->failed == EEP_OK) {
         x->bytes += bytes;
         x->mix.bytes[source->origin] += bytes;
@@ -469,7 +481,8 @@ static int whose_turn(const eepi_slot_fill *f)
 static eepi_step_result gather(eepi_executor *x, eepi_bulk *bulk, eepi_slot_fill *f, size_t *left)
 {
     int first = whose_turn(f);
-    bool asked = first >= 0 && f->sources.at[first].kind == EEPI_FROM_PEER && ask_peers(x, bulk, f);
+    bool asked =
+        first >= 0 && eepi_source_is_remote(&f->sources.at[first]) && ask_peers(x, bulk, f);
 
     if (f->segments.num_there == f->segments.num) {
         return verify(x, f);
@@ -488,7 +501,7 @@ static eepi_step_result gather(eepi_executor *x, eepi_bulk *bulk, eepi_slot_fill
         begin_pass(x, f);
         return EEPI_STEP_WENT_ON;
     }
-    if (f->sources.at[first].kind == EEPI_FROM_PEER) {
+    if (eepi_source_is_remote(&f->sources.at[first])) {
         return EEPI_STEP_WAITS; /* for room at the peer: segments of other slots are under way */
     }
     read_local(x, f, first, left);
@@ -505,10 +518,10 @@ static void leave_out_away(const eepi_executor *x, eepi_sources *sources)
 
     for (int i = 0; i < sources->num; i++) {
         others +=
-            sources->at[i].kind != EEPI_FROM_PEER || x->seats[sources->at[i].seat].away == EEP_OK;
+            !eepi_source_is_remote(&sources->at[i]) || x->seats[sources->at[i].seat].away == EEP_OK;
     }
     for (int i = 0; i < sources->num && others > 0; i++) {
-        if (sources->at[i].kind == EEPI_FROM_PEER) {
+        if (eepi_source_is_remote(&sources->at[i])) {
             sources->at[i].failed = x->seats[sources->at[i].seat].away;
         }
     }
@@ -516,8 +529,10 @@ static void leave_out_away(const eepi_executor *x, eepi_sources *sources)
 
 bool eepi_slot_fill_may_begin(const eepi_executor *x, const eepi_fill *what)
 {
-    return what->source < 0 || what->source >= x->view->shape.max_ranks ||
-           x->seats[what->source].in_flight < x->config.segments_per_source;
+    const int seat = eepi_source_seat(what->source, what->seat);
+
+    return seat < 0 || seat >= x->view->shape.max_ranks ||
+           x->seats[seat].in_flight < x->config.segments_per_source;
 }
 
 void eepi_slot_fill_begin(eepi_executor *x, eepi_slot_fill *f, const eepi_fill *what,

@@ -47,11 +47,11 @@ typedef struct eepi_slot_fill {
 } eepi_slot_fill;
 
 /* What is known of a seat as a source, while one view is filled. */
-typedef struct eepi_source_seat {
+typedef struct eepi_seat_state {
     int in_flight;   /* segments asked of it */
     bool is_slow;    /* it let a segment wait for EEPI_SEGMENT_STALL_US */
     eep_status away; /* how a fetch from it ended that did not reach it; EEP_OK: none */
-} eepi_source_seat;
+} eepi_seat_state;
 
 struct eepi_executor {
     eepi_executor_config config;
@@ -62,8 +62,8 @@ struct eepi_executor {
     eepi_slot_fill slots[EEPI_FILLS_AT_ONCE];
     eepi_view *view; /* copy of the view being repaired; NULL: idle */
     eepi_fill *fills;
-    eepi_source_seat *seats; /* [max_ranks] of the view */
-    eepi_source *sources;    /* [EEPI_FILLS_AT_ONCE][max_ranks + 2] */
+    eepi_seat_state *seats; /* [max_ranks] of the view */
+    eepi_source *sources;   /* [EEPI_FILLS_AT_ONCE][max_ranks + 2] */
     int num_fills, next_fill, num_filled;
     uint64_t bytes;
     eepi_mix mix;
@@ -74,6 +74,7 @@ struct eepi_executor {
     /* [num_layers][num_slots]: the expert whose verified weights this executor put there; -1: not
      * known. A plan that is voided and made again finds them (L3). */
     int32_t *placed;
+    bool file_is_bad;     /* eepi_executor_file_is_bad */
     unsigned char *block; /* on its way into a slot (landing.h) */
 };
 

@@ -23,7 +23,8 @@ void eepi_sources_list(eepi_sources *sources, const eepi_view *view, const eepi_
 {
     const int max_ranks = view->shape.max_ranks;
     const bool file_first = has_checkpoint && fill->source == EEPI_SOURCE_FILE;
-    const int first = fill->source >= 0 && fill->source < max_ranks ? fill->source : fill->seat;
+    const int named = eepi_source_seat(fill->source, fill->seat);
+    const int first = named >= 0 && named < max_ranks ? named : fill->seat;
 
     sources->num = 0;
     if (has_own) {
@@ -46,6 +47,18 @@ void eepi_sources_list(eepi_sources *sources, const eepi_view *view, const eepi_
     if (has_checkpoint && !file_first) {
         add(sources, EEPI_FROM_CHECKPOINT, EEPI_ORIGIN_CHECKPOINT, -1);
     }
+    for (int i = 0; i < max_ranks; i++) {
+        const int seat = (first + i) % max_ranks;
+        if (seat != fill->seat && eepi_view_has_checkpoint(view, seat) &&
+            !has_weights(view, seat, fill)) {
+            add(sources, EEPI_FROM_READER, EEPI_ORIGIN_CHECKPOINT, seat);
+        }
+    }
+}
+
+bool eepi_source_is_remote(const eepi_source *source)
+{
+    return source->kind == EEPI_FROM_PEER || source->kind == EEPI_FROM_READER;
 }
 
 int eepi_sources_first(const eepi_sources *sources)
@@ -79,6 +92,9 @@ void eepi_source_name(const eepi_source *source, char *text_out, size_t bytes)
         return;
     case EEPI_FROM_CHECKPOINT:
         snprintf(text_out, bytes, "the checkpoint");
+        return;
+    case EEPI_FROM_READER:
+        snprintf(text_out, bytes, "rank %d's checkpoint", source->seat);
         return;
     }
 }

@@ -179,7 +179,7 @@ static void keep_least(hits *least, const hits *h, const hits *more)
 /* What the halves of paths cross at least. */
 typedef struct cuts {
     uint64_t makespan_ns;
-    hits in_cross, in_near, file; /* the least of all members */
+    hits in_cross, in_near, file; /* the least of all members; that of reading a file */
     uint64_t total[NUM_SETS];     /* over all fills */
 } cuts;
 
@@ -220,7 +220,8 @@ static void count_members(const eepi_plan_table *t, cuts *c)
         h = hits_in(t, seat, s->nic_in, c->makespan_ns);
         keep_least(&c->in_cross, &h, NULL);
         if (t->can_read_file && t->can_read_file[seat]) {
-            h = hits_in(t, seat, s->files, c->makespan_ns);
+            h = (hits){{0}};
+            add_link(t, &h, s->files, c->makespan_ns);
             keep_least(&c->file, &h, NULL);
         }
     }
@@ -256,7 +257,7 @@ static void count_fill(eepi_plan_table *t, const eepi_view *view, const eepi_pla
     } else {
         eepi_plan_find_sources(t, view, choice->layer, choice->expert);
         eepi_plan_weigh_sources(t);
-        keep_least(&least, &c->file, NULL);
+        keep_least(&least, &c->file, &c->in_near);
         const bool has_near = has_near_target(t);
         for (int i = 0; i < t->num_of_sources; i++) {
             const int seat = t->sources[i];
@@ -298,25 +299,25 @@ static uint64_t links_bound_ns(eepi_plan_table *t, const eepi_view *view, uint64
     return best_ns;
 }
 
-/* An expert that the file alone has takes so long by itself: it has one source, and is not divided.
- */
+/* An expert that a file alone has takes so long by itself: it has one source, and is not divided.
+ * One rank may read it and another one take it in. */
 static uint64_t file_bound_ns(eepi_plan_table *t, const eepi_view *view)
 {
-    uint64_t least_ns = UINT64_MAX;
+    const eepi_plan_network *n = &t->network;
+    uint64_t read_ns = UINT64_MAX, in_ns = UINT64_MAX;
     bool any = false;
 
     for (int i = 0; i < t->num_choices && !any; i++) {
-        any = t->choices[i].source == EEPI_SOURCE_FILE &&
+        any = eepi_source_is_file(t->choices[i].source) &&
               eepi_plan_find_sources(t, view, t->choices[i].layer, t->choices[i].expert) == 0;
     }
     for (int i = 0; i < t->num_members && any; i++) {
         const int seat = t->members[i];
-        const uint64_t ns = eepi_plan_path_unit_ns(&t->network, EEPI_SOURCE_FILE, seat);
-        if (t->can_read_file[seat] && ns < least_ns) {
-            least_ns = ns;
-        }
+        const uint64_t file_ns = n->unit_ns[n->seats[seat].files], ns = in_unit_ns(t, seat);
+        read_ns = t->can_read_file[seat] && file_ns < read_ns ? file_ns : read_ns;
+        in_ns = ns < in_ns ? ns : in_ns;
     }
-    return any ? least_ns : 0;
+    return !any ? 0 : read_ns > in_ns ? read_ns : in_ns;
 }
 
 uint64_t eepi_plan_bound_ns(eepi_plan_table *table, const eepi_view *view)

@@ -90,9 +90,31 @@ static eepi_plan_group *group_of(eepi_plan_table *table, int node)
     return &table->groups[table->num_groups++];
 }
 
+/* The member whose file and way out are loaded least, the lowest seat of equal ones; -1: none can
+ * read a file. */
+static int lightest_reader(const eepi_plan_table *table)
+{
+    eepi_plan_weight least = {0};
+    int best = -1;
+
+    for (int i = 0; table->can_read_file && i < table->num_members; i++) {
+        const int seat = table->members[i];
+        if (!table->can_read_file[seat]) {
+            continue;
+        }
+        const eepi_plan_weight weight = eepi_plan_weigh_reader(&table->network, seat, true);
+        if (best < 0 || eepi_plan_is_lighter(weight, least)) {
+            best = seat;
+            least = weight;
+        }
+    }
+    return best;
+}
+
 void eepi_plan_weigh_sources(eepi_plan_table *table)
 {
     table->num_groups = 0;
+    table->reader = table->num_of_sources ? -1 : lightest_reader(table);
     for (int i = 0; i < table->num_of_sources; i++) {
         const int seat = table->sources[i];
         eepi_plan_group *g = group_of(table, node_of(table, seat));
@@ -174,20 +196,33 @@ int eepi_plan_source_for(const eepi_plan_table *table, int target, eepi_plan_wei
             return EEPI_SOURCE_FILE;
         }
     }
+    if (best < 0 && table->reader >= 0) { /* any backup is better than the file of another rank */
+        const bool crosses = node_of(table, table->reader) != node_of(table, target);
+        *weight_out = eepi_plan_join(eepi_plan_weigh_reader(n, table->reader, crosses),
+                                     eepi_plan_weigh_in(n, target, false, crosses));
+        return eepi_source_file_of(table->reader, target);
+    }
     return best;
+}
+
+/* The own backup before the own file, and what another rank sends behind both. */
+static int nearness(int source, int seat)
+{
+    return source == seat ? 2 : source == EEPI_SOURCE_FILE;
 }
 
 /* A seat, its source and their weight, against the best so far. */
 static bool is_better(const eepi_plan_layer *l, int seat, int source, eepi_plan_weight weight,
                       const eepi_plan_choice *best, eepi_plan_weight best_weight)
 {
-    const bool is_own = source == seat, is_empty = l->num_empty[seat] > 0;
+    const int near = nearness(source, seat), best_near = nearness(best->source, best->seat);
+    const bool is_empty = l->num_empty[seat] > 0;
 
     if (weight.most_ns != best_weight.most_ns) {
         return weight.most_ns < best_weight.most_ns;
     }
-    if (is_own != (best->source == best->seat)) {
-        return is_own;
+    if (near != best_near) {
+        return near > best_near;
     }
     if (is_empty != (l->num_empty[best->seat] > 0)) {
         return is_empty;

@@ -18,10 +18,11 @@ void eepi_plan_recall_sources(eepi_plan_table *table, const uint64_t *bits);
 bool eepi_plan_has_source(const eepi_plan_table *table);
 
 /* The source that loads the path to that target least, and that load. The target's own backup if
- * there is one; else another backup; the file where no member has a backup, or where it is faster,
- * alone on its links, than each backup. -1: none. After eepi_plan_weigh_sources. */
+ * there is one; else another backup; its own file where no member has a backup, or where that is
+ * faster, alone on its links, than each backup; where it reads none, the file of another member, if
+ * no member has a backup. -1: none. After eepi_plan_weigh_sources. */
 int eepi_plan_source_for(const eepi_plan_table *table, int target, eepi_plan_weight *weight_out);
-/* Alone on its links, the file is faster for that target than each backup, or there is none. */
+/* Alone on its links, its own file is faster for that target than each backup, or there is none. */
 bool eepi_plan_is_file_faster(const eepi_plan_table *table, int target);
 /* Weigh what eepi_plan_find_sources found with the loads as they are. */
 void eepi_plan_weigh_sources(eepi_plan_table *table);
@@ -31,8 +32,8 @@ void eepi_plan_load_copy(eepi_plan_table *table, int source, int target);
 
 /* The best target and source of the expert whose sources were found, if one has a slot to give:
  * compared by, in this order, a seat that stays before a RETIRING one; the most loaded link of the
- * path; the seat's own backup; an EMPTY slot; the sum of loads on the path; the lowest seat. Sets
- * seat and source of the choice. false: no slot. */
+ * path; the seat's own backup, then its own file; an EMPTY slot; the sum of loads on the path; the
+ * lowest seat. Sets seat and source of the choice. false: no slot. */
 bool eepi_plan_choose(eepi_plan_table *table, const eepi_plan_layer *l, eepi_plan_choice *choice,
                       eepi_plan_weight *weight_out);
 /* The best source for that seat. false: it has no slot, or there is no source for it. */

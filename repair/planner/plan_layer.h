@@ -10,7 +10,7 @@
 /* One slot of a member is filled; what it held before comes back if the choice is changed. */
 typedef struct eepi_plan_choice {
     int32_t layer, expert, seat, slot;
-    int32_t source;        /* a seat, or EEPI_SOURCE_FILE */
+    int32_t source;        /* a seat, or a file (membership/view/view.h) */
     bool is_kept;          /* an earlier plan's: it stays where it is */
     bool is_settled;       /* while choices are exchanged: it is one of those at hand */
     eepi_view_slot before; /* EMPTY; or HOLDS a replica, which is given up */

@@ -45,11 +45,9 @@ void eepi_plan_network_reset(eepi_plan_network *network, const eepi_links *links
 int eepi_plan_path(const eepi_plan_network *network, int source, int target,
                    int32_t resources_out[EEPI_LINKS_MAX_PATH])
 {
-    const eepi_seat_links *to = &network->seats[target];
-
-    return source == EEPI_SOURCE_FILE
-               ? eepi_seat_links_path(to, to, EEPI_LINK_FILE, resources_out)
-               : eepi_seat_links_path(&network->seats[source], to, EEPI_LINK_BACKUP, resources_out);
+    return eepi_seat_links_path(
+        &network->seats[eepi_source_seat(source, target)], &network->seats[target],
+        eepi_source_is_file(source) ? EEPI_LINK_FILE : EEPI_LINK_BACKUP, resources_out);
 }
 
 static void add_units(eepi_plan_network *network, const int32_t *path, int num)

@@ -34,8 +34,8 @@ void eepi_plan_network_reset(eepi_plan_network *network, const eepi_links *links
                              uint64_t expert_bytes);
 
 /* ---- What one expert more would make of the loads. A source is a seat whose backup is read (the
- * target itself: its own), or whose slot is (`is_slot`), or EEPI_SOURCE_FILE. Inline: a plan asks
- * for each target of each expert. */
+ * target itself: its own), or whose slot is (`is_slot`), or a file (membership/view/view.h).
+ * Inline: a plan asks for each target of each expert. */
 
 static inline eepi_plan_weight eepi_plan_join(eepi_plan_weight a, eepi_plan_weight b)
 {
@@ -77,7 +77,8 @@ static inline eepi_plan_weight eepi_plan_weigh_in(const eepi_plan_network *n, in
     return crosses ? eepi_plan_join(weight, eepi_plan_weigh_link(n, to->nic_in)) : weight;
 }
 
-/* The whole path of a target's own backup, and of the file. */
+/* The whole path of a target's own backup, and of its own file; and a file that another rank reads:
+ * the half that leaves it. */
 static inline eepi_plan_weight eepi_plan_weigh_own(const eepi_plan_network *n, int target)
 {
     return eepi_plan_join(eepi_plan_weigh_in(n, target, false, false),
@@ -88,6 +89,16 @@ static inline eepi_plan_weight eepi_plan_weigh_file(const eepi_plan_network *n, 
 {
     return eepi_plan_join(eepi_plan_weigh_in(n, target, false, false),
                           eepi_plan_weigh_link(n, n->seats[target].files));
+}
+
+static inline eepi_plan_weight eepi_plan_weigh_reader(const eepi_plan_network *n, int reader,
+                                                      bool crosses)
+{
+    const eepi_seat_links *from = &n->seats[reader];
+    const eepi_plan_weight weight = eepi_plan_join(eepi_plan_weigh_link(n, from->files),
+                                                   eepi_plan_weigh_link(n, from->rank_out));
+
+    return crosses ? eepi_plan_join(weight, eepi_plan_weigh_link(n, from->nic_out)) : weight;
 }
 
 /* The links of a transfer; returns how many. */

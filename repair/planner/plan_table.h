@@ -42,6 +42,7 @@ typedef struct eepi_plan_table {
     /* Of the expert at hand: members with a backup, then those with it in a slot alone. */
     int32_t *sources; /* [max_ranks] */
     int32_t num_backups, num_of_sources, num_groups;
+    int32_t reader; /* where nobody has it: the member that reads the file for others; -1: none */
     uint32_t *source_stamp; /* [max_ranks]: `stamp` if the seat is one of those with a backup */
     uint32_t stamp;
     eepi_plan_group *groups;   /* [max_ranks] */

@@ -26,6 +26,17 @@ static void remember(coverage *c, const eepi_plan_choice *choice)
     c->table->choices[c->table->num_choices++] = *choice;
 }
 
+/* The file can be read as before: by the seat itself, or by another one where nobody has a backup.
+ */
+static bool is_file_of_member(const coverage *c, int seat, int named)
+{
+    const eepi_plan_table *t = c->table;
+    const int reader = eepi_source_seat(named, seat);
+
+    return eepi_source_is_file(named) && t->can_read_file && t->can_read_file[reader] &&
+           eepi_view_is_member(c->view, reader) && (reader == seat || t->num_of_sources == 0);
+}
+
 /* The living source that a fill of an earlier plan goes on with: what it names if that still can
  * give it. -1: none. After eepi_plan_find_sources. */
 static int source_of_kept(coverage *c, int seat, int named)
@@ -43,7 +54,7 @@ static int source_of_kept(coverage *c, int seat, int named)
             return named;
         }
     }
-    return named == EEPI_SOURCE_FILE && t->can_read_file && t->can_read_file[seat] ? named : best;
+    return is_file_of_member(c, seat, named) ? named : best;
 }
 
 /* A FILLING slot goes on if its expert is still to be restored and has a source; else it holds
@@ -157,39 +168,25 @@ static void place_hole(coverage *c, int layer, int expert, bool only_own)
 static int place_holes(coverage *c, int layer, int num_holes)
 {
     eepi_plan_table *t = c->table;
-    const int num_only_in_file = t->bucket[0]; /* as order_holes left it */
     int num_unplaced = 0;
 
     /* A fill takes exactly one spare slot, whichever: no choice leaves a later expert without one.
-     * Experts that the file alone has, which not every seat may read, come first. Counts of 0 stay
-     * 0 and others stay above: the same experts as before are uncovered. */
+     * Counts of 0 stay 0 and others stay above: the same experts as before are uncovered. */
     for (int i = 0; i < num_holes; i++) {
         t->unplaced[t->order[i]] = !t->kept[t->order[i]];
     }
     /* First those for whom a backup of their own node is best: else those that cross links anyway
-     * would take the slots beside these backups. But experts that the file alone has come first. */
+     * would take the slots beside these backups. */
     for (int pass = 0; pass < 2; pass++) {
         for (int i = 0; i < num_holes; i++) {
             const int expert = t->order[i];
             if (t->unplaced[expert]) {
-                place_hole(c, layer, expert, pass == 0 && i >= num_only_in_file);
+                place_hole(c, layer, expert, pass == 0);
             }
             num_unplaced += pass && t->unplaced[expert];
         }
     }
     return num_unplaced;
-}
-
-/* An earlier plan's fills may lie where alone an expert could go that the file has. */
-static int place_anew(coverage *c, int layer, int num_holes)
-{
-    eepi_plan_table *t = c->table;
-
-    while (t->num_choices > 0 && t->choices[t->num_choices - 1].layer == layer) {
-        eepi_plan_displace(t, &t->layers[0], &t->choices[--t->num_choices]);
-    }
-    memset(t->kept, 0, (size_t)c->view->shape.num_experts * sizeof *t->kept);
-    return place_holes(c, layer, num_holes);
 }
 
 /* Rule R4: coverage comes before pins, and before nothing else does a pin yield. What is placed in
@@ -222,14 +219,10 @@ static void cover_layer(coverage *c, int layer)
     }
     first_choice = t->num_choices;
     keep_useful_fills(c, layer);
-    const bool has_kept = t->num_choices > first_choice;
     eepi_plan_layer_list(&t->layers[0]);
     order_holes(t, num_holes, c->view->shape.max_ranks);
     eepi_plan_bound_add_layer(t, num_holes);
     num_unplaced = place_holes(c, layer, num_holes);
-    if (num_unplaced > 0 && has_kept) {
-        num_unplaced = place_anew(c, layer, num_holes);
-    }
     if (num_unplaced > 0 && t->layers[0].has_pins) {
         place_on_pins(c, layer, first_choice, num_holes);
     }
@@ -259,9 +252,10 @@ static void count_costs(coverage *c)
 
     for (int i = 0; i < t->num_choices; i++) {
         const eepi_plan_choice *choice = &t->choices[i];
+        const bool is_file = eepi_source_is_file(choice->source);
         c->cost.num_own += choice->source == choice->seat;
-        c->cost.num_file += choice->source == EEPI_SOURCE_FILE;
-        c->cost.num_remote += choice->source != choice->seat && choice->source != EEPI_SOURCE_FILE;
+        c->cost.num_file += is_file;
+        c->cost.num_remote += choice->source != choice->seat && !is_file;
         c->cost.num_evicted += choice->before.state == EEPI_SLOT_HOLDS;
     }
     c->cost.makespan_ns = eepi_plan_makespan_ns(&t->network);
@@ -293,7 +287,7 @@ eep_status eepi_plan_coverage(eepi_view *view, eepi_plan_table *table, const eep
 static void measure_fill(const eepi_view *view, eepi_plan_table *table, int layer, int seat,
                          const eepi_view_slot *slot, eepi_plan_cost *cost)
 {
-    const bool is_file = slot->source == EEPI_SOURCE_FILE;
+    const bool is_file = eepi_source_is_file(slot->source);
 
     cost->num_own += slot->source == seat;
     cost->num_file += is_file;

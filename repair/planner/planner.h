@@ -9,8 +9,8 @@
 
 typedef struct eepi_fill {
     int32_t layer, seat, slot, expert;
-    /* The seat whose node has it in host memory (the target's own seat: its own node), or
-     * EEPI_SOURCE_FILE. */
+    /* The seat whose node has it in host memory (the target's own seat: its own node), or a
+     * file: EEPI_SOURCE_FILE, EEPI_SOURCE_FILE_OF. */
     int32_t source;
 } eepi_fill;
 
@@ -18,15 +18,15 @@ typedef struct eepi_fill {
 typedef struct eepi_plan_given {
     const eepi_links *links;   /* what links carry; NULL: the same everywhere */
     uint64_t expert_bytes;     /* of one expert's weights; 0: unknown */
-    const bool *can_read_file; /* [max_ranks]: this rank reads any expert from a checkpoint file;
-                                * NULL: none does */
+    const bool *can_read_file; /* [max_ranks]: this rank reads any expert from a checkpoint file,
+                                * for others, too; NULL: none does */
 } eepi_plan_given;
 
 /* What a plan moves, and how long its most loaded link takes for that. */
 typedef struct eepi_plan_cost {
     int32_t num_own;     /* fills from the target's own backup, */
     int32_t num_remote;  /* from another seat's, */
-    int32_t num_file;    /* from the file */
+    int32_t num_file;    /* from a file, whoever reads it */
     int32_t num_evicted; /* fills that give up a replica of another expert */
     uint64_t makespan_ns;
     uint64_t bound_ns; /* no plan of as many fills takes less */
@@ -39,7 +39,8 @@ typedef struct eepi_plan_cost {
  * EMPTY slot is taken, else one whose expert has most replicas, never the last one. A pinned slot
  * is taken only if an expert has no other (rule R4). A target's own
  * backup is its source where it has one; else the least loaded backup of another member; else, or
- * where links are slower than that, the file. Each expert gets one fill. FILLING slots that the
+ * where links are slower than that, its own file; else the file of another member. Each expert gets
+ * one fill. FILLING slots that the
  * view already has (a fault during REPAIRING) go on where they restore coverage, with the same
  * source if it lives. So a second plan on a planned document changes nothing.
  * EEP_ERR_UNCOVERED if an expert has no living source or no slot is free (view unspecified then,

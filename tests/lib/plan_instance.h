@@ -85,9 +85,9 @@ static inline void free_plan_instance(plan_instance *in)
 static inline int instance_path(const plan_instance *in, int source, int seat,
                                 int32_t path_out[EEPI_LINKS_MAX_PATH])
 {
-    return source == EEPI_SOURCE_FILE
-               ? eepi_links_path(in->links, seat, seat, EEPI_LINK_FILE, path_out)
-               : eepi_links_path(in->links, source, seat, EEPI_LINK_BACKUP, path_out);
+    return eepi_links_path(in->links, eepi_source_seat(source, seat), seat,
+                           eepi_source_is_file(source) ? EEPI_LINK_FILE : EEPI_LINK_BACKUP,
+                           path_out);
 }
 
 static inline uint64_t instance_unit_ns(const plan_instance *in, int32_t resource)

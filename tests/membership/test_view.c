@@ -48,7 +48,9 @@ static eepi_view *random_view(uint64_t *random)
                     t->expert = (uint16_t)below(random, shape.num_experts);
                 }
                 if (t->state == EEPI_SLOT_FILLING) {
-                    t->source = (uint16_t)below(random, shape.max_ranks);
+                    const int source = below(random, shape.max_ranks);
+                    t->source =
+                        (uint16_t)(below(random, 3) ? source : eepi_source_file_of(source, seat));
                 }
             }
         }
@@ -80,8 +82,8 @@ static uint64_t walk(const eepi_view *view)
             for (int slot = 0; slot < s->num_slots; slot++) {
                 const eepi_view_slot *t = eepi_view_slot_at(view, layer, seat, slot);
                 cr_assert(t->state == EEPI_SLOT_EMPTY || t->expert < s->num_experts);
-                cr_assert(t->state != EEPI_SLOT_FILLING || t->source < s->max_ranks ||
-                          t->source == EEPI_SOURCE_FILE);
+                cr_assert(t->state != EEPI_SLOT_FILLING ||
+                          eepi_source_seat(t->source, seat) < s->max_ranks);
                 sum += t->expert;
             }
         }
@@ -445,4 +447,37 @@ Test(view, S12_a_member_is_a_seat_with_its_generation)
     eepi_view_print(view, small, sizeof small);
     cr_assert_str_eq(small, "epoch 7 SERVING");
     free(view);
+}
+
+/* A file is the source of a slot that is being filled, under one name. */
+Test(view, a_source_that_is_a_file_names_its_reader)
+{
+    static const struct {
+        uint8_t state;
+        uint16_t source;
+        bool is_good;
+    } cases[] = {{EEPI_SLOT_FILLING, EEPI_SOURCE_FILE, true},
+                 {EEPI_SLOT_FILLING, EEPI_SOURCE_FILE_OF, true},
+                 {EEPI_SLOT_FILLING, EEPI_SOURCE_FILE_OF + 1, false}, /* that is EEPI_SOURCE_FILE */
+                 {EEPI_SLOT_FILLING, EEPI_SOURCE_FILE_OF + 2, false}, /* no seat */
+                 {EEPI_SLOT_HOLDS, EEPI_SOURCE_FILE, false},
+                 {EEPI_SLOT_HOLDS, EEPI_SOURCE_FILE_OF, false}};
+    const eepi_view_shape shape = {2, 1, 5, 2};
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        eepi_view *view = eepi_view_new(&shape);
+        const char *why = "";
+        cr_assert_not_null(view);
+        *eepi_view_slot_at(view, 0, 1, 1) =
+            (eepi_view_slot){.expert = 0, .source = cases[i].source, .state = cases[i].state};
+        eepi_view_seal(view);
+        cr_expect_eq(eepi_view_check(view, view->bytes, &why) == EEP_OK, cases[i].is_good,
+                     "case %zu: %s", i, why);
+        cr_expect_str_eq(why, cases[i].is_good ? "" : "a slot's source is no seat");
+        free(view);
+    }
+    cr_expect_eq(eepi_source_seat(EEPI_SOURCE_FILE, 1), 1);
+    cr_expect_eq(eepi_source_seat(EEPI_SOURCE_FILE_OF, 1), 0);
+    cr_expect_eq(eepi_source_seat(0, 1), 0);
+    cr_expect_not(eepi_source_is_file(0) || eepi_source_is_file(EEPI_NO_SEAT));
 }

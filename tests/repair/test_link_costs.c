@@ -72,8 +72,10 @@ Test(link_costs, paths_within_a_node)
                      "host memory of node 0, PCIe of rank 3 in, rank 3 in");
     cr_assert_str_eq(say_path(links, 0, 3, EEPI_LINK_NODE_BACKUP),
                      "host memory of node 0, PCIe of rank 3 in, rank 3 in");
-    cr_assert_str_eq(say_path(links, 0, 3, EEPI_LINK_FILE),
+    cr_assert_str_eq(say_path(links, 3, 3, EEPI_LINK_FILE),
                      "files of node 0, PCIe of rank 3 in, rank 3 in");
+    cr_assert_str_eq(say_path(links, 0, 3, EEPI_LINK_FILE),
+                     "files of node 0, rank 0 out, PCIe of rank 3 in, rank 3 in");
     eepi_links_free(links);
     eepi_links_free(NULL);
 }
@@ -93,7 +95,8 @@ Test(link_costs, paths_between_nodes)
                      "host memory of node 1, NIC of rank 2 out, NIC of rank 0 in, "
                      "PCIe of rank 1 in, rank 1 in");
     cr_assert_str_eq(say_path(links, 0, 4, EEPI_LINK_FILE),
-                     "files of node 2, PCIe of rank 4 in, rank 4 in");
+                     "files of node 0, rank 0 out, NIC of rank 0 out, NIC of rank 4 in, "
+                     "PCIe of rank 4 in, rank 4 in");
     cr_assert_str_eq(say_path(links, 2, 3, EEPI_LINK_SLOT), "rank 2 out, rank 3 in");
     eepi_links_free(links);
 }
@@ -282,7 +285,7 @@ static uint64_t least_of(uint64_t a, uint64_t b)
 
 static uint64_t expected_rate(const oracle *o, int source, int target, int kind)
 {
-    const bool crosses = kind != EEPI_LINK_FILE && node(o, source) != node(o, target);
+    const bool crosses = node(o, source) != node(o, target);
     uint64_t rate = said(o->told[target][EEPI_RATE_IN], EEPI_LINK_RANK_IN);
 
     if (crosses || kind != EEPI_LINK_SLOT) {
@@ -294,13 +297,13 @@ static uint64_t expected_rate(const oracle *o, int source, int target, int kind)
     if (crosses && kind == EEPI_LINK_SLOT) {
         rate = least_of(rate, said(o->told[source][EEPI_RATE_PCIE], EEPI_LINK_PCIE_OUT));
     }
-    if (source != target && (kind == EEPI_LINK_SLOT || kind == EEPI_LINK_BACKUP)) {
+    if (source != target && kind != EEPI_LINK_NODE_BACKUP) {
         rate = least_of(rate, said(o->told[source][EEPI_RATE_OUT], EEPI_LINK_RANK_OUT));
     }
     if (kind == EEPI_LINK_BACKUP || kind == EEPI_LINK_NODE_BACKUP) {
         rate = least_of(rate, eepi_links_default_rate(EEPI_LINK_HOST));
     }
-    return kind == EEPI_LINK_FILE ? least_of(rate, file(o, target)) : rate;
+    return kind == EEPI_LINK_FILE ? least_of(rate, file(o, source)) : rate;
 }
 
 static void check_pair(const eepi_links *links, const oracle *o, int source, int target,

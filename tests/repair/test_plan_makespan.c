@@ -64,12 +64,12 @@ static uint64_t alone_ns(const force *f, int source, int seat)
     return most;
 }
 
-/* The rule of sources: the own backup; else any backup; the file if there is none or it is faster.
- */
+/* The rule of sources: the own backup; else any backup; the own file if there is none or it is
+ * faster; any file if there is neither. */
 static void try_sources(force *f, int hole, int seat)
 {
     const int layer = f->layer[hole], expert = f->expert[hole];
-    bool is_file_faster = true;
+    bool is_file_faster = true, any_backup = false;
 
     if (eepi_view_has_backup(f->view, seat, layer, expert)) {
         try_source(f, hole, seat, seat);
@@ -79,10 +79,16 @@ static void try_sources(force *f, int hole, int seat)
         if (eepi_view_has_backup(f->view, source, layer, expert)) {
             is_file_faster &= alone_ns(f, EEPI_SOURCE_FILE, seat) < alone_ns(f, source, seat);
             try_source(f, hole, source, seat);
+            any_backup = true;
         }
     }
     if (f->in->can_read_file[seat] && is_file_faster) {
         try_source(f, hole, EEPI_SOURCE_FILE, seat);
+    }
+    for (int reader = 0; reader < f->view->shape.max_ranks; reader++) {
+        if (!any_backup && !f->in->can_read_file[seat] && f->in->can_read_file[reader]) {
+            try_source(f, hole, eepi_source_file_of(reader, seat), seat);
+        }
     }
 }
 
@@ -186,13 +192,14 @@ typedef struct cover {
     int layer, hole[MOST_EXPERTS], num_holes, most, num_nodes;
 } cover;
 
-/* Somebody can give it to that seat. */
-static bool has_source(const cover *c, int seat, int expert)
+/* Somebody can give it, to any seat. */
+static bool has_source(const cover *c, int expert)
 {
-    bool has = c->in->can_read_file[seat];
+    bool has = false;
 
     for (int source = 0; source < c->view->shape.max_ranks; source++) {
-        has |= eepi_view_has_backup(c->view, source, c->layer, expert);
+        has |=
+            c->in->can_read_file[source] || eepi_view_has_backup(c->view, source, c->layer, expert);
     }
     return has;
 }
@@ -210,7 +217,7 @@ static void cover_from(cover *c, int at, int placed)
         if (placed + c->num_holes - at <= c->most || c->num_nodes++ > MOST_NODES) {
             return;
         }
-        if (s->state == EEPI_SLOT_FILLING || !has_source(c, seat, expert) ||
+        if (s->state == EEPI_SLOT_FILLING || !has_source(c, expert) ||
             (s->state == EEPI_SLOT_HOLDS && num_live(c->view, c->layer, s->expert) < 2)) {
             continue;
         }

@@ -29,9 +29,9 @@ static bool any_reads_file(const plan_instance *in)
     return any;
 }
 
-/* Slots of the layer that could be filled, FILLING ones too, on members or (`files`) on those of
- * them that read the file; one replica of each expert stays. */
-static int num_spare(const plan_instance *in, int layer, bool files)
+/* Slots of members in the layer that could be filled, FILLING ones too; one replica of each expert
+ * stays. */
+static int num_spare(const plan_instance *in, int layer)
 {
     const eepi_view_shape *s = &in->view->shape;
     int num = 0;
@@ -40,7 +40,7 @@ static int num_spare(const plan_instance *in, int layer, bool files)
         const int live = num_live(in->view, layer, expert);
         int there = 0;
         for (int seat = 0; seat < s->max_ranks; seat++) {
-            if (eepi_view_is_member(in->view, seat) && (!files || in->can_read_file[seat])) {
+            if (eepi_view_is_member(in->view, seat)) {
                 there += num_on_seat(in->view, layer, seat, expert);
             }
         }
@@ -48,7 +48,7 @@ static int num_spare(const plan_instance *in, int layer, bool files)
     }
     for (int i = 0; i < s->max_ranks * s->num_slots; i++) {
         const int seat = i / s->num_slots;
-        num += eepi_view_is_member(in->view, seat) && (!files || in->can_read_file[seat]) &&
+        num += eepi_view_is_member(in->view, seat) &&
                eepi_view_slot_at(in->view, layer, seat, i % s->num_slots)->state != EEPI_SLOT_HOLDS;
     }
     return num;
@@ -90,7 +90,7 @@ static void expect_exact_names(const plan_instance *in, eep_status status, const
 
     read_names(why, s, named);
     for (int layer = 0; layer < s->num_layers; layer++) {
-        int holes = 0, only_in_file = 0, without_slot = 0;
+        int holes = 0, without_slot = 0;
         for (int expert = 0; expert < s->num_experts; expert++) {
             const bool is_gone = num_live(in->view, layer, expert) == 0;
             const int backups = num_backups(in->view, layer, expert);
@@ -101,13 +101,10 @@ static void expect_exact_names(const plan_instance *in, eep_status status, const
             cr_assert(kind != 2 || is_gone, REPLAY, SEED(seed));
             without_slot += kind == 2;
             holes += is_gone && has_source;
-            only_in_file += is_gone && has_source && backups == 0;
             num_named += kind != 0;
         }
-        const int over = holes - num_spare(in, layer, false);
-        const int over_file = only_in_file - num_spare(in, layer, true);
-        const int least = over > over_file ? over : over_file;
-        cr_assert_eq(without_slot, least > 0 ? least : 0, "layer %d: %s; " REPLAY, layer, why,
+        const int over = holes - num_spare(in, layer);
+        cr_assert_eq(without_slot, over > 0 ? over : 0, "layer %d: %s; " REPLAY, layer, why,
                      SEED(seed));
     }
     cr_assert_eq(status, num_named ? EEP_ERR_UNCOVERED : EEP_OK, REPLAY, SEED(seed));
@@ -143,8 +140,13 @@ static void expect_valid(const plan_instance *in, const eepi_view *after, uint64
             continue;
         }
         cr_assert(eepi_view_is_member(in->view, seat), REPLAY, SEED(seed));
-        if (is->source == EEPI_SOURCE_FILE) {
-            cr_assert(in->can_read_file[seat] && !has_backup(in->view, seat, layer, is->expert),
+        if (eepi_source_is_file(is->source)) {
+            const int reader = eepi_source_seat(is->source, seat);
+            cr_assert(eepi_view_is_member(in->view, reader) && in->can_read_file[reader], REPLAY,
+                      SEED(seed));
+            cr_assert(reader == seat ? !has_backup(in->view, seat, layer, is->expert)
+                                     : !in->can_read_file[seat] &&
+                                           num_backups(in->view, layer, is->expert) == 0,
                       REPLAY, SEED(seed));
         } else {
             cr_assert(has_backup(in->view, is->source, layer, is->expert), REPLAY, SEED(seed));
@@ -178,8 +180,8 @@ static void expect_cost(const plan_instance *in, const eepi_view *after, const e
     cr_assert_leq(cost->bound_ns, cost->makespan_ns, REPLAY, SEED(seed));
 }
 
-/* What was being filled for coverage goes on in the same slot, unless its expert could then not be
- * restored at all. */
+/* What was being filled for coverage goes on in the same slot, from the same source if that lives.
+ */
 static void expect_kept(const plan_instance *in, const eepi_view *after, uint64_t seed)
 {
     const eepi_view_shape *s = &in->view->shape;
@@ -190,7 +192,8 @@ static void expect_kept(const plan_instance *in, const eepi_view *after, uint64_
         const eepi_fill *f = &was[i];
         const eepi_view_slot *is = eepi_view_slot_at(after, f->layer, f->seat, f->slot);
         const bool has_source =
-            num_backups(in->view, f->layer, f->expert) > 0 || in->can_read_file[f->seat];
+            num_backups(in->view, f->layer, f->expert) > 0 || any_reads_file(in);
+        const int reader = eepi_source_seat(f->source, f->seat);
         int earlier = 0;
         for (int j = 0; j < i; j++) {
             earlier += was[j].layer == f->layer && was[j].expert == f->expert;
@@ -203,6 +206,9 @@ static void expect_kept(const plan_instance *in, const eepi_view *after, uint64_
         if (has_backup(in->view, f->source < s->max_ranks ? f->source : 0, f->layer, f->expert) &&
             f->source < s->max_ranks && !has_backup(in->view, f->seat, f->layer, f->expert)) {
             cr_assert_eq(is->source, f->source, "another source; " REPLAY, SEED(seed));
+        }
+        if (eepi_source_is_file(f->source) && eepi_view_is_member(in->view, reader)) {
+            cr_assert_eq(is->source, f->source, "another file; " REPLAY, SEED(seed));
         }
     }
 }
@@ -263,7 +269,7 @@ static void judge_plans(uint64_t from, int wanted)
         for (int round = 0; round < 2 && is_planned && shape.max_ranks > 1; round++) {
             set_seat(in.view, below(&random, shape.max_ranks), EEP_SEAT_VACANT);
             eepi_plan_empty_nonmembers(in.view);
-            is_planned = judge_plan(&in, table, !any_reads_file(&in), seed);
+            is_planned = judge_plan(&in, table, true, seed);
             again += is_planned;
         }
         eepi_plan_table_free(table);

@@ -3,7 +3,8 @@
 # checkpoint.sh BUILD/experiments: ranks start from a checkpoint that eep-run wrote. A process that
 # starts from a cut, changed, missing or foreign file is refused by name while the others serve on,
 # and one that starts from the right file is let in. Where the file is an expert's only source it is
-# repaired from there, and nobody serves on a file that has changed. Every token is checked.
+# repaired from there, and nobody serves on a file that has changed. A rank whose own file has changed
+# is repaired from the file of another one. Every token is checked.
 set -u
 bin=$1
 tmp=$(mktemp -d)
@@ -109,3 +110,22 @@ uncovered
 cp "$tmp"/right/* "$tmp/weights"
 rejoin || fail "rank 2 does not heal"
 finish
+
+# ---- a file that has changed for one rank alone: another rank reads its own for it
+last=0
+start --ranks 3 --backups 0 --checkpoint "$tmp/weights"
+rm -r "$tmp/weights" && cp -r "$tmp/right" "$tmp/weights" # the others keep theirs open
+ctl kill 0 >/dev/null && ctl wait settled --timeout 30 >/dev/null || fail "rank 0 was not killed"
+rejoin || fail "rank 0 does not come back"
+change_weights
+killed
+ctl wait settled --timeout 30 >/dev/null || fail "the file of another rank does not repair"
+finish
+/usr/bin/python3 - "$tmp/out/sources.csv" <<'PYTHON' || fail "rank 0 was not filled from the file of rank 1"
+import csv, sys
+rows = [line for line in open(sys.argv[1]) if not line.startswith("#")]
+read = [row for row in csv.DictReader(rows) if row["source"] == "checkpoint" and row["tier"] == "pause"]
+expert = min(int(row["bytes"]) / int(row["fills"]) for row in read)
+twice = [row for row in read if int(row["bytes"]) == 2 * int(row["fills"]) * expert]  # the own file, then that of rank 1
+sys.exit(0 if [row["seat"] for row in twice] == ["0"] else f"{read}")
+PYTHON

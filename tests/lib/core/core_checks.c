@@ -78,12 +78,12 @@ void cluster_check_commit(cluster *c, const eepi_view *view)
     for (int expert = 0; expert < view->shape.num_experts; expert++) {
         int is_filled = 0;
         for (int i = 0; i < view->shape.max_ranks * view->shape.num_slots; i++) {
-            const eepi_view_slot *s =
-                eepi_view_slot_at(view, 0, i / view->shape.num_slots, i % view->shape.num_slots);
+            const int seat = i / view->shape.num_slots;
+            const eepi_view_slot *s = eepi_view_slot_at(view, 0, seat, i % view->shape.num_slots);
+            const int from = eepi_source_seat(s->source, seat);
             is_filled += s->state == EEPI_SLOT_FILLING && s->expert == expert &&
-                         (s->source == EEPI_SOURCE_FILE
-                              ? eepi_view_has_checkpoint(view, i / view->shape.num_slots)
-                              : eepi_view_is_member(view, s->source));
+                         (eepi_source_is_file(s->source) ? eepi_view_has_checkpoint(view, from)
+                                                         : eepi_view_is_member(view, from));
         }
         MUST(c,
              view->phase == EEPI_VIEW_SERVING ||

@@ -175,6 +175,18 @@ cluster_process *cluster_member(cluster *c, const eepi_view *view, int seat)
                : NULL;
 }
 
+bool cluster_read_is_bad(cluster *c, const eepi_view *view, int seat)
+{
+    cluster_process *reader = cluster_member(c, view, seat);
+
+    if (reader && reader->alive && !reader->file_is_bad && c->options.bad_reads > 0) {
+        c->options.bad_reads--;
+        reader->file_is_bad = 1;
+        cluster_publish(c, reader);
+    }
+    return reader && reader->file_is_bad;
+}
+
 void cluster_die(cluster *c, cluster_process *p)
 {
     eepi_suspect dead = {p->seat, p->generation, EEP_FAULT_EXIT};

@@ -23,6 +23,8 @@ typedef struct cluster_options {
     int backups;     /* every process has every expert in host memory */
     int checkpoints; /* processes in even seats can read every expert from a file */
     int bad_reads;   /* so many times a file proves bad when it is read: then its owner says so */
+    int late_bad_reads; /* the same, and the rank that fills finds another source; then it says so
+                         */
     int no_kill_fence;
     int background;     /* redundancy and balance are restored behind live traffic */
     int unknown_of_100; /* of 100 compare-and-swaps so many get no answer; half of them are in */

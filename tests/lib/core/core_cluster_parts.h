@@ -48,6 +48,8 @@ void cluster_to_store(cluster *c, cluster_process *p, event_kind kind, eepi_inpu
 cluster_process *cluster_process_of(cluster *c, int seat, uint32_t generation);
 /* The process of a member's seat; NULL: no member. */
 cluster_process *cluster_member(cluster *c, const eepi_view *view, int seat);
+/* The file of that member proves bad, and it says so, or it was bad before. */
+bool cluster_read_is_bad(cluster *c, const eepi_view *view, int seat);
 /* The process ends, and those that live see it soon. */
 void cluster_die(cluster *c, cluster_process *p);
 

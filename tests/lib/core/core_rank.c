@@ -256,6 +256,11 @@ void cluster_filled(cluster *c, cluster_process *p, const eepi_view *view)
         p->experts[fills[i].slot] = fills[i].expert;
     }
     cluster_feed(c, p->seat, (eepi_input){.kind = EEPI_INPUT_FILLED, .digest = view->digest});
+    if (n > 0 && c->options.late_bad_reads > 0 && fills[0].source == EEPI_SOURCE_FILE) {
+        c->options.late_bad_reads--;
+        p->file_is_bad = 1;
+        cluster_publish(c, p);
+    }
 }
 
 static eepi_member record_of(const cluster *c, const cluster_process *p)
@@ -294,11 +299,9 @@ static void fill(cluster *c, cluster_process *p, const eepi_view *view)
                                             : p->live && p->live->epoch == view->epoch,
          "R1: rank %d fills slots of a view that it does not run", p->seat);
     for (int i = 0; i < n; i++) {
+        const int from = eepi_source_seat(fills[i].source, p->seat);
         p->experts[fills[i].slot] = -1;
-        if (fills[i].source == EEPI_SOURCE_FILE && c->options.bad_reads > 0) {
-            c->options.bad_reads--;
-            p->file_is_bad = 1;
-            cluster_publish(c, p);
+        if (eepi_source_is_file(fills[i].source) && cluster_read_is_bad(c, view, from)) {
             return;
         }
     }

@@ -242,7 +242,7 @@ static bool was_said(const char *text)
 }
 
 /* Three ranks without backups, of which `first` to 2 read the file. */
-static void serve_three(world *w, tensor_folder *folder, int32_t first)
+static void open_three(world *w, tensor_folder *folder, int32_t first)
 {
     char error[256];
     world_open(w, 3, 3);
@@ -255,9 +255,19 @@ static void serve_three(world *w, tensor_folder *folder, int32_t first)
     for (int32_t seat = first; seat < 3; seat++) {
         w->ranks[seat].opened = name_checkpoint;
     }
+}
+
+static void start_three(world *w)
+{
     world_start(w);
     world_set_modes(w, 0, 2, RANK_WORK);
     world_advance(w, 0, 2, STEPS);
+}
+
+static void serve_three(world *w, tensor_folder *folder, int32_t first)
+{
+    open_three(w, folder, first);
+    start_three(w);
 }
 
 static void end_three(world *w, tensor_folder *folder)
@@ -305,6 +315,60 @@ Test(context_checkpoint, only_a_rank_that_named_the_file_repairs_from_it)
     end_three(&w, &folder);
 }
 
+static void cut(tensor_folder *folder)
+{
+    cr_assert_eq(truncate(folder->file, 100), 0);
+}
+
+static void change(tensor_folder *folder)
+{
+    FILE *file = fopen(folder->file, "r+b");
+    cr_assert_eq(fseek(file, 0, SEEK_END), 0);
+    const long bytes = ftell(file);
+    for (long at = bytes - 2 * WORLD_LAYERS * WORLD_EXPERTS * ROW_BYTES; at < bytes; at += 4) {
+        cr_assert_eq(fseek(file, at, SEEK_SET), 0);
+        cr_assert_eq(fputc(0x55, file), 0x55);
+    }
+    cr_assert_eq(fclose(file), 0);
+}
+
+static eep_checkpoint *changed; /* a file with other bytes, of rank 0 alone */
+
+static void name_changed(rank *r)
+{
+    cr_assert_eq(eep_checkpoint_set_names(r->context, changed, WORLD_TENSORS, names, FIRST_LAYER),
+                 EEP_OK, "%s", eep_last_error(r->context));
+}
+
+/* Rank 0 finds its own file bad, and rank 1 reads its own for it. */
+Test(context_checkpoint, R2_a_rank_with_a_bad_file_is_filled_from_that_of_another)
+{
+    world w;
+    tensor_folder folder, other;
+    char error[256];
+
+    tensor_folder_open(&other);
+    write_world(&other);
+    change(&other);
+    cr_assert_eq(eep_checkpoint_open(other.path, error, sizeof error, &changed), EEP_OK, "%s",
+                 error);
+    open_three(&w, &folder, 1);
+    w.ranks[0].opened = name_changed;
+    start_three(&w);
+    rank_close(&w.ranks[2]);
+    WORLD_WAIT(&w, w.ranks[0].last_active == 2 && w.ranks[1].last_active == 2);
+    world_advance(&w, 0, 1, STEPS);
+    world_rest(&w);
+    world_check_right(&w);
+    cr_expect_geq(rank_counters(&w.ranks[0]).fills_file, 1);
+    cr_expect_eq(rank_counters(&w.ranks[0]).fills_file + rank_counters(&w.ranks[1]).fills_file,
+                 WORLD_LAYERS);
+    cr_expect(was_said("the copy of the checkpoint is corrupted"), "%s", said);
+    end_three(&w, &folder);
+    eep_checkpoint_close(changed);
+    tensor_folder_close(&other);
+}
+
 /* The file is cut off, or has other bytes, while ranks serve: nobody serves on wrong weights, the
  * log names file or source, and a process that brings the expert heals the instance. */
 static void heal_after(void (*damage)(tensor_folder *folder), const char *text)
@@ -323,23 +387,6 @@ static void heal_after(void (*damage)(tensor_folder *folder), const char *text)
     end_three(&w, &folder);
 }
 
-static void cut(tensor_folder *folder)
-{
-    cr_assert_eq(truncate(folder->file, 100), 0);
-}
-
-static void change(tensor_folder *folder)
-{
-    FILE *file = fopen(folder->file, "r+b");
-    cr_assert_eq(fseek(file, 0, SEEK_END), 0);
-    const long bytes = ftell(file);
-    for (long at = bytes - 2 * WORLD_LAYERS * WORLD_EXPERTS * ROW_BYTES; at < bytes; at += 4) {
-        cr_assert_eq(fseek(file, at, SEEK_SET), 0);
-        cr_assert_eq(fputc(0x55, file), 0x55);
-    }
-    cr_assert_eq(fclose(file), 0);
-}
-
 Test(context_checkpoint, a_file_that_is_cut_off_is_named_and_a_rank_heals)
 {
     heal_after(cut, "cut it off");
@@ -348,4 +395,79 @@ Test(context_checkpoint, a_file_that_is_cut_off_is_named_and_a_rank_heals)
 Test(context_checkpoint, a_file_with_other_bytes_is_named_and_a_rank_heals)
 {
     heal_after(change, "the checkpoint");
+}
+
+/* ---------------------------------------------------------------- files of others */
+
+/* Rank 2 alone has expert 7, and rank 1 keeps its slots: rank 0, which has no file, must take it.
+ */
+static void order_pins(rank *r)
+{
+    static const int32_t row[3 * WORLD_SLOTS] = {0, 1, 2, 3, 4, 0, 4, 5, 6, 1, 7, 0, 1, 2, 3};
+    int32_t experts[WORLD_LAYERS * 3 * WORLD_SLOTS];
+    uint8_t pinned[WORLD_LAYERS * 3 * WORLD_SLOTS];
+    eep_placement placement = {
+        .struct_bytes = sizeof placement, .number = 1, .experts = experts, .pinned = pinned};
+
+    for (int i = 0; i < WORLD_LAYERS * 3 * WORLD_SLOTS; i++) {
+        experts[i] = row[i % (3 * WORLD_SLOTS)];
+        pinned[i] = i / WORLD_SLOTS % 3 == 1;
+    }
+    cr_assert_eq(eep_placement_set(r->context, &placement), EEP_OK, "%s", eep_error_text());
+}
+
+/* Only rank 1 has a file, and nothing to fill. */
+static void serve_beside_reader(world *w, tensor_folder *folder)
+{
+    open_three(w, folder, 1);
+    w->ranks[2].opened = NULL;
+    for (int seat = 0; seat < 3; seat++) {
+        w->ranks[seat].ordered = order_pins;
+    }
+    start_three(w);
+}
+
+Test(context_checkpoint, R2_a_rank_without_a_file_is_filled_from_that_of_another)
+{
+    world w;
+    tensor_folder folder;
+
+    serve_beside_reader(&w, &folder);
+    rank_close(&w.ranks[2]);
+    WORLD_WAIT(&w, w.ranks[0].last_active == 2 && w.ranks[1].last_active == 2);
+    world_advance(&w, 0, 1, STEPS);
+    world_rest(&w);
+    world_check_right(&w);
+    cr_expect_eq(rank_counters(&w.ranks[0]).fills_file, WORLD_LAYERS);
+    cr_expect_eq(rank_counters(&w.ranks[0]).weights_bytes_file,
+                 WORLD_LAYERS * WORLD_TENSORS * ROW_BYTES);
+    cr_expect_eq(rank_counters(&w.ranks[1]).weights_bytes_in_pause, 0);
+    end_three(&w, &folder);
+}
+
+/* Rank 1 reads it for others alone: it takes its claim back, nobody serves, and a rank heals. */
+static void reader_heals_after(void (*damage)(tensor_folder *folder), const char *text)
+{
+    world w;
+    tensor_folder folder;
+
+    serve_beside_reader(&w, &folder);
+    damage(&folder);
+    rank_close(&w.ranks[2]);
+    WORLD_WAIT(&w, was_said("the checkpoint is read no more"));
+    cr_expect(was_said(text), "%s", said);
+    world_let_in(&w, 2, 0, 2, STEPS);
+    world_rest(&w);
+    world_check_right(&w);
+    end_three(&w, &folder);
+}
+
+Test(context_checkpoint, R2_a_reader_whose_file_is_cut_off_says_so)
+{
+    reader_heals_after(cut, "cut it off");
+}
+
+Test(context_checkpoint, R2_a_reader_whose_file_has_other_bytes_says_so)
+{
+    reader_heals_after(change, "its bytes have not the checksum of the view");
 }

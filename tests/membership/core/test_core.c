@@ -140,6 +140,39 @@ Test(core, R2_a_bad_file_voids_the_plan)
     }
 }
 
+/* The same where only the rank with the bad file has a slot to give: the other one reads for it. */
+Test(core, R2_a_file_is_read_for_a_rank_that_has_none)
+{
+    cluster_options bare = tight;
+
+    bare.backups = 0;
+    bare.checkpoints = bare.bad_reads = 1;
+    FOR_SEEDS(&bare, c)
+    {
+        cluster_crash(c, 1);
+        expect_serving(c, 3);
+        EXPECT(c, c->num_committed == 4 && c->options.bad_reads == 0);
+    }
+}
+
+/* Its own fill has ended, from another file, and others still fill: the plan is not void. */
+Test(core, R2_who_has_filled_takes_its_claim_back_in_peace)
+{
+    cluster_options bare = tight;
+
+    bare.backups = 0;
+    bare.num_slots++;
+    bare.num_experts += 2; /* ranks 0 and 2 fill a slot each */
+    bare.checkpoints = bare.late_bad_reads = 1;
+    FOR_SEEDS(&bare, c)
+    {
+        cluster_at(c, 2)->fill_delay_us = 100000;
+        cluster_crash(c, 1);
+        expect_serving(c, 3);
+        EXPECT(c, c->num_committed == 3 && c->options.late_bad_reads == 0);
+    }
+}
+
 /* Both are bad: nobody serves until a process brings what is missing. */
 Test(core, R2_bad_files_fail_closed_and_a_joiner_heals)
 {

@@ -55,17 +55,25 @@ static void arrive(int at, bool corrupted)
     }
 }
 
+static conduct conduct_of(int seat)
+{
+    const seat_play *s = &play.seats[seat];
+
+    return s->is == ABSENT ? s->file : s->is;
+}
+
 void play_answer(int at)
 {
     played_fetch *f = &play.fetches[at];
     seat_play *s = &play.seats[f->seat];
+    const conduct is = conduct_of(f->seat);
     const bool is_dead = s->dies_after > 0 && s->answered >= s->dies_after;
-    eep_status status = is_dead              ? EEP_ERR_UNREACHABLE
-                        : s->is == NOT_FOUND ? EEP_ERR_NOT_FOUND
-                                             : EEP_OK;
+    eep_status status = is_dead           ? EEP_ERR_UNREACHABLE
+                        : is == NOT_FOUND ? EEP_ERR_NOT_FOUND
+                                          : EEP_OK;
     f->over = true;
     if (status == EEP_OK) {
-        arrive(at, s->is == CORRUPTED);
+        arrive(at, is == CORRUPTED);
         s->answered++;
     }
     eepi_executor_fetched(play.executor, NULL, (uint64_t)at + 1, status);
@@ -198,7 +206,10 @@ void play_begin(int source, eepi_view_phase phase)
     play.view->phase = phase;
     play.view->cause = EEPI_VIEW_FAULT;
     for (int seat = 0; seat < SEATS; seat++) {
-        *eepi_view_seat_at(play.view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+        *eepi_view_seat_at(play.view, seat) =
+            (eepi_view_seat){.generation = 1,
+                             .state = EEP_SEAT_ACTIVE,
+                             .flags = play.seats[seat].file ? EEPI_SEAT_HAS_CHECKPOINT : 0};
         if (seat > 0 && play.seats[seat].is != ABSENT && seat % 2 == 0) {
             eepi_view_set_backup(play.view, seat, 0, 1, true);
         } else if (seat > 0 && play.seats[seat].is != ABSENT) {
@@ -219,7 +230,7 @@ void play_run(void)
     for (int turn = 0; turn < 10 * MOST_FETCHES && !play.done; turn++) {
         int at = 0;
         while (at < play.num_fetches &&
-               (play.fetches[at].over || play.seats[play.fetches[at].seat].is == MUTE)) {
+               (play.fetches[at].over || conduct_of(play.fetches[at].seat) == MUTE)) {
             at++;
         }
         if (at < play.num_fetches) {

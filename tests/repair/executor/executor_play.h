@@ -21,6 +21,7 @@ typedef enum conduct { ABSENT, GOOD, CORRUPTED, MUTE, NOT_FOUND } conduct;
 /* One source as a test wants it. */
 typedef struct seat_play {
     conduct is;
+    conduct file;   /* where `is` is ABSENT: what it reads from its checkpoint file */
     int dies_after; /* answers; 0: it does not */
     int answered;   /* segments */
     int asked;
@@ -58,7 +59,8 @@ extern executor_play play;
 void open_play(void);
 void close_play(void);
 /* Rank 0 must fill its slot 1 with expert 1, which the view says comes from `source`; every seat
- * that is not ABSENT has it, odd ones in a slot and even ones as a backup. */
+ * that is not ABSENT has it, odd ones in a slot and even ones as a backup; others may have a file.
+ */
 void play_begin(int source, eepi_view_phase phase);
 /* End a fetch: its bytes arrive, or its source is dead or has nothing. */
 void play_answer(int at);

@@ -221,6 +221,58 @@ Test(executor_sources, without_peers_and_checkpoint_nobody_has_it)
     cr_expect(strstr(play.why, "no rank has a copy"), "%s", play.why);
 }
 
+/* ---------------------------------------------------------------- files of others */
+
+/* Nobody reads a file while a rank has the expert in memory. */
+Test(executor_sources, files_of_others_come_last_and_one_after_the_other)
+{
+    play.seats[1] = (seat_play){.is = GOOD, .dies_after = 2};
+    play.seats[2] = (seat_play){.file = GOOD, .dies_after = 3};
+    play.seats[3].file = play.seats[4].file = GOOD;
+    play_begin(1, EEPI_VIEW_REPAIRING);
+    cr_expect_eq(play.seats[2].asked, 0);
+    play_run();
+    expect_filled();
+    cr_expect_eq(play.seats[1].answered, 2);
+    cr_expect_eq(play.seats[2].answered, 3, "what had arrived is kept");
+    cr_expect_eq(play.seats[3].answered, SEGMENTS - 5);
+    cr_expect_eq(play.seats[4].asked, 0);
+    cr_expect_eq(eepi_executor_mix(play.executor)->bytes[EEPI_ORIGIN_CHECKPOINT],
+                 BYTES - 2 * EEPI_SEGMENT_BYTES);
+    cr_expect_not(eepi_executor_file_is_bad(play.executor));
+}
+
+/* R2: the own file is bad, and so is that of the rank which the view names. */
+Test(executor_sources, R2_a_bad_file_leaves_the_expert_to_another_file)
+{
+    play.has_checkpoint = play.checkpoint_is_corrupted = true;
+    play.seats[2].file = GOOD;
+    play.seats[3].file = CORRUPTED;
+    play_begin(EEPI_SOURCE_FILE_OF + 3, EEPI_VIEW_REPAIRING);
+    play_run();
+    expect_filled();
+    cr_expect_eq(play.checkpoint_reads, SEGMENTS, "the own file is nearest");
+    cr_expect(eepi_executor_file_is_bad(play.executor));
+    cr_expect_eq(play.seats[3].answered, SEGMENTS, "the view's reader is the next");
+    cr_expect_eq(play.seats[2].answered, SEGMENTS);
+    cr_expect(strstr(play.note, "rank 3's checkpoint"), "%s", play.note);
+}
+
+Test(executor_sources, where_no_file_has_it_each_is_named)
+{
+    play.has_checkpoint = true;
+    play.checkpoint_fails_after = 0;
+    play.seats[1].file = NOT_FOUND;
+    play.seats[4].file = CORRUPTED;
+    play_begin(EEPI_SOURCE_FILE, EEPI_VIEW_REPAIRING);
+    play_run();
+    expect_refused();
+    cr_expect(strstr(play.why, "the checkpoint: ") && strstr(play.why, "rank 1's checkpoint: ") &&
+                  strstr(play.why, "rank 4's checkpoint: "),
+              "%s", play.why);
+    cr_expect(eepi_executor_file_is_bad(play.executor));
+}
+
 /* ---------------------------------------------------------------- calls */
 
 /* The service thread hears its peers meanwhile. */
@@ -291,15 +343,16 @@ Test(executor_sources, any_mixture_of_sources_fills_the_slot_or_is_refused)
 
     for (uint64_t seed = first; seed < first + (given ? 1 : CASES); seed++) {
         uint64_t state = seed * 0x9e3779b97f4a7c15u;
-        bool any_whole = false;
+        bool any_peer = false, any_whole = false;
         for (int seat = 1; seat < SEATS; seat++) {
-            play.seats[seat] =
-                (seat_play){.is = (conduct)draw(&state, 5),
-                            .dies_after = draw(&state, 3) ? 0 : 1 + (int)draw(&state, 7)};
+            seat_play *s = &play.seats[seat];
+            *s = (seat_play){.is = (conduct)draw(&state, 5),
+                             .dies_after = draw(&state, 3) ? 0 : 1 + (int)draw(&state, 7)};
+            any_peer = any_peer || (s->is == GOOD && s->dies_after == 0);
+            s->is = s->is == MUTE && !any_peer ? ABSENT : s->is;
+            s->file = (conduct[]){ABSENT, GOOD, CORRUPTED, NOT_FOUND}[draw(&state, 4)];
             any_whole =
-                any_whole || (play.seats[seat].is == GOOD && play.seats[seat].dies_after == 0);
-            play.seats[seat].is =
-                play.seats[seat].is == MUTE && !any_whole ? ABSENT : play.seats[seat].is;
+                any_whole || any_peer || (s->is == ABSENT && s->file == GOOD && s->dies_after == 0);
         }
         play.has_checkpoint = draw(&state, 4) == 0;
         play.checkpoint_is_corrupted = draw(&state, 2) != 0;
