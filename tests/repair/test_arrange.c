@@ -295,6 +295,35 @@ Test(arrange, a_joiner_loads_what_is_pinned_in_its_seat)
     free(view);
 }
 
+/* R4: more is lost than one joiner has room for. Pins of some of them would leave gaps between what
+ * they load (seed 757 of the simulator: nobody loaded two experts, for ever). */
+Test(arrange, joiners_that_share_what_is_lost_leave_pins_aside)
+{
+    eepi_view *view = new_view(4, 1, 12, 3);
+    eepi_plan_table *table = eepi_plan_table_new(&view->shape);
+    int32_t experts[3];
+    int loaded[12] = {0};
+
+    for (int i = 0; i < 12; i++) {
+        set_seat(view, i / 3, i < 3 ? EEP_SEAT_ACTIVE : EEP_SEAT_QUARANTINED);
+        set_expert(view, 0, i / 3, i % 3, i);
+    }
+    wish(view, 0, 1, 0, 0, true);
+    wish(view, 0, 1, 2, 1, true);
+    wish(view, 0, 3, 1, 4, true);
+    for (int seat = 1; seat < 4; seat++) {
+        eepi_plan_seat(view, table, NULL, seat, seat - 1, experts);
+        for (int slot = 0; slot < 3; slot++) {
+            loaded[experts[slot]]++;
+        }
+    }
+    for (int expert = 3; expert < 12; expert++) {
+        cr_expect_eq(loaded[expert], 1, "expert %d is loaded by %d", expert, loaded[expert]);
+    }
+    eepi_plan_table_free(table);
+    free(view);
+}
+
 /* The first placement has what is ordered. */
 Test(arrange, the_first_placement_keeps_wishes)
 {
