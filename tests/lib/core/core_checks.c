@@ -143,3 +143,24 @@ void cluster_check_step(cluster *c, const cluster_process *p)
              "R1: rank %d computes with slot %d while it is overwritten", p->seat, slot);
     }
 }
+
+int cluster_is_serving(cluster *c)
+{
+    int serving = 0;
+
+    if (!c->view || c->view->phase != EEPI_VIEW_SERVING) {
+        return 0;
+    }
+    for (int seat = 0; seat < c->view->shape.max_ranks; seat++) {
+        cluster_process *p = cluster_member(c, c->view, seat);
+        if (!p) {
+            continue;
+        }
+        if (!p->alive || p->stepper.wedged || !p->live || p->live->digest != c->view->digest ||
+            !p->stepper.warm || c->now_us - p->last_ok_us > 200000) {
+            return 0;
+        }
+        serving++;
+    }
+    return serving > 0;
+}

@@ -584,24 +584,3 @@ void cluster_run(cluster *c, uint64_t for_us)
 {
     (void)cluster_until(c, NULL, for_us);
 }
-
-int cluster_is_serving(cluster *c)
-{
-    int serving = 0;
-
-    if (!c->view || c->view->phase != EEPI_VIEW_SERVING) {
-        return 0;
-    }
-    for (int seat = 0; seat < c->view->shape.max_ranks; seat++) {
-        cluster_process *p = cluster_member(c, c->view, seat);
-        if (!p) {
-            continue;
-        }
-        if (!p->alive || p->stepper.wedged || !p->live || p->live->digest != c->view->digest ||
-            !p->stepper.warm || c->now_us - p->last_ok_us > 200000) {
-            return 0;
-        }
-        serving++;
-    }
-    return serving > 0;
-}
