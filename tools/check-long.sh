@@ -101,6 +101,7 @@ sanitized() {
     (targets="tests/eep-sim tests/test_core" build "$root/build-asan" -Dbuildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false) || return
     env ASAN_OPTIONS=abort_on_error=1 "$root/build-asan/tests/$1" "${@:2}"
 }
+step "bells for 30 minutes, through forks, ends of threads, stops and debuggers" "$root/build/tests/bell-soak" 1800
 step "1,000 wide histories of membership" "$root/build/tests/eep-sim" --wide --seeds 1..1000
 step "messages of a kill at 1,024 ranks" "$root/build/tests/eep-sim" --wide --plain --ranks 1024 --seeds 1..3
 step "the simulator under ASan and UBSan" sanitized eep-sim --seeds 1..1000

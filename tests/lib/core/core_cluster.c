@@ -197,7 +197,12 @@ void cluster_die(cluster *c, cluster_process *p)
     p->alive = 0;
     for (int i = 0; i < c->num_processes; i++) {
         if (c->process[i].alive) {
-            cluster_push(c, EVENT_INPUT, &c->process[i], c->now_us + 100 + cluster_random(c, 15000),
+            const uint64_t rings_us = c->now_us + 100 + cluster_random(c, 15000);
+            if (cluster_random(c, 2)) { /* its bell, and its memory lasts for a while */
+                cluster_push(c, EVENT_INPUT, &c->process[i], rings_us,
+                             (eepi_input){.kind = EEPI_INPUT_EVIDENCE, .suspect = dead});
+            }
+            cluster_push(c, EVENT_INPUT, &c->process[i], rings_us + cluster_random(c, 30000),
                          (eepi_input){.kind = EEPI_INPUT_MEMORY_GONE, .suspect = dead});
         }
     }
