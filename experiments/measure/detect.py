@@ -8,7 +8,8 @@ evidence or because another's report told it; one that has none was told by the 
 installed. Kills go over all seats in turn, each rejoined before the next. Stops are for good: the
 fence kills the stopped rank after the silence that expels, and it is rejoined.
 
-Bars: every survivor came to know of every fault; kills: p99 over survivors <= --kill-bar, and
+Bars: every survivor came to know of every fault; kills, in each mode and size: p50 over survivors
+<= --kill-median-bar and p99 <= --kill-bar, and
 nobody needed the silence; stops: p99 over survivors <= --stop-bar, and nobody was quicker than
 0.9 of --expel-ms (a stop so long has to pass unpunished); no wrong or lost token.
 
@@ -76,7 +77,9 @@ def parse():
                         help="time between two stops (default %(default)s)")
     parser.add_argument("--expel-ms", type=common.positive, default=1000, metavar="MS",
                         help="silence that expels (default %(default)s)")
-    parser.add_argument("--kill-bar", type=common.positive, default=100, metavar="MS",
+    parser.add_argument("--kill-median-bar", type=float, default=1.5, metavar="MS",
+                        help="bar for the p50 of kills (default %(default)g)")
+    parser.add_argument("--kill-bar", type=float, default=5.0, metavar="MS",
                         help="bar for the p99 of kills (default %(default)s)")
     parser.add_argument("--stop-bar", type=common.positive, metavar="MS",
                         help="bar for the p99 of stops (default: 1.25 times --expel-ms)")
@@ -207,14 +210,25 @@ def judge(options, faults, survivors, wanted, spoilt):
     answers = [common.verdict("every survivor knew of every fault",
                               len(complete) == len(faults) == wanted,
                               f"{len(complete)} of {wanted} faults")]
-    for kind, bar in (("kill", options.kill_bar), ("stop", options.stop_bar)):
+    for mode in options.modes:
+        for ballast in options.ballast:
+            known = [row["known_ms"] for row in survivors
+                     if (row["mode"], row["ballast_mb"], row["kind"]) == (mode, ballast, "kill")
+                     and row["known_ms"] is not None]
+            for percent, bar in ((50, options.kill_median_bar), (99, options.kill_bar)):
+                value = common.quantile(known, percent) if known else 0
+                answers += [common.verdict(f"kills, {mode}, {ballast} MB: p{percent} over survivors",
+                                           value <= bar, f"{value:.2f} <= {bar:g} ms, n {len(known)}")
+                            ] if known else []
+    for kind in KINDS:
         known = [row["known_ms"] for row in survivors
                  if row["kind"] == kind and row["known_ms"] is not None]
         if not known:
             continue
-        p99 = common.quantile(known, 99)
-        answers.append(common.verdict(f"{kind}s: p99 over survivors", p99 <= bar,
-                                      f"{p99:.1f} <= {bar:.0f} ms, n {len(known)}"))
+        if kind == "stop":
+            p99 = common.quantile(known, 99)
+            answers.append(common.verdict("stops: p99 over survivors", p99 <= options.stop_bar,
+                                          f"{p99:.1f} <= {options.stop_bar:.0f} ms, n {len(known)}"))
         if kind == "kill":
             late = max(known)
             answers.append(common.verdict("kills: nobody needed the silence",
