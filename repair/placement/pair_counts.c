@@ -15,15 +15,18 @@ typedef struct fold {
     int larger, smaller; /* the experts of that pair */
 } fold;
 
-/* Pair the copies of experts in `order`, from both ends. */
-static fold fold_up(const eepi_packing *p, const eepi_ranked *order)
+static const fold no_limit = {.cost = INT64_MAX, .most = INT64_MAX};
+
+/* Pair the copies of experts in `order`, from both ends. Ends early where it comes to cost no less
+ * than the limit, or its largest sum is larger. */
+static fold fold_up(const eepi_packing *p, const eepi_ranked *order, const fold *limit)
 {
     const int64_t mean = p->total / p->num_ranks, unit = mean / UNIT + 1;
     int i = 0, j = p->num_experts - 1;
     int left_i = p->copies[order[i].expert], left_j = p->copies[order[j].expert];
     fold f = {.larger = -1};
 
-    while (i <= j) {
+    while (i <= j && f.cost < limit->cost && f.most <= limit->most) {
         const int64_t sum = order[i].share + order[j].share;
         const int pairs = i == j ? left_i / 2 : left_i < left_j ? left_i : left_j;
         const int64_t excess = sum > mean ? (sum - mean) / unit : 0;
@@ -81,7 +84,7 @@ static bool give(search *s, int to)
         move_copy(s, from, to, 1);
         eepi_order_change(p, s->order, from, to, s->spare);
         s->looks++;
-        const fold next = fold_up(p, s->spare);
+        const fold next = fold_up(p, s->spare, &s->now);
         if (next.cost < s->now.cost && next.most <= s->now.most) {
             eepi_ranked *const old = s->order;
             s->order = s->spare;
@@ -102,7 +105,7 @@ void eepi_pair_counts(eepi_packing *p, int max_singles, eepi_ranked *order, eepi
 
     s.singles = eepi_counts_singles(p);
     eepi_order_fill(p, order);
-    s.now = fold_up(p, order);
+    s.now = fold_up(p, order, &no_limit);
     while (s.looks < MAX_LOOKS && s.now.cost > 0) {
         bool better = give(&s, s.now.larger) || give(&s, s.now.smaller);
         for (int i = 0; i < p->num_experts && !better; i++) {
@@ -117,5 +120,5 @@ void eepi_pair_counts(eepi_packing *p, int max_singles, eepi_ranked *order, eepi
 int64_t eepi_pair_counts_most(const eepi_packing *p, eepi_ranked *order)
 {
     eepi_order_fill(p, order);
-    return fold_up(p, order).most;
+    return fold_up(p, order, &no_limit).most;
 }

@@ -3,6 +3,7 @@
 #include "repair/placement/share_order.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static bool is_before(const eepi_ranked *a, const eepi_ranked *b)
 {
@@ -27,34 +28,35 @@ void eepi_order_fill(const eepi_packing *p, eepi_ranked *order_out)
     qsort(order_out, (size_t)p->num_experts, sizeof *order_out, by_share);
 }
 
+/* Move the expert, whose share changed, to its place. The others are in order. */
+static void reorder(const eepi_packing *p, eepi_ranked *order, int expert)
+{
+    const eepi_ranked new = entry(p, expert);
+    int at = 0;
+
+    while (order[at].expert != expert) {
+        at++;
+    }
+    for (; at > 0 && is_before(&new, &order[at - 1]); at--) {
+        order[at] = order[at - 1];
+    }
+    for (; at + 1 < p->num_experts && is_before(&order[at + 1], &new); at++) {
+        order[at] = order[at + 1];
+    }
+    order[at] = new;
+}
+
 void eepi_order_change(const eepi_packing *p, const eepi_ranked *order, int a, int b,
                        eepi_ranked *order_out)
 {
-    eepi_ranked in[2] = {entry(p, a), entry(p, b)};
-    int next = 0, num = 0;
-
-    if (is_before(&in[1], &in[0])) {
-        const eepi_ranked first = in[1];
-        in[1] = in[0];
-        in[0] = first;
-    }
-    for (int i = 0; i < p->num_experts; i++) {
-        if (order[i].expert == a || order[i].expert == b) {
-            continue;
-        }
-        while (next < 2 && is_before(&in[next], &order[i])) {
-            order_out[num++] = in[next++];
-        }
-        order_out[num++] = order[i];
-    }
-    while (next < 2) {
-        order_out[num++] = in[next++];
-    }
+    memcpy(order_out, order, (size_t)p->num_experts * sizeof *order);
+    reorder(p, order_out, a);
+    reorder(p, order_out, b);
 }
 
 int64_t eepi_order_bound(const eepi_packing *p, const eepi_ranked *order)
 {
-    int64_t hot = 0, cold = 0, best = EEPI_RATIO_ONE;
+    int64_t hot = 0, cold = 0, best = 0; /* the largest mean of so many ranks */
     int i = 0, j = p->num_experts - 1;
     int left_i = p->copies[order[i].expert], left_j = p->copies[order[j].expert];
 
@@ -73,8 +75,10 @@ int64_t eepi_order_bound(const eepi_packing *p, const eepi_ranked *order)
             left_j -= some;
             more -= some;
         }
-        const int64_t ratio = eepi_packing_ratio(p, (hot + cold) / ranks);
-        best = ratio > best ? ratio : best;
+        if (hot + cold >= (best + 1) * ranks) {
+            best = (hot + cold) / ranks;
+        }
     }
-    return best;
+    const int64_t ratio = eepi_packing_ratio(p, best);
+    return ratio > EEPI_RATIO_ONE ? ratio : EEPI_RATIO_ONE;
 }
