@@ -92,8 +92,7 @@ def draw(paths, picture):
         draw_links(axes[1], plan)
         draw_times(axes[2], plan)
         instance = plan["instance"]
-        moved = plan["pause"]["own_node_backup"]["bytes"] + plan["pause"]["relocation"]["bytes"] + \
-            plan["pause"]["file"]["bytes"]
+        moved = sum(plan["pause"][source]["bytes"] for source in ("own_node_backup", "other_backup", "checkpoint"))
         seed = f"seed {plan['seed']}, " if "seed" in plan else ""
         caption = (f"modelled: {os.path.relpath(paths['plan'], figure_inputs.ROOT)}, commit "
                    f"{plan.get('commit', 'unknown')}, {seed}n 1 plan; {instance['ranks']:.0f} ranks on "

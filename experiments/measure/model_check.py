@@ -64,7 +64,7 @@ def predict(options, ranks, slots, killed, rank_mbs, host_mbs):
     if done.returncode:
         raise common.Failure(f"{' '.join(command)}: exit status {done.returncode}")
     pause = json.loads(done.stdout)["pause"]
-    return (sum(int(pause[tier]["bytes"]) for tier in ("own_node_backup", "relocation", "file")),
+    return (sum(int(pause[tier]["bytes"]) for tier in ("own_node_backup", "other_backup", "checkpoint")),
             pause["makespan_ms"])
 
 

@@ -28,7 +28,7 @@ import common
 COLUMNS = ("round", "kind", "seed", "begin_ms", "length_ms", "burn_ms", "bytes",
            *beside.STATISTICS, "good", "foreign_share")
 SEAT, KILL_MS, END_MS = 3, 1500, 9000
-CPU_S_PER_GB = 0.17
+CPU_S_PER_GB = 0.5
 # Large experts and few tokens: a window has some 200 short steps, so p99 is not the longest of 50.
 SHAPE = ["--layers", "6", "--experts", "96", "--slots", "64", "--inner", "384", "--topk", "2",
          "--tokens-per-rank", "4"]

@@ -21,8 +21,8 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import common
 
-COLUMNS = ("ranks", "nodes", "layers", "slots", "backups", "checkpoint", "rates", "lost", "local",
-           "relocation", "file", "given_up", "makespan_ms", "bound_ms", "ratio", "plan_ms",
+COLUMNS = ("ranks", "nodes", "layers", "slots", "backups", "checkpoint", "rates", "lost",
+           "own_node_backup_fills", "other_backup_fills", "checkpoint_fills", "given_up", "makespan_ms", "bound_ms", "ratio", "plan_ms",
            "hash_ms", "plan_over_hash")
 # ranks, nodes, layers, slots, bar in ms
 SHAPES = ((32, 4, 58, 16, 5), (32, 4, 58, 17, 5), (31, 4, 58, 16, 5), (96, 12, 58, 6, 30),
@@ -63,8 +63,9 @@ def plan(options, shape, loss, backups, rates):
     bound = pause["bound_ms"]
     return {"ranks": ranks, "nodes": nodes, "layers": layers, "slots": slots, "backups": backups,
             "checkpoint": 1, "rates": rates, "lost": len(report["instance"]["lost"]),
-            "local": pause["own_node_backup"]["fills"], "relocation": pause["relocation"]["fills"],
-            "file": pause["file"]["fills"], "given_up": pause["replicas_given_up"],
+            **{f"{source}_fills": pause[source]["fills"]
+               for source in ("own_node_backup", "other_backup", "checkpoint")},
+            "given_up": pause["replicas_given_up"],
             "makespan_ms": pause["makespan_ms"], "bound_ms": bound,
             "ratio": pause["makespan_ms"] / bound if bound > LEAST_MS else 1.0,
             "plan_ms": time["plan_ms"], "hash_ms": time["hash_ms"],

@@ -84,10 +84,10 @@ static void print_sources(const cJSON *sources)
     {
         if (cJSON_GetObjectItem(source, "rank")) {
             printf("    rank %-29.0f %12.1f MB to others %8.1f MB to itself\n",
-                   number(source, "rank"), megabytes(source, "given_bytes"),
-                   megabytes(source, "local_bytes"));
+                   number(source, "rank"), megabytes(source, "other_backup_bytes"),
+                   megabytes(source, "own_node_backup_bytes"));
         } else {
-            printf("    %-34s %12.1f MB\n", "the file", megabytes(source, "file_bytes"));
+            printf("    %-34s %12.1f MB\n", "the checkpoint", megabytes(source, "checkpoint_bytes"));
         }
     }
 }
@@ -120,8 +120,8 @@ static void print_pause(const cJSON *pause)
         return;
     }
     print_tier(pause, "own_node_backup", "1 a backup of the own node");
-    print_tier(pause, "relocation", "2 relocation (another rank's backup)");
-    print_tier(pause, "file", "2 the checkpoint file");
+    print_tier(pause, "other_backup", "2 a backup of another node");
+    print_tier(pause, "checkpoint", "2 the checkpoint");
     printf("  %-36s %8.0f\n", "replicas of others given up", number(pause, "replicas_given_up"));
     printf("  makespan %.3f ms; no plan takes less than %.3f ms", number(pause, "makespan_ms"),
            bound_ms);

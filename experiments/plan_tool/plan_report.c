@@ -7,6 +7,7 @@
 #include "experiments/plan_tool/plan_constants.h"
 #include "experiments/plan_tool/plan_dual.h"
 #include "experiments/plan_tool/plan_modelled.h"
+#include "experiments/plan_tool/plan_outcome.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,11 +51,11 @@ static cJSON *shape_of(const plan_case *self)
 
 /* ---------------------------------------------------------------- the pause */
 
-static const char *kind_of(const eepi_fill *fill)
+static plan_source source_of(const eepi_fill *fill)
 {
-    return eepi_source_is_file(fill->source) ? "file"
-           : fill->source == fill->seat      ? "local"
-                                             : "relocation";
+    return eepi_source_is_file(fill->source) ? PLAN_CHECKPOINT
+           : fill->source == fill->seat      ? PLAN_OWN_NODE_BACKUP
+                                             : PLAN_OTHER_BACKUP;
 }
 
 static cJSON *fills_of(const eepi_view *planned, int num)
@@ -68,7 +69,7 @@ static cJSON *fills_of(const eepi_view *planned, int num)
         add(fill, "expert", fills[i].expert);
         add(fill, "rank", fills[i].seat);
         add(fill, "slot", fills[i].slot);
-        cJSON_AddStringToObject(fill, "kind", kind_of(&fills[i]));
+        cJSON_AddStringToObject(fill, "kind", plan_source_names[source_of(&fills[i])]);
         if (fills[i].source != EEPI_SOURCE_FILE) {
             add(fill, "source", eepi_source_seat(fills[i].source, fills[i].seat));
         }
@@ -98,8 +99,9 @@ static cJSON *sources_of(const eepi_plan_table *table, uint64_t expert_bytes, in
         if (source >= 0) {
             add(item, "rank", source);
         }
-        add(item, "local_bytes", (double)own * (double)expert_bytes);
-        add(item, source < 0 ? "file_bytes" : "given_bytes", (double)others * (double)expert_bytes);
+        add(item, "own_node_backup_bytes", (double)own * (double)expert_bytes);
+        add(item, source < 0 ? "checkpoint_bytes" : "other_backup_bytes",
+            (double)others * (double)expert_bytes);
         cJSON_AddItemToArray(list, item);
     }
     return list;
@@ -126,9 +128,9 @@ static cJSON *links_of(const plan_case *self, const eepi_plan_table *table)
     return list;
 }
 
-static void add_tier(cJSON *pause, const char *name, int fills, uint64_t expert_bytes)
+static void add_tier(cJSON *pause, plan_source source, int fills, uint64_t expert_bytes)
 {
-    cJSON *tier = cJSON_AddObjectToObject(pause, name);
+    cJSON *tier = cJSON_AddObjectToObject(pause, plan_source_names[source]);
 
     add(tier, "fills", fills);
     add(tier, "bytes", (double)fills * (double)expert_bytes);
@@ -140,9 +142,9 @@ static void add_cost(cJSON *pause, const plan_case *self, eepi_plan_table *table
     const uint64_t bytes = self->given.expert_bytes;
     const uint64_t bound_ns = plan_dual_bound_ns(self->view, table, cost->bound_ns);
 
-    add_tier(pause, "own_node_backup", cost->num_own, bytes);
-    add_tier(pause, "relocation", cost->num_remote, bytes);
-    add_tier(pause, "file", cost->num_file, bytes);
+    add_tier(pause, PLAN_OWN_NODE_BACKUP, cost->num_own, bytes);
+    add_tier(pause, PLAN_OTHER_BACKUP, cost->num_remote, bytes);
+    add_tier(pause, PLAN_CHECKPOINT, cost->num_file, bytes);
     add(pause, "replicas_given_up", cost->num_evicted);
     add(pause, "makespan_ms", ms_of(cost->makespan_ns));
     add(pause, "bound_ms", ms_of(bound_ns));

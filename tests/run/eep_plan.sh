@@ -18,7 +18,7 @@ expect() { # expect STATUS TEXT ARGUMENT...
 expect 0 "0 experts have no live replica" "${small[@]}"
 expect 0 "no plan takes less than" "${small[@]}" --lost 0,2,5,7 --backups 2 --behind
 expect 1 "have no live copy or backup" "${small[@]}" --lost 0-2,4 --backups 0
-expect 0 "the checkpoint file" "${small[@]}" --lost 0-2,4 --backups 0 --checkpoint --fills
+expect 0 "the checkpoint " "${small[@]}" --lost 0-2,4 --backups 0 --checkpoint --fills
 expect 1 "have no live copy and no free slot" "${small[@]}" --lost 0-4 --backups 2
 expect 2 "--lost 9: not a list of ranks from 0 to 7" "${small[@]}" --lost 9
 expect 2 "--nodes 9: more than --ranks 8" "${small[@]}" --nodes 9
@@ -102,11 +102,12 @@ python3 - "$tmp/out" <<'PY' || fail "--json: the figures do not fit"
 import json, sys
 plan = json.load(open(sys.argv[1]))
 pause, instance = plan["pause"], plan["instance"]
-tiers = [pause[name]["fills"] for name in ("own_node_backup", "relocation", "file")]
+tiers = [pause[name]["fills"] for name in ("own_node_backup", "other_backup", "checkpoint")]
 assert sum(tiers) == len(pause["fills"]) == instance["uncovered"] > 0, tiers
 assert abs(max(link["ms"] for link in pause["links"]) - pause["makespan_ms"]) < 1e-6
 assert pause["bound_ms"] <= pause["makespan_ms"]
-given = sum(s["local_bytes"] + s.get("given_bytes", 0) + s.get("file_bytes", 0) for s in pause["sources"])
+given = sum(s["own_node_backup_bytes"] + s.get("other_backup_bytes", 0) + s.get("checkpoint_bytes", 0)
+            for s in pause["sources"])
 assert given == sum(tiers) * instance["expert_bytes"]
 assert not set(instance["lost"]) & {fill["rank"] for fill in pause["fills"]}
 PY
