@@ -79,7 +79,7 @@ static int cheapest_source(const dual *d, int seat, bool may_read, double *cost_
     const int node = t->network.seats[seat].node;
     int best = -1;
 
-    if (t->num_of_sources && t->source_stamp[seat] == t->stamp) {
+    if (eepi_plan_has_own(t, seat)) {
         *cost_out = d->in_own[seat];
         return seat;
     }

@@ -61,8 +61,7 @@ static uint64_t slots_bound_ns(const eepi_plan_table *table, int from, int end, 
 /* ---------------------------------------------------------------- forced fills */
 
 /* Sets of seats and links: those with at least so much of the largest load. */
-enum { NUM_SETS = 5 };
-static const uint8_t set_percents[NUM_SETS] = {100, 97, 90, 75, 50};
+static const uint8_t set_percents[EEPI_PLAN_SETS] = {100, 97, 90, 75, 50};
 
 static bool is_in_set(const eepi_plan_table *t, int seat, uint64_t least_ns)
 {
@@ -150,7 +149,7 @@ static uint64_t forced_bound_ns(eepi_plan_table *t, const eepi_view *view, uint6
 /* ---------------------------------------------------------------- links */
 
 typedef struct hits {
-    uint8_t of[NUM_SETS]; /* how many links of the set a path, or a half of one, crosses */
+    uint8_t of[EEPI_PLAN_SETS]; /* how many links of the set a path, or a half of one, crosses */
 } hits;
 
 static hits most_hits(void)
@@ -163,14 +162,14 @@ static hits most_hits(void)
 
 static void add_link(const eepi_plan_table *table, hits *h, int32_t resource, uint64_t makespan_ns)
 {
-    for (int k = 0; k < NUM_SETS; k++) {
+    for (int k = 0; k < EEPI_PLAN_SETS; k++) {
         h->of[k] += table->network.load_ns[resource] >= makespan_ns / 100 * set_percents[k];
     }
 }
 
 static void keep_least(hits *least, const hits *h, const hits *more)
 {
-    for (int k = 0; k < NUM_SETS; k++) {
+    for (int k = 0; k < EEPI_PLAN_SETS; k++) {
         const int sum = h->of[k] + (more ? more->of[k] : 0);
         least->of[k] = (uint8_t)(sum < least->of[k] ? sum : least->of[k]);
     }
@@ -179,20 +178,18 @@ static void keep_least(hits *least, const hits *h, const hits *more)
 /* What the halves of paths cross at least. */
 typedef struct cuts {
     uint64_t makespan_ns;
-    hits in_cross, in_near, file; /* the least of all members; that of reading a file */
-    uint64_t total[NUM_SETS];     /* over all fills */
+    hits in_cross, in_near, file;   /* the least of all members; that of reading a file */
+    uint64_t total[EEPI_PLAN_SETS]; /* over all fills */
 } cuts;
 
-static hits hits_out(const eepi_plan_table *t, int seat, bool crosses, uint64_t makespan_ns)
+static hits hits_out(const eepi_plan_table *t, int seat, uint64_t makespan_ns)
 {
     const eepi_seat_links *s = &t->network.seats[seat];
     hits h = {{0}};
 
     add_link(t, &h, s->host, makespan_ns);
     add_link(t, &h, s->rank_out, makespan_ns);
-    if (crosses) {
-        add_link(t, &h, s->nic_out, makespan_ns);
-    }
+    add_link(t, &h, s->nic_out, makespan_ns);
     return h;
 }
 
@@ -227,19 +224,31 @@ static void count_members(const eepi_plan_table *t, cuts *c)
     }
 }
 
-/* Some member on a node of a source has no backup of its own. */
-static bool has_near_target(const eepi_plan_table *t)
+/* What a backup of a part crosses at least: into a slot of its own node, and out of it. */
+static void count_parts(eepi_plan_table *t, const cuts *c)
 {
-    for (int i = 0; i < t->num_members; i++) {
-        const int seat = t->members[i];
-        for (int g = 0; g < t->num_groups; g++) {
-            if (t->source_stamp[seat] != t->stamp &&
-                t->groups[g].node == t->network.seats[seat].node) {
-                return true;
-            }
+    for (int i = 0; i < t->num_parts; i++) {
+        eepi_plan_part *part = &t->parts[i];
+        hits own = most_hits(), out = most_hits();
+        for (int k = part->from; k < part->end; k++) {
+            const int seat = t->members[k];
+            hits h = hits_in(t, seat, t->network.seats[seat].host, c->makespan_ns);
+            keep_least(&own, &h, NULL);
+            h = hits_out(t, seat, c->makespan_ns);
+            keep_least(&out, &h, &c->in_cross);
         }
+        memcpy(part->own_hits, own.of, sizeof part->own_hits);
+        memcpy(part->out_hits, out.of, sizeof part->out_hits);
     }
-    return false;
+}
+
+static void keep_least_of_part(hits *least, const eepi_plan_part *part)
+{
+    for (int k = 0; k < EEPI_PLAN_SETS; k++) {
+        const uint8_t sum =
+            part->own_hits[k] < part->out_hits[k] ? part->own_hits[k] : part->out_hits[k];
+        least->of[k] = sum < least->of[k] ? sum : least->of[k];
+    }
 }
 
 static void count_fill(eepi_plan_table *t, const eepi_view *view, const eepi_plan_choice *choice,
@@ -255,23 +264,13 @@ static void count_fill(eepi_plan_table *t, const eepi_view *view, const eepi_pla
             add_link(t, &least, path[i], c->makespan_ns);
         }
     } else {
-        eepi_plan_find_sources(t, view, choice->layer, choice->expert);
-        eepi_plan_weigh_sources(t);
+        eepi_plan_find_sources_of(t, view, choice);
         keep_least(&least, &c->file, &c->in_near);
-        const bool has_near = has_near_target(t);
-        for (int i = 0; i < t->num_of_sources; i++) {
-            const int seat = t->sources[i];
-            hits h = hits_in(t, seat, t->network.seats[seat].host, c->makespan_ns);
-            keep_least(&least, &h, NULL);
-            h = hits_out(t, seat, true, c->makespan_ns);
-            keep_least(&least, &h, &c->in_cross);
-            if (has_near) {
-                h = hits_out(t, seat, false, c->makespan_ns);
-                keep_least(&least, &h, &c->in_near);
-            }
+        for (int i = 0; i < t->num_found; i++) {
+            keep_least_of_part(&least, &t->parts[t->found[i]]);
         }
     }
-    for (int k = 0; k < NUM_SETS; k++) {
+    for (int k = 0; k < EEPI_PLAN_SETS; k++) {
         c->total[k] += least.of[k];
     }
 }
@@ -283,10 +282,11 @@ static uint64_t links_bound_ns(eepi_plan_table *t, const eepi_view *view, uint64
     uint64_t best_ns = 0;
 
     count_members(t, &c);
+    count_parts(t, &c);
     for (int i = 0; i < t->num_choices; i++) {
         count_fill(t, view, &t->choices[i], &c);
     }
-    for (int k = 0; k < NUM_SETS; k++) {
+    for (int k = 0; k < EEPI_PLAN_SETS; k++) {
         uint64_t per_ns = 0; /* experts that the set's links carry in a nanosecond, times `scale` */
         for (int32_t r = 0; r < t->network.num_resources; r++) {
             if (t->network.load_ns[r] >= makespan_ns / 100 * set_percents[k]) {
@@ -308,8 +308,10 @@ static uint64_t file_bound_ns(eepi_plan_table *t, const eepi_view *view)
     bool any = false;
 
     for (int i = 0; i < t->num_choices && !any; i++) {
-        any = eepi_source_is_file(t->choices[i].source) &&
-              eepi_plan_find_sources(t, view, t->choices[i].layer, t->choices[i].expert) == 0;
+        if (eepi_source_is_file(t->choices[i].source)) {
+            eepi_plan_find_sources_of(t, view, &t->choices[i]);
+            any = t->num_of_sources == 0;
+        }
     }
     for (int i = 0; i < t->num_members && any; i++) {
         const int seat = t->members[i];
@@ -350,7 +352,7 @@ uint64_t eepi_plan_bound_ns(eepi_plan_table *table, const eepi_view *view)
     if (!eepi_plan_is_close(makespan_ns, bound_ns)) {
         ns = links_bound_ns(table, view, makespan_ns);
         bound_ns = ns > bound_ns ? ns : bound_ns;
-        for (int k = 0; k < NUM_SETS; k++) {
+        for (int k = 0; k < EEPI_PLAN_SETS; k++) {
             ns = forced_bound_ns(table, view, makespan_ns / 100 * set_percents[k]);
             bound_ns = ns > bound_ns ? ns : bound_ns;
         }

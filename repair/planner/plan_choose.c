@@ -2,30 +2,44 @@
 /* The choice of a target and a source for one expert. */
 #include "repair/planner/plan_choose.h"
 
+#include "repair/planner/plan_shift.h"
+
+#include <string.h>
+
 static int node_of(const eepi_plan_table *table, int seat)
 {
     return table->network.seats[seat].node;
 }
 
+static void begin_sources(eepi_plan_table *table)
+{
+    table->stamp++;
+    table->num_backups = table->num_of_sources = table->num_found = 0;
+    table->out_unit_ns = UINT64_MAX;
+}
+
+static void add_part(eepi_plan_table *table, int at)
+{
+    const eepi_plan_part *part = &table->parts[at];
+    const int num = part->end - part->from;
+
+    table->found[table->num_found++] = at;
+    memcpy(table->sources + table->num_of_sources, table->members + part->from,
+           (size_t)num * sizeof *table->sources);
+    table->node_stamp[part->node] = table->stamp;
+    table->num_backups = table->num_of_sources += num;
+    table->out_unit_ns =
+        part->out_unit_ns < table->out_unit_ns ? part->out_unit_ns : table->out_unit_ns;
+}
+
 int eepi_plan_find_sources(eepi_plan_table *table, const eepi_view *view, int layer, int expert)
 {
-    int node = -1;
-    bool has_backup = false;
-
-    table->stamp++;
-    table->num_of_sources = 0;
-    for (int i = 0; i < table->num_members; i++) {
-        const int seat = table->members[i];
-        if (node_of(table, seat) != node) { /* backups are of a node */
-            node = node_of(table, seat);
-            has_backup = eepi_view_has_backup(view, seat, layer, expert);
-        }
-        if (has_backup) {
-            table->sources[table->num_of_sources++] = seat;
-            table->source_stamp[seat] = table->stamp;
+    begin_sources(table);
+    for (int i = 0; i < table->num_parts; i++) {
+        if (eepi_view_has_backup(view, table->members[table->parts[i].from], layer, expert)) {
+            add_part(table, i);
         }
     }
-    table->num_backups = table->num_of_sources;
     return table->num_of_sources;
 }
 
@@ -35,7 +49,7 @@ int eepi_plan_find_copies(eepi_plan_table *table, const eepi_view *view, int lay
 
     for (int i = 0; i < table->num_members; i++) {
         const int seat = table->members[i];
-        if (table->source_stamp[seat] != table->stamp &&
+        if (table->node_stamp[node_of(table, seat)] != table->stamp &&
             eepi_view_holds(view, layer, seat, expert)) {
             table->sources[num++] = seat;
         }
@@ -46,27 +60,33 @@ int eepi_plan_find_copies(eepi_plan_table *table, const eepi_view *view, int lay
 
 void eepi_plan_note_sources(const eepi_plan_table *table, uint64_t *bits_out)
 {
-    for (int i = 0; i < table->num_members; i++) {
+    for (int i = 0; i < table->num_parts; i++) {
         if (i % 64 == 0) {
             bits_out[i / 64] = 0;
         }
-        bits_out[i / 64] |= (uint64_t)(table->source_stamp[table->members[i]] == table->stamp)
+        bits_out[i / 64] |= (uint64_t)(table->node_stamp[table->parts[i].node] == table->stamp)
                             << (i % 64);
     }
 }
 
 void eepi_plan_recall_sources(eepi_plan_table *table, const uint64_t *bits)
 {
-    table->stamp++;
-    table->num_of_sources = 0;
-    for (int word = 0; word < (table->num_members + 63) / 64; word++) {
+    begin_sources(table);
+    for (int word = 0; word < (table->num_parts + 63) / 64; word++) {
         for (uint64_t left = bits[word]; left; left &= left - 1) {
-            const int seat = table->members[word * 64 + __builtin_ctzll(left)];
-            table->sources[table->num_of_sources++] = seat;
-            table->source_stamp[seat] = table->stamp;
+            add_part(table, word * 64 + __builtin_ctzll(left));
         }
     }
-    table->num_backups = table->num_of_sources;
+}
+
+void eepi_plan_find_sources_of(eepi_plan_table *table, const eepi_view *view,
+                               const eepi_plan_choice *choice)
+{
+    if (table->num_parts <= 64) {
+        eepi_plan_recall_sources(table, &choice->source_parts);
+    } else {
+        eepi_plan_find_sources(table, view, choice->layer, choice->expert);
+    }
 }
 
 bool eepi_plan_has_source(const eepi_plan_table *table)
@@ -81,12 +101,13 @@ bool eepi_plan_has_source(const eepi_plan_table *table)
 
 static eepi_plan_group *group_of(eepi_plan_table *table, int node)
 {
-    for (int i = 0; i < table->num_groups; i++) {
+    for (int i = table->num_groups - 1; i >= 0; i--) {
         if (table->groups[i].node == node) {
             return &table->groups[i];
         }
     }
-    table->groups[table->num_groups] = (eepi_plan_group){.node = node, .near_seat = -1};
+    table->groups[table->num_groups] =
+        (eepi_plan_group){.node = node, .near_seat = -1, .cross_seat = -1};
     return &table->groups[table->num_groups++];
 }
 
@@ -111,25 +132,58 @@ static int lightest_reader(const eepi_plan_table *table)
     return best;
 }
 
+static void weigh_part(const eepi_plan_table *table, eepi_plan_part *part)
+{
+    const uint32_t changes = table->network.out_changes[part->node];
+
+    if (part->cross_seat >= 0 && part->changes == changes) {
+        return;
+    }
+    part->changes = changes;
+    part->cross_seat = -1;
+    for (int i = part->from; i < part->end; i++) {
+        const int seat = table->members[i];
+        const eepi_plan_weight cross = eepi_plan_weigh_out(&table->network, seat, false, true);
+        if (part->cross_seat < 0 || eepi_plan_is_lighter(cross, part->cross)) {
+            part->cross_seat = seat;
+            part->cross = cross;
+        }
+    }
+}
+
+static void offer_cross(eepi_plan_group *g, int seat, eepi_plan_weight cross)
+{
+    if (g->cross_seat < 0 || eepi_plan_is_lighter(cross, g->cross)) {
+        g->cross_seat = seat;
+        g->cross = cross;
+    }
+}
+
+static void weigh_slot(eepi_plan_table *table, int seat)
+{
+    eepi_plan_group *g = group_of(table, node_of(table, seat));
+    const eepi_plan_weight near = eepi_plan_weigh_out(&table->network, seat, true, false);
+
+    g->is_slot = true;
+    offer_cross(g, seat, eepi_plan_weigh_out(&table->network, seat, true, true));
+    if (g->near_seat < 0 || eepi_plan_is_lighter(near, g->near)) {
+        g->near_seat = seat;
+        g->near = near;
+    }
+}
+
+/* No target on a node with a backup reads another member's. */
 void eepi_plan_weigh_sources(eepi_plan_table *table)
 {
     table->num_groups = 0;
     table->reader = table->num_of_sources ? -1 : lightest_reader(table);
-    for (int i = 0; i < table->num_of_sources; i++) {
-        const int seat = table->sources[i];
-        eepi_plan_group *g = group_of(table, node_of(table, seat));
-        const bool is_slot = i >= table->num_backups, is_first = g->near_seat < 0;
-        const eepi_plan_weight near = eepi_plan_weigh_out(&table->network, seat, is_slot, false);
-        const eepi_plan_weight cross = eepi_plan_weigh_out(&table->network, seat, is_slot, true);
-        g->is_slot = is_slot;
-        if (is_first || eepi_plan_is_lighter(near, g->near)) {
-            g->near_seat = seat;
-            g->near = near;
-        }
-        if (is_first || eepi_plan_is_lighter(cross, g->cross)) {
-            g->cross_seat = seat;
-            g->cross = cross;
-        }
+    for (int i = 0; i < table->num_found; i++) {
+        eepi_plan_part *part = &table->parts[table->found[i]];
+        weigh_part(table, part);
+        offer_cross(group_of(table, part->node), part->cross_seat, part->cross);
+    }
+    for (int i = table->num_backups; i < table->num_of_sources; i++) {
+        weigh_slot(table, table->sources[i]);
     }
 }
 
@@ -159,7 +213,7 @@ static int other_source_for(const eepi_plan_table *table, int target, eepi_plan_
 
 void eepi_plan_load_copy(eepi_plan_table *table, int source, int target)
 {
-    if (table->source_stamp[source] == table->stamp) {
+    if (table->node_stamp[node_of(table, source)] == table->stamp) {
         eepi_plan_load(&table->network, source, target);
     } else {
         eepi_plan_load_slot(&table->network, source, target);
@@ -170,12 +224,7 @@ bool eepi_plan_is_file_faster(const eepi_plan_table *table, int target)
 {
     const uint64_t file_ns = eepi_plan_path_unit_ns(&table->network, EEPI_SOURCE_FILE, target);
 
-    for (int i = 0; i < table->num_of_sources; i++) {
-        if (eepi_plan_path_unit_ns(&table->network, table->sources[i], target) <= file_ns) {
-            return false;
-        }
-    }
-    return true;
+    return table->out_unit_ns > file_ns || eepi_plan_in_unit_ns(&table->network, target) > file_ns;
 }
 
 int eepi_plan_source_for(const eepi_plan_table *table, int target, eepi_plan_weight *weight_out)
@@ -183,7 +232,7 @@ int eepi_plan_source_for(const eepi_plan_table *table, int target, eepi_plan_wei
     const eepi_plan_network *n = &table->network;
     int best;
 
-    if (table->num_of_sources && table->source_stamp[target] == table->stamp) {
+    if (eepi_plan_has_own(table, target)) {
         *weight_out = eepi_plan_weigh_own(n, target);
         return target;
     }
@@ -242,23 +291,45 @@ bool eepi_plan_choose_on(eepi_plan_table *table, const eepi_plan_layer *l, int s
     return choice->source >= 0;
 }
 
-bool eepi_plan_choose(eepi_plan_table *table, const eepi_plan_layer *l, eepi_plan_choice *choice,
-                      eepi_plan_weight *weight_out)
+/* Some backup's way to another node is loaded less than `below_ns` with one expert more. */
+static bool may_cross(const eepi_plan_table *table, uint64_t below_ns)
+{
+    for (int i = 0; i < table->num_groups; i++) {
+        if (table->groups[i].cross.most_ns < below_ns) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The target has a way that crosses no link between nodes. */
+static bool has_near_way(const eepi_plan_table *table, int target)
+{
+    return eepi_plan_has_own(table, target) ||
+           (table->can_read_file && table->can_read_file[target] &&
+            eepi_plan_is_file_faster(table, target));
+}
+
+bool eepi_plan_choose(eepi_plan_table *table, const eepi_plan_layer *l, uint64_t below_ns,
+                      eepi_plan_choice *choice, eepi_plan_weight *weight_out)
 {
     int best = -1;
 
     eepi_plan_weigh_sources(table);
+    const bool crosses = table->num_of_sources == 0 || may_cross(table, below_ns);
     for (int i = 0; i < table->num_members; i++) {
         const int seat = table->members[i];
         eepi_plan_weight weight;
         if (i == table->num_staying && best >= 0) {
             break; /* a RETIRING seat only where no other has a slot */
         }
-        if (!eepi_plan_can_fill(l, seat)) {
+        if (!eepi_plan_can_fill(l, seat) || !(crosses || has_near_way(table, seat))) {
             continue;
         }
+        table->num_weighed++;
         const int source = eepi_plan_source_for(table, seat, &weight);
-        if (source >= 0 && (best < 0 || is_better(l, seat, source, weight, choice, *weight_out))) {
+        if (source >= 0 && weight.most_ns < below_ns &&
+            (best < 0 || is_better(l, seat, source, weight, choice, *weight_out))) {
             best = choice->seat = seat;
             choice->source = source;
             *weight_out = weight;
@@ -269,6 +340,10 @@ bool eepi_plan_choose(eepi_plan_table *table, const eepi_plan_layer *l, eepi_pla
 
 void eepi_plan_place(eepi_plan_table *table, eepi_plan_layer *l, eepi_plan_choice *choice)
 {
+    if (l->is_reached[choice->seat]) {
+        eepi_plan_shift_to(table, l, choice->seat);
+    }
+    eepi_plan_shift_forget(l);
     choice->slot = eepi_plan_pick_slot(l, choice->seat);
     eepi_plan_take_slot(l, choice);
     eepi_plan_load(&table->network, choice->source, choice->seat);

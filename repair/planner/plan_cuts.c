@@ -42,19 +42,13 @@ static bool may_read_file(const eepi_plan_table *t, uint64_t out_ns)
     return false;
 }
 
-/* The nodes of the sources that were found, and their fastest way out. */
-static uint64_t nodes_of_sources(const eepi_plan_table *t, uint64_t *out_ns_out)
+/* The nodes of the sources that were found. */
+static uint64_t nodes_of_sources(const eepi_plan_table *t)
 {
-    const eepi_plan_network *n = &t->network;
     uint64_t nodes = 0;
 
-    *out_ns_out = UINT64_MAX;
-    for (int i = 0; i < t->num_of_sources; i++) {
-        const eepi_seat_links *from = &n->seats[t->sources[i]];
-        const uint64_t ns = larger(n->unit_ns[from->host],
-                                   larger(n->unit_ns[from->rank_out], n->unit_ns[from->nic_out]));
-        nodes |= UINT64_C(1) << from->node;
-        *out_ns_out = ns < *out_ns_out ? ns : *out_ns_out;
+    for (int i = 0; i < t->num_found; i++) {
+        nodes |= UINT64_C(1) << t->parts[t->found[i]].node;
     }
     return nodes;
 }
@@ -82,13 +76,13 @@ static void count_fills(cut_search *s, const eepi_view *view)
 
     for (int i = 0; i < t->num_choices; i++) {
         const eepi_plan_choice *choice = &t->choices[i];
-        uint64_t out_ns;
-        if (choice->is_kept ||
-            eepi_plan_find_sources(t, view, choice->layer, choice->expert) == 0) {
+        if (choice->is_kept) {
             continue;
         }
-        const uint64_t nodes = nodes_of_sources(t, &out_ns);
-        count_fill(s, nodes, out_ns);
+        eepi_plan_find_sources_of(t, view, choice);
+        if (t->num_of_sources > 0) {
+            count_fill(s, nodes_of_sources(t), t->out_unit_ns);
+        }
     }
 }
 

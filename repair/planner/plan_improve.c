@@ -6,11 +6,16 @@
 
 #include "repair/planner/plan_bound.h"
 #include "repair/planner/plan_choose.h"
+#include "repair/planner/plan_shift.h"
 
 enum {
-    /* Paths that are weighed: so many for each member, and for any instance. */
+    /* Paths that are weighed: so many for any instance, for each member, and for each pair of them:
+     * where there are many nodes, single ones have more than their part of what is to be restored,
+     * and many exchanges pass before that is spread. */
+    WORK = 8000,
     WORK_PER_MEMBER = 500,
-    WORK = 15000
+    WORK_PER_PAIR = 30,
+    SEATS_PER_WEIGHED = 8, /* that are looked at and not weighed take as long as one that is */
 };
 
 /* The fills that make room for another one: those of its layer that cross links between ranks,
@@ -55,11 +60,12 @@ static bool choose_below(search *s, const eepi_plan_layer *l, const eepi_plan_ch
     eepi_plan_weight weight;
 
     *new_out = *old;
-    s->work -= seat < 0 ? t->num_members : 1;
-    eepi_plan_find_sources(t, s->view, old->layer, old->expert);
-    return (seat < 0 ? eepi_plan_choose(t, l, new_out, &weight)
-                     : eepi_plan_choose_on(t, l, seat, new_out, &weight)) &&
-           weight.most_ns < s->makespan_ns;
+    t->num_weighed = 1;
+    eepi_plan_find_sources_of(t, s->view, old);
+    const bool is_found = seat < 0 ? eepi_plan_choose(t, l, s->makespan_ns, new_out, &weight)
+                                   : eepi_plan_choose_on(t, l, seat, new_out, &weight);
+    s->work -= t->num_weighed + t->num_members / SEATS_PER_WEIGHED;
+    return is_found && weight.most_ns < s->makespan_ns;
 }
 
 /* 1: the fill moves to a RETIRING seat, -1: from one, 0: neither. No chain moves more to them than
@@ -69,6 +75,13 @@ static int moves_to_retiring(const search *s, const eepi_plan_choice *old,
 {
     return (eepi_view_seat_at(s->view, new->seat)->state == EEP_SEAT_RETIRING) -
            (eepi_view_seat_at(s->view, old->seat)->state == EEP_SEAT_RETIRING);
+}
+
+/* Take the fill back from its new place; fills that made room for it get their slots back. */
+static void give_up(search *s, eepi_plan_layer *l, const eepi_plan_choice *new, int32_t num_shifted)
+{
+    eepi_plan_displace(s->table, l, new);
+    eepi_plan_shift_undo(s->table, l, num_shifted);
 }
 
 /* Put a fill back exactly where it was. */
@@ -87,6 +100,7 @@ static bool settle_both(search *s, eepi_plan_choice *choice, eepi_plan_choice *o
 {
     eepi_plan_layer *l = lists_of(s, choice->layer, depth);
     const eepi_plan_choice old = *choice;
+    const int32_t num_shifted = s->table->num_shifted;
     eepi_plan_choice new;
 
     if (!choose_below(s, l, &old, seat, &new)) {
@@ -100,7 +114,7 @@ static bool settle_both(search *s, eepi_plan_choice *choice, eepi_plan_choice *o
         choice->is_settled = false;
         return true;
     }
-    eepi_plan_displace(s->table, l, &new);
+    give_up(s, l, &new, num_shifted);
     s->to_retiring -= moves_to_retiring(s, &old, &new);
     *choice = old;
     return false;
@@ -130,19 +144,37 @@ static bool may_make_room(const search *s, const eepi_plan_choice *choice,
                                       (s->scope == OWN_LAYER || other->source != other->seat));
 }
 
+/* To the best place there is. */
+static bool move(search *s, eepi_plan_layer *l, eepi_plan_choice *choice)
+{
+    eepi_plan_choice new;
+
+    if (!choose_below(s, l, choice, -1, &new) ||
+        s->to_retiring + moves_to_retiring(s, choice, &new) > 0) {
+        return false;
+    }
+    eepi_plan_place(s->table, l, &new);
+    *choice = new;
+    return true;
+}
+
+/* Seats that have no slot to give may get one. */
+static bool find_room(search *s, eepi_plan_layer *l)
+{
+    s->work -= s->table->num_members / SEATS_PER_WEIGHED;
+    return eepi_plan_shift_find(s->table, l);
+}
+
 /* Place a fill that was taken back; false: nothing was found, all is as before. */
 static bool settle(search *s, eepi_plan_choice *choice, int depth, int most_depth)
 {
     eepi_plan_table *t = s->table;
     eepi_plan_layer *l = lists_of(s, choice->layer, depth);
-    eepi_plan_choice new;
 
-    if (choose_below(s, l, choice, -1, &new) &&
-        s->to_retiring + moves_to_retiring(s, choice, &new) <= 0) {
-        eepi_plan_place(t, l, &new);
-        *choice = new;
+    if (move(s, l, choice) || (find_room(s, l) && move(s, l, choice))) {
         return true;
     }
+    eepi_plan_shift_forget(l);
     for (int i = 0; i < t->num_choices && depth < most_depth && s->work > 0; i++) {
         eepi_plan_choice *other = &t->choices[i];
         if (other != choice && !other->is_kept && !other->is_settled &&
@@ -179,6 +211,7 @@ static bool improve_round(search *s, int most_depth)
         eepi_plan_displace(t, l, choice);
         choice->is_settled = true;
         s->to_retiring = 0;
+        t->num_shifted = 0;
         if (settle(s, choice, 0, most_depth)) {
             any = true;
             s->makespan_ns = eepi_plan_makespan_ns(&t->network);
@@ -199,7 +232,7 @@ static bool move_to_backup(search *s, eepi_plan_choice *choice)
     eepi_plan_choice to = *choice;
     uint64_t least_ns = s->makespan_ns + 1;
 
-    eepi_plan_find_sources(t, s->view, choice->layer, choice->expert);
+    eepi_plan_find_sources_of(t, s->view, choice);
     eepi_plan_displace(t, l, choice);
     for (int i = 0; i < t->num_of_sources; i++) {
         const int seat = t->sources[i];
@@ -239,11 +272,12 @@ static void use_backups(search *s)
 
 uint64_t eepi_plan_improve(eepi_plan_table *table, eepi_view *view)
 {
+    const int64_t members = table->num_members;
     search s = {.table = table,
                 .view = view,
                 .makespan_ns = eepi_plan_makespan_ns(&table->network),
                 .bound_ns = eepi_plan_bound_ns(table, view),
-                .work = WORK + (int64_t)WORK_PER_MEMBER * table->num_members};
+                .work = WORK + members * WORK_PER_MEMBER + members * members * WORK_PER_PAIR};
 
     for (int i = 0; i <= EEPI_PLAN_CHAIN; i++) {
         table->layers[i].layer = -1;

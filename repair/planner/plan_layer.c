@@ -19,7 +19,8 @@ bool eepi_plan_layer_open(eepi_plan_layer *l, const eepi_view_shape *shape)
     l->next = calloc(seats * (size_t)shape->num_slots, sizeof *l->next);
     l->num_empty = calloc(seats, sizeof *l->num_empty);
     l->num_spare = calloc(seats, sizeof *l->num_spare);
-    return l->count && l->first && l->next && l->num_empty && l->num_spare;
+    l->is_reached = calloc(seats, sizeof *l->is_reached);
+    return l->count && l->first && l->next && l->num_empty && l->num_spare && l->is_reached;
 }
 
 void eepi_plan_layer_close(eepi_plan_layer *l)
@@ -29,6 +30,7 @@ void eepi_plan_layer_close(eepi_plan_layer *l)
     free(l->next);
     free(l->num_empty);
     free(l->num_spare);
+    free(l->is_reached);
 }
 
 void eepi_plan_layer_count(eepi_plan_layer *l, eepi_view *view, int layer)
@@ -53,8 +55,7 @@ void eepi_plan_layer_count(eepi_plan_layer *l, eepi_view *view, int layer)
     }
 }
 
-/* Rule R4. */
-static bool is_kept(const eepi_plan_layer *l, int seat, int slot)
+bool eepi_plan_is_kept_slot(const eepi_plan_layer *l, int seat, int slot)
 {
     return l->has_pins && !l->pins_yield && eepi_view_is_pinned(l->view, l->layer, seat, slot);
 }
@@ -64,7 +65,8 @@ static void count_spare(eepi_plan_layer *l, int at, int sign)
 {
     const int num_slots = l->view->shape.num_slots;
 
-    l->num_spare[at / num_slots] += is_kept(l, at / num_slots, at % num_slots) ? 0 : sign;
+    l->num_spare[at / num_slots] +=
+        eepi_plan_is_kept_slot(l, at / num_slots, at % num_slots) ? 0 : sign;
 }
 
 void eepi_plan_layer_list(eepi_plan_layer *l)
@@ -80,7 +82,8 @@ void eepi_plan_layer_list(eepi_plan_layer *l)
         }
         for (int slot = 0; slot < s->num_slots; slot++) {
             const int expert = slots[slot].expert, at = seat * s->num_slots + slot;
-            l->num_empty[seat] += slots[slot].state == EEPI_SLOT_EMPTY && !is_kept(l, seat, slot);
+            l->num_empty[seat] +=
+                slots[slot].state == EEPI_SLOT_EMPTY && !eepi_plan_is_kept_slot(l, seat, slot);
             if (slots[slot].state == EEPI_SLOT_HOLDS) {
                 count_spare(l, at, l->count[expert] > 1);
                 l->next[at] = l->first[expert];
@@ -88,6 +91,8 @@ void eepi_plan_layer_list(eepi_plan_layer *l)
             }
         }
     }
+    memset(l->is_reached, 0, (size_t)s->max_ranks * sizeof *l->is_reached);
+    l->num_reached = 0;
     l->distance = eepi_spread_distance(s, eepi_view_num_active(l->view));
 }
 
@@ -113,7 +118,7 @@ int eepi_plan_pick_slot(const eepi_plan_layer *l, int seat)
 
     for (int slot = 0; slot < l->view->shape.num_slots; slot++) {
         const eepi_view_slot *s = &slots[slot];
-        if (is_kept(l, seat, slot)) {
+        if (eepi_plan_is_kept_slot(l, seat, slot)) {
             continue;
         }
         if (s->state == EEPI_SLOT_EMPTY) {
@@ -151,7 +156,7 @@ void eepi_plan_take_slot(eepi_plan_layer *l, eepi_plan_choice *choice)
 
     choice->before = *slot;
     if (slot->state == EEPI_SLOT_EMPTY) {
-        l->num_empty[seat] -= !is_kept(l, seat, choice->slot);
+        l->num_empty[seat] -= !eepi_plan_is_kept_slot(l, seat, choice->slot);
     } else {
         const int evicted = slot->expert;
         assert(slot->state == EEPI_SLOT_HOLDS && l->count[evicted] > 1);
@@ -171,7 +176,7 @@ void eepi_plan_return_slot(eepi_plan_layer *l, const eepi_plan_choice *choice)
 
     *eepi_view_slot_at(l->view, l->layer, seat, choice->slot) = choice->before;
     if (choice->before.state == EEPI_SLOT_EMPTY) {
-        l->num_empty[seat] += !is_kept(l, seat, choice->slot);
+        l->num_empty[seat] += !eepi_plan_is_kept_slot(l, seat, choice->slot);
         return;
     }
     const int evicted = choice->before.expert;

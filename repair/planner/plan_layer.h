@@ -11,6 +11,7 @@
 typedef struct eepi_plan_choice {
     int32_t layer, expert, seat, slot;
     int32_t source;        /* a seat, or a file (membership/view/view.h) */
+    uint64_t source_parts; /* eepi_plan_note_sources: the first word */
     bool is_kept;          /* an earlier plan's: it stays where it is */
     bool is_settled;       /* while choices are exchanged: it is one of those at hand */
     eepi_view_slot before; /* EMPTY; or HOLDS a replica, which is given up */
@@ -29,6 +30,8 @@ typedef struct eepi_plan_layer {
     /* [max_ranks], of slots that may be filled: */
     int32_t *num_empty; /* EMPTY slots of a member */
     int32_t *num_spare; /* HOLDS slots of a member whose expert has other replicas */
+    bool *is_reached;   /* it has neither, but another fill can make room on it (plan_shift.h) */
+    int32_t num_reached;
 } eepi_plan_layer;
 
 EEP_MUST_CHECK bool eepi_plan_layer_open(eepi_plan_layer *l, const eepi_view_shape *shape);
@@ -39,11 +42,13 @@ void eepi_plan_layer_list(eepi_plan_layer *l);
 
 static inline bool eepi_plan_can_fill(const eepi_plan_layer *l, int seat)
 {
-    return l->num_empty[seat] + l->num_spare[seat] > 0;
+    return l->num_empty[seat] + l->num_spare[seat] > 0 || l->is_reached[seat];
 }
 
+/* A pinned slot that is not to be filled (rule R4). */
+bool eepi_plan_is_kept_slot(const eepi_plan_layer *l, int seat, int slot);
 /* The slot of that seat that costs least: an EMPTY one; else that of the expert with most replicas,
- * first one that is too near another replica. eepi_plan_can_fill must hold. */
+ * first one that is too near another replica. It must have an EMPTY or a spare slot. */
 int eepi_plan_pick_slot(const eepi_plan_layer *l, int seat);
 /* Fill the choice's slot (FILLING in the view), and give it back. Sets and uses `before`. */
 void eepi_plan_take_slot(eepi_plan_layer *l, eepi_plan_choice *choice);

@@ -17,7 +17,8 @@ bool eepi_plan_network_open(eepi_plan_network *network, const eepi_view_shape *s
     network->unit_ns = calloc(most, sizeof *network->unit_ns);
     network->load_ns = calloc(most, sizeof *network->load_ns);
     network->seats = calloc(seats, sizeof *network->seats);
-    return network->unit_ns && network->load_ns && network->seats;
+    network->out_changes = calloc(seats, sizeof *network->out_changes);
+    return network->unit_ns && network->load_ns && network->seats && network->out_changes;
 }
 
 void eepi_plan_network_close(eepi_plan_network *network)
@@ -25,6 +26,7 @@ void eepi_plan_network_close(eepi_plan_network *network)
     free(network->unit_ns);
     free(network->load_ns);
     free(network->seats);
+    free(network->out_changes);
 }
 
 void eepi_plan_network_reset(eepi_plan_network *network, const eepi_links *links,
@@ -50,6 +52,11 @@ int eepi_plan_path(const eepi_plan_network *network, int source, int target,
         eepi_source_is_file(source) ? EEPI_LINK_FILE : EEPI_LINK_BACKUP, resources_out);
 }
 
+static void note_change(eepi_plan_network *network, int source, int target)
+{
+    network->out_changes[network->seats[eepi_source_seat(source, target)].node]++;
+}
+
 static void add_units(eepi_plan_network *network, const int32_t *path, int num)
 {
     for (int i = 0; i < num; i++) {
@@ -61,6 +68,7 @@ void eepi_plan_load(eepi_plan_network *network, int source, int target)
 {
     int32_t path[EEPI_LINKS_MAX_PATH];
 
+    note_change(network, source, target);
     add_units(network, path, eepi_plan_path(network, source, target, path));
 }
 
@@ -68,6 +76,7 @@ void eepi_plan_load_slot(eepi_plan_network *network, int source, int target)
 {
     int32_t path[EEPI_LINKS_MAX_PATH];
 
+    note_change(network, source, target);
     add_units(network, path,
               eepi_seat_links_path(&network->seats[source], &network->seats[target], EEPI_LINK_SLOT,
                                    path));
@@ -78,6 +87,7 @@ void eepi_plan_unload(eepi_plan_network *network, int source, int target)
     int32_t path[EEPI_LINKS_MAX_PATH];
     const int num = eepi_plan_path(network, source, target, path);
 
+    note_change(network, source, target);
     for (int i = 0; i < num; i++) {
         network->load_ns[path[i]] -= network->unit_ns[path[i]];
     }

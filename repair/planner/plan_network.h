@@ -13,6 +13,7 @@ typedef struct eepi_plan_network {
     uint64_t *unit_ns;      /* [num_resources]: one expert takes a link so long, at least 1 */
     uint64_t *load_ns;      /* [num_resources]: what is planned so far does */
     eepi_seat_links *seats; /* [max_ranks] */
+    uint32_t *out_changes;  /* [max_ranks]: how often loads changed of links that leave the node */
 } eepi_plan_network;
 
 /* How a transfer would load its path: the most loaded link of it, then the sum over its links. */
@@ -99,6 +100,27 @@ static inline eepi_plan_weight eepi_plan_weigh_reader(const eepi_plan_network *n
                                                    eepi_plan_weigh_link(n, from->rank_out));
 
     return crosses ? eepi_plan_join(weight, eepi_plan_weigh_link(n, from->nic_out)) : weight;
+}
+
+/* The longest that one expert takes on a link of the half of a path between nodes that leaves a
+ * backup, and of the half that arrives. */
+static inline uint64_t eepi_plan_out_unit_ns(const eepi_plan_network *n, int source)
+{
+    const eepi_seat_links *from = &n->seats[source];
+    const uint64_t rank_ns = n->unit_ns[from->rank_out], host_ns = n->unit_ns[from->host];
+    const uint64_t nic_ns = n->unit_ns[from->nic_out],
+                   most_ns = rank_ns > host_ns ? rank_ns : host_ns;
+
+    return nic_ns > most_ns ? nic_ns : most_ns;
+}
+
+static inline uint64_t eepi_plan_in_unit_ns(const eepi_plan_network *n, int target)
+{
+    const eepi_seat_links *to = &n->seats[target];
+    const uint64_t rank_ns = n->unit_ns[to->rank_in], pcie_ns = n->unit_ns[to->pcie_in];
+    const uint64_t nic_ns = n->unit_ns[to->nic_in], most_ns = rank_ns > pcie_ns ? rank_ns : pcie_ns;
+
+    return nic_ns > most_ns ? nic_ns : most_ns;
 }
 
 /* The links of a transfer; returns how many. */

@@ -18,16 +18,24 @@ static bool allocate(eepi_plan_table *t, const eepi_view_shape *shape)
     t->bucket = calloc(seats + 2, sizeof *t->bucket);
     t->members = calloc(seats, sizeof *t->members);
     t->sources = calloc(seats, sizeof *t->sources);
-    t->source_stamp = calloc(seats, sizeof *t->source_stamp);
+    t->node_stamp = calloc(seats, sizeof *t->node_stamp);
+    t->parts = calloc(seats, sizeof *t->parts);
+    t->found = calloc(seats, sizeof *t->found);
     t->groups = calloc(seats, sizeof *t->groups);
     t->capacity = calloc(seats, sizeof *t->capacity);
     t->outside = calloc(experts, sizeof *t->outside);
     t->fixed = calloc(seats, sizeof *t->fixed);
     t->choices = calloc((size_t)shape->num_layers * experts, sizeof *t->choices);
+    t->fill_first = calloc(seats, sizeof *t->fill_first);
+    t->fill_next = calloc((size_t)shape->num_layers * experts, sizeof *t->fill_next);
+    t->reached_by = calloc(seats, sizeof *t->reached_by);
+    t->queue = calloc(seats, sizeof *t->queue);
+    t->shifted = calloc(seats * (EEPI_PLAN_CHAIN + 1), sizeof *t->shifted);
     t->links = eepi_links_new(shape);
     return t->count && t->kept && t->unplaced && t->holes && t->order && t->num_sources &&
-           t->hole_sources && t->bucket && t->members && t->sources && t->source_stamp &&
-           t->groups && t->capacity && t->fixed && t->outside && t->choices && t->links;
+           t->hole_sources && t->bucket && t->members && t->sources && t->node_stamp && t->parts &&
+           t->found && t->groups && t->capacity && t->fixed && t->outside && t->choices &&
+           t->fill_first && t->fill_next && t->reached_by && t->queue && t->shifted && t->links;
 }
 
 eepi_plan_table *eepi_plan_table_new(const eepi_view_shape *shape)
@@ -65,18 +73,42 @@ void eepi_plan_table_free(eepi_plan_table *table)
     free(table->bucket);
     free(table->members);
     free(table->sources);
-    free(table->source_stamp);
+    free(table->node_stamp);
+    free(table->parts);
+    free(table->found);
     free(table->groups);
     free(table->capacity);
     free(table->outside);
     free(table->fixed);
     free(table->choices);
+    free(table->fill_first);
+    free(table->fill_next);
+    free(table->reached_by);
+    free(table->queue);
+    free(table->shifted);
     eepi_links_free(table->links);
     for (int i = 0; i <= EEPI_PLAN_CHAIN; i++) {
         eepi_plan_layer_close(&table->layers[i]);
     }
     eepi_plan_network_close(&table->network);
     free(table);
+}
+
+static void divide_members(eepi_plan_table *t)
+{
+    t->num_parts = 0;
+    for (int i = 0; i < t->num_members; i++) {
+        const int node = t->network.seats[t->members[i]].node;
+        const uint64_t out_ns = eepi_plan_out_unit_ns(&t->network, t->members[i]);
+        eepi_plan_part *part = &t->parts[t->num_parts - 1];
+        if (i == 0 || i == t->num_staying || part->node != node) {
+            part = &t->parts[t->num_parts++];
+            *part =
+                (eepi_plan_part){.node = node, .from = i, .out_unit_ns = out_ns, .cross_seat = -1};
+        }
+        part->end = i + 1;
+        part->out_unit_ns = out_ns < part->out_unit_ns ? out_ns : part->out_unit_ns;
+    }
 }
 
 void eepi_plan_table_begin(eepi_plan_table *table, const eepi_view *view, const eepi_links *links,
@@ -93,6 +125,7 @@ void eepi_plan_table_begin(eepi_plan_table *table, const eepi_view *view, const 
         table->num_staying = retiring ? table->num_staying : table->num_members;
     }
     eepi_plan_network_reset(&table->network, links ? links : table->links, expert_bytes);
+    divide_members(table);
 }
 
 void eepi_plan_count_replicas(const eepi_view *view, int layer, int without, bool staying,

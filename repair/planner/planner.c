@@ -57,6 +57,12 @@ static int source_of_kept(coverage *c, int seat, int named)
     return is_file_of_member(c, seat, named) ? named : best;
 }
 
+/* Where the sources of an expert of the layer at hand are kept. */
+static uint64_t *bits_of(const eepi_plan_table *t, int expert)
+{
+    return t->hole_sources + (size_t)expert * (((size_t)t->network.shape.max_ranks + 63) / 64);
+}
+
 /* A FILLING slot goes on if its expert is still to be restored and has a source; else it holds
  * nothing. */
 static void keep_or_clear(coverage *c, int layer, int seat, int slot)
@@ -65,10 +71,13 @@ static void keep_or_clear(coverage *c, int layer, int seat, int slot)
     eepi_view_slot *s = eepi_view_slot_at(c->view, layer, seat, slot);
     int source = -1;
 
+    uint64_t *bits = bits_of(t, s->expert);
+
     if (eepi_view_is_member(c->view, seat) && t->layers[0].count[s->expert] == 0 &&
         !t->kept[s->expert]) {
         eepi_plan_find_sources(t, c->view, layer, s->expert);
         source = source_of_kept(c, seat, s->source);
+        eepi_plan_note_sources(t, bits);
     }
     if (source < 0) {
         eepi_plan_clear_slot(s);
@@ -82,6 +91,7 @@ static void keep_or_clear(coverage *c, int layer, int seat, int slot)
                                     .seat = seat,
                                     .slot = slot,
                                     .source = source,
+                                    .source_parts = bits[0],
                                     .is_kept = true,
                                     .before = EMPTY_SLOT});
 }
@@ -101,12 +111,6 @@ static void keep_useful_fills(coverage *c, int layer)
             }
         }
     }
-}
-
-/* Where the sources of an expert of the layer at hand are kept. */
-static uint64_t *bits_of(const eepi_plan_table *t, int expert)
-{
-    return t->hole_sources + (size_t)expert * (((size_t)t->network.shape.max_ranks + 63) / 64);
 }
 
 /* The experts that are to be placed, in order of number, into table->holes; how many sources each
@@ -151,11 +155,12 @@ static void order_holes(eepi_plan_table *t, int num_holes, int max_ranks)
 static void place_hole(coverage *c, int layer, int expert, bool only_own)
 {
     eepi_plan_table *t = c->table;
-    eepi_plan_choice choice = {.layer = layer, .expert = expert};
+    eepi_plan_choice choice = {
+        .layer = layer, .expert = expert, .source_parts = bits_of(t, expert)[0]};
     eepi_plan_weight weight;
 
     eepi_plan_recall_sources(t, bits_of(t, expert));
-    if (!eepi_plan_choose(t, &t->layers[0], &choice, &weight) ||
+    if (!eepi_plan_choose(t, &t->layers[0], UINT64_MAX, &choice, &weight) ||
         (only_own && choice.source != choice.seat)) {
         return;
     }
@@ -241,7 +246,7 @@ static void begin(coverage *c, const eepi_plan_given *given)
 
     given = given ? given : &nothing;
     t->can_read_file = given->can_read_file;
-    t->num_choices = 0;
+    t->num_choices = t->num_shifted = 0;
     memset(t->capacity, 0, (size_t)c->view->shape.max_ranks * sizeof *t->capacity);
     eepi_plan_table_begin(t, c->view, given->links, given->expert_bytes);
 }

@@ -162,19 +162,18 @@ class Results(unittest.TestCase):
                   f"16 neighbours: {half['even', 'adjacent']} and {half['z0.5', 'adjacent']}")
 
     def test_planner(self):
-        """docs/STATUS.md names the time at both shapes and each makespan above the bar."""
+        """docs/STATUS.md names the time at both shapes and the makespan that is farthest from the bound."""
         rows = rows_of("planner/plan.csv")
 
         def slowest(ranks):
             return max(row["plan_ms"] for row in rows if row["ranks"] == ranks)
-        missed = sorted((row["ratio"] for row in rows if row["ratio"] > 1.2), reverse=True)
+        farthest = max(row["ratio"] for row in rows)
         told = " ".join(text_of(STATUS).split())
         for part in (f"{slowest(32):.1f} ms of CPU time at 32 ranks", f"{slowest(320):.0f} ms at 320 x 61",
-                     f"{len(rows) - len(missed)} of {len(rows)} rows", f"{missed[0]:.3f} (31 x 16",
-                     " and ".join(f"{ratio:.3f}" for ratio in missed[1:])):
+                     f"at most {farthest:.3f} times", f"in all {len(rows)} rows"):
             self.assertIn(part, told, f"\n{STATUS}: the rows give '{part}'")
         self.says(RESULTS, "| `planner/plan.csv`", f"{slowest(32):.1f} ms", f"{slowest(320):.0f} ms",
-                  ": " + f"{missed[0]:.2f} (31 x 16", " and ".join(f"{ratio:.2f}" for ratio in missed[1:]))
+                  f"at most {farthest:.3f} in {len(rows)} rows")
 
     def test_moves(self):
         rounds = {}

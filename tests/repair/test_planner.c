@@ -330,6 +330,33 @@ Test(planner, local_reuse_comes_before_an_empty_slot_elsewhere)
     free(view);
 }
 
+/* Seat i has experts i - 1 and i, so each of them is on two neighbours. Experts 8 to 13 are gone.
+ * Expert 7 + i has its backup beside seat i alone, and 13 beside seat 0. Where seats 1 to 5 give
+ * their first slot, seat 0 has nothing left to give for 13. All five of them have to give their
+ * second one. */
+Test(planner, seats_give_what_leaves_another_one_its_own_to_give)
+{
+    eepi_view *view = new_view(7, 1, 14, 2);
+    eepi_plan_table *table = eepi_plan_table_new(&view->shape);
+    eepi_plan_cost cost;
+
+    for (int seat = 0; seat < 7; seat++) {
+        set_seat(view, seat, EEP_SEAT_ACTIVE);
+        set_expert(view, 0, seat, 0, seat == 0 ? 6 : seat - 1);
+        set_expert(view, 0, seat, 1, seat == 6 ? 7 : seat);
+        if (seat < 6) {
+            eepi_view_set_backup(view, seat, 0, seat == 0 ? 13 : 7 + seat, true);
+        }
+    }
+    cr_assert_eq(eepi_plan_coverage(view, table, NULL, &cost, NULL, 0), EEP_OK);
+    cr_assert_eq(cost.num_own, 6, "%d cross links between ranks", cost.num_remote);
+    for (int seat = 0; seat < 6; seat++) {
+        cr_assert_eq(eepi_view_slot_at(view, 0, seat, 1)->state, EEPI_SLOT_FILLING, "%d", seat);
+    }
+    eepi_plan_table_free(table);
+    free(view);
+}
+
 Test(planner, a_retiring_seat_is_a_source_but_the_last_choice_as_target)
 {
     eepi_view *view = small_instance();
