@@ -86,40 +86,20 @@ static bool served_by(const record *run, const record_process *process, uint64_t
 
 /* ---------------------------------------------------------------- views */
 
-/* A later fault of the same process has what comes after it to itself: from the moment on in which
- * it was told to die, since survivors may act on that before the launcher sees its end. */
-static uint64_t until_ns(const record *run, const record_fault *fault)
+/* The first view that no longer has the process; NULL: none. *serving_out: the first SERVING view
+ * from it on; NULL: none. */
+static const record_view *first_without(const record *run, const record_process *process,
+                                        const record_view **serving_out)
 {
-    uint64_t until = UINT64_MAX;
-    for (size_t i = 0; i < run->num_faults; i++) {
-        const record_fault *other = &run->faults[i];
-        if (other->process == fault->process && other > fault && other->since_ns < until) {
-            until = other->since_ns;
-        }
-    }
-    return until;
-}
-
-/* The first view that no longer has the process, unless it had left by then for another reason;
- * NULL: none. *serving_out: the first SERVING view from it on; NULL: none. */
-static const record_view *view_without(const record *run, const record_fault *fault,
-                                       const record_view **serving_out)
-{
-    const record_process *dead = &run->processes[fault->process];
     const record_view *without = NULL;
     bool was_in = false;
     *serving_out = NULL;
     for (size_t i = 0; i < run->num_views && !*serving_out; i++) {
         const record_view *view = &run->views[i];
-        bool has = dead->generation && view->generation[dead->seat] == dead->generation;
+        bool has = process->generation && view->generation[process->seat] == process->generation;
         was_in |= has;
         without = was_in && !has && !without ? view : without;
         *serving_out = without && view->phase == EEPI_VIEW_SERVING ? view : NULL;
-    }
-    bool drained = without && dead->drain_ns && dead->drain_ns < without->time_ns &&
-                   without->cause != EEPI_VIEW_FAULT; /* it may crash on its way out */
-    if (!without || drained || without->time_ns >= until_ns(run, fault)) {
-        return NULL;
     }
     return without;
 }
@@ -211,6 +191,41 @@ static beginning beginning_of(const record *run, const record_fault *fault,
     }
     out.since_ns = out.since_ns < out.time_ns ? out.since_ns : out.time_ns;
     return out;
+}
+
+/* A later fault of the same process has what comes after it to itself: from the moment on in which
+ * it began, since survivors may act on that before the launcher sees its end. A process that was
+ * told to die begins there. */
+static uint64_t until_ns(const record *run, const record_fault *fault)
+{
+    const record_view *serving = NULL;
+    const record_view *without = first_without(run, &run->processes[fault->process], &serving);
+    uint64_t until = UINT64_MAX;
+    for (size_t i = 0; i < run->num_faults; i++) {
+        const record_fault *other = &run->faults[i];
+        if (other->process != fault->process || other <= fault) {
+            continue;
+        }
+        uint64_t since = beginning_of(run, other, without).since_ns;
+        since = since > fault->time_ns ? since : other->since_ns;
+        until = since < until ? since : until;
+    }
+    return until;
+}
+
+/* The first view that no longer has the process, unless it had left by then for another reason;
+ * NULL: none. *serving_out: the first SERVING view from it on; NULL: none. */
+static const record_view *view_without(const record *run, const record_fault *fault,
+                                       const record_view **serving_out)
+{
+    const record_process *dead = &run->processes[fault->process];
+    const record_view *without = first_without(run, dead, serving_out);
+    bool drained = without && dead->drain_ns && dead->drain_ns < without->time_ns &&
+                   without->cause != EEPI_VIEW_FAULT; /* it may crash on its way out */
+    if (!without || drained || without->time_ns >= until_ns(run, fault)) {
+        return NULL;
+    }
+    return without;
 }
 
 /* First suspicion of the process since then, by that rank (NULL: by any); 0: none. */

@@ -8,6 +8,7 @@
 
 #include <criterion/criterion.h>
 #include <signal.h>
+#include <string.h>
 
 Test(summary, a_pause_and_its_parts)
 {
@@ -135,6 +136,35 @@ Test(summary, a_stop_that_ended_in_time_is_not_blamed_for_a_later_kill)
     cr_assert_not(out.faults[0].healed);
     cr_assert_eq(out.faults[0].detections.num, 0);
     cr_assert(out.faults[1].expelled && out.faults[1].healed);
+    summary_free(&out);
+    record_free(&run);
+}
+
+/* Rank 2 is stopped at 500 ms, goes on, and is expelled at 1012 ms for what nobody did to it. The
+ * launcher learns of that with the view, a little after it. */
+Test(summary, a_stop_that_ended_in_time_is_not_blamed_for_a_later_expulsion)
+{
+    record run = history();
+    record_fault *expelled = record_add_fault(&run, 2);
+    record_survivor *survivors = expelled->survivors;
+    memcpy(survivors, run.faults[0].survivors, 2 * sizeof *survivors);
+    *expelled = run.faults[0];
+    expelled->survivors = survivors;
+    expelled->kind = "expelled";
+    expelled->time_ns = expelled->since_ns = at(1013);
+    record_fault *stop = &run.faults[0];
+    stop->kind = "stop";
+    stop->time_ns = stop->since_ns = at(500);
+    step(&run, 980, 990, 2, 1, 1);
+    view(&run, 1012, 2, EEPI_VIEW_SERVING, 2);
+    event(&run, 1011, "installed", 1, -1, 2, 0);
+    token(&run, 1040, 0, 7, 2);
+    summary out = compute(&run);
+    cr_assert_not(out.faults[0].expelled);
+    cr_assert_not(out.faults[0].healed);
+    cr_assert_eq(out.faults[0].detections.num, 0);
+    cr_assert(out.faults[1].expelled && out.faults[1].healed);
+    cr_assert_float_eq(out.faults[1].pause_ms, 37, 1e-6);
     summary_free(&out);
     record_free(&run);
 }
