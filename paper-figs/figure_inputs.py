@@ -54,10 +54,23 @@ class Rows(list):
             return f"seed {seeds[0]}" if seeds else ""
         return f"seeds {seeds[0]} to {seeds[-1]}"
 
+    def ranks(self):
+        """How many ranks all runs had."""
+        found = sorted({row["ranks"] for row in self})
+        if len(found) > 1 or not found[0].isdigit():
+            raise BadInput(f"{self.path}: column ranks: one number for all rows is wanted, "
+                           f"not {', '.join(found)}")
+        return int(found[0])
+
+    def processes(self):
+        """"32 processes on 2 cores"."""
+        cores = re.search(r", (\d+) cores", self.said("machine"))
+        return f"{self.ranks()} processes" + (f" on {cores[1]} cores" if cores else "")
+
     def caption(self, n):
         """One line: what the rows are, where they are, and what made them. `n`: of one bar or point."""
         commit = self.said("commit").split(" ")[0] or "unknown"
-        parts = [f"{self.kind}: {os.path.relpath(self.path, ROOT)}", f"commit {commit}",
+        parts = [f"{self.kind}: {place_of(self.path)}", f"commit {commit}",
                  *filter(None, [self.seeds()]), f"n {n}"]
         machine = self.said("machine").split(", load")[0]
         if machine and not self.kind.startswith("modelled"):
@@ -66,15 +79,28 @@ class Rows(list):
         return ", ".join(parts)
 
 
+def place_of(path):
+    """Below the checkout without its name."""
+    inside = os.path.relpath(path, ROOT)
+    return os.path.abspath(path) if inside.startswith(os.pardir) else inside
+
+
 def count_text(counts):
     """"2", or "2 to 3" where bars have different numbers of values."""
     low, high = min(counts), max(counts)
     return str(low) if low == high else f"{low} to {high}"
 
 
-def runs_each(rows):
-    """How many runs a bar or a median of as many failed ranks is made of."""
-    return count_text(collections.Counter(row["failed"] for row in rows).values())
+def runs_each(rows, what):
+    """How many runs a bar or a median of as many failed ranks is made of, and which median that is."""
+    counts = collections.Counter(row["failed"] for row in rows).values()
+    text = f"{count_text(counts)} run{'s' if max(counts) > 1 else ''} a {what}"
+    return text + (", the median of two is the smaller" if 2 in counts else "")
+
+
+def median_run(rows, name="pause_ms"):
+    """The run with the median of `name`."""
+    return sorted(rows, key=lambda row: float(row[name]))[(len(rows) - 1) // 2]
 
 
 def save(figure, path, captions, top=1.0):

@@ -23,7 +23,7 @@ PARTS = (("detect", ORANGE), ("agree", SKY), ("repair", GREEN), ("rerun", PINK))
 MEASURED = ("detect", "agree")  # of the pause at the paper's size; the other parts are modelled
 
 
-def draw_stacks(axis, failed, parts, unit, digits):
+def draw_stacks(axis, failed, parts, unit, digits, ranks=32):
     """`parts`: (label, colour, a value for each number of failed ranks), and a hatch or none."""
     bottom = [0.0] * len(failed)
     for label, colour, values, *hatch in parts:
@@ -34,7 +34,7 @@ def draw_stacks(axis, failed, parts, unit, digits):
         axis.text(i, whole, f"{whole:.{digits}f}", ha="center", va="bottom", fontsize=9, weight="bold")
     axis.set_xticks(range(len(failed)), [str(k) for k in failed])
     axis.set_ylim(0, 1.3 * max(bottom))
-    axis.set_xlabel("failed ranks of 32")
+    axis.set_xlabel(f"failed ranks of {ranks}")
     axis.set_ylabel(f"pause, {unit}")
     axis.legend(loc="upper center", ncol=2, frameon=False, fontsize=8.5, handlelength=1.0)
 
@@ -78,14 +78,12 @@ def draw_modelled(axis, rows, constants):
 
 
 def draw_measured(axis, rows):
-    """Medians of the runs."""
+    """The parts of the run with the median pause: medians of the parts would not add up to a pause."""
     failed = sorted({int(row["failed"]) for row in rows})
-    parts = []
-    for name, colour in PARTS:
-        parts.append((name, colour, [kept_rows.quantile(
-            [float(row[f"{name}_ms"]) for row in rows if int(row["failed"]) == k], 50) for k in failed]))
-    draw_stacks(axis, failed, parts, "ms", 0)
-    axis.set_title("libeep, measured: 32 processes on 2 cores,\nsmall experts, emulated expert time",
+    shown = [figure_inputs.median_run([row for row in rows if int(row["failed"]) == k]) for k in failed]
+    parts = [(name, colour, [float(row[f"{name}_ms"]) for row in shown]) for name, colour in PARTS]
+    draw_stacks(axis, failed, parts, "ms", 0, rows.ranks())
+    axis.set_title(f"libeep, measured: {rows.processes()},\nsmall experts, emulated expert time",
                    fontsize=10.5)
 
 
@@ -93,7 +91,7 @@ def draw(paths, picture):
     modelled = figure_inputs.Rows(paths["modelled"], "modelled",
                                   {"loads", "how", "failed", "draws", "pause_s_mean", "modelled_pause_ms"})
     measured = figure_inputs.Rows(paths["measured"], "measured with emulated expert time",
-                                  {"failed", *(f"{name}_ms" for name, _ in PARTS)})
+                                  {"ranks", "failed", "pause_ms", *(f"{name}_ms" for name, _ in PARTS)})
     try:
         with open(paths["constants"], encoding="utf-8") as file:
             constants = json.load(file)["modelled"]["constants"]
@@ -111,8 +109,8 @@ def draw(paths, picture):
                     for name in MEASURED),
         modelled.caption(f"{draws} losses a bar, random, all experts alike; repair: means of the most loaded link; "
                          "rerun: a step of the paper's, longer by what is lost"),
-        measured.caption(f"{figure_inputs.runs_each(measured)} runs a bar, medians; agree has the end of the emulated experts of the aborted step "
-                         "in it, rerun a step of about 2 s")])
+        measured.caption(f"{figure_inputs.runs_each(measured, 'bar')}, parts of the run with the median pause; agree has "
+                         "the end of the emulated experts of the aborted step in it, rerun a whole step")])
 
 
 if __name__ == "__main__":

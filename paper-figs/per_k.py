@@ -18,6 +18,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import figure_inputs
 import kept_rows
 from kept_rows import GREY, INK, BadInput, quantile
 
@@ -85,10 +86,12 @@ def of_k(rows, k, name):
 
 
 def draw_parts(axis, rows, ks):
-    """Medians of the parts, and every run's pause."""
+    """The parts of the run with the median pause, and every run's pause. Medians of the parts would
+    not add up to a pause."""
     bottom = [0.0] * len(ks)
+    shown = [figure_inputs.median_run([row for row in rows if row["k"] == k]) for k in ks]
     for part, colour in PARTS:
-        heights = [quantile(of_k(rows, k, f"{part}_ms"), 50) for k in ks]
+        heights = [row[f"{part}_ms"] for row in shown]
         axis.bar(range(len(ks)), heights, bottom=bottom, width=0.6, color=colour, label=part)
         bottom = [low + height for low, height in zip(bottom, heights)]
     for at, k in enumerate(ks):
@@ -96,7 +99,7 @@ def draw_parts(axis, rows, ks):
         axis.plot([at] * len(pauses), pauses, ".", color=INK, markersize=4)
         axis.annotate(f"n {len(pauses)}", (at, max(pauses)), xytext=(0, 4), ha="center",
                       textcoords="offset points", fontsize=8, color=GREY)
-    axis.set_ylabel("pause, ms: median parts, and each run")
+    axis.set_ylabel("pause of the median run, ms; dots: each run")
     axis.margins(y=0.12)
     axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncol=4, handlelength=1,
                 columnspacing=1)
@@ -109,6 +112,8 @@ def draw_throughput(axis, rows, ks):
         axis.plot([at] * len(kept), kept, ".", color=INK, markersize=4)
         if kept:
             axis.plot(at, quantile(kept, 50), "_", color="#D55E00", markersize=22, markeredgewidth=2)
+        else:
+            axis.text(at, 50, "too short\nto tell", ha="center", fontsize=8, color=GREY)
     axis.axhline(100, color=GREY, linewidth=0.8)
     axis.set_ylim(bottom=0)
     axis.set_ylabel("tokens per second left, % of before")

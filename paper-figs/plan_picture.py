@@ -20,6 +20,7 @@ COLOURS = {"unchanged": SKY, "live_replica": GREEN, "own_node_backup": ORANGE,
            "other_backup": RED, "checkpoint": BLUE}
 PARTS = {"detect": ORANGE, "agree": SKY, "repair": GREEN, "rerun": PINK}
 MEASURED = ("detect", "agree")  # the other parts of the pause are modelled
+BALANCE = {"before": "before the loss", "paused": "after the pause", "rest": "when all is moved"}
 MOST_LINKS = 8
 
 
@@ -30,7 +31,7 @@ def draw_sources(axis, plan):
         for name, source in sources.items():
             axis.barh(at, source["percent"], left=left, height=0.55, color=COLOURS[name],
                       label=name.replace("_", " ") if at == 0 else None)
-            if source["percent"] >= 6:
+            if source["percent"] >= 8:
                 axis.text(left + source["percent"] / 2, at, f"{source['percent']:.1f}", ha="center",
                           va="center", fontsize=9)
             left += source["percent"]
@@ -56,9 +57,9 @@ def draw_links(axis, plan):
                  label=f"no plan is faster: {plan['pause']['bound_ms']:.1f} ms")
     axis.invert_yaxis()
     axis.set_xlabel("ms")
-    axis.set_xlim(0, 1.1 * links[0]["ms"])
+    axis.set_xlim(0, 1.1 * max(links[0]["ms"], plan["pause"]["bound_ms"]))
     axis.set_ylim(len(links) - 0.4, -1.4)
-    axis.legend(loc="upper right", frameon=False, fontsize=8.5)
+    axis.legend(loc="upper left", frameon=False, fontsize=8.5)
 
 
 def draw_times(axis, plan):
@@ -78,8 +79,8 @@ def draw_times(axis, plan):
     axis.legend(loc="upper center", ncol=2, frameon=False, fontsize=8.5, handlelength=1.0)
     balance = plan["balance"]
     axis.set_title("the pause: repair and rerun modelled,\ndetect and agree measured", fontsize=10.5)
-    axis.text(0.5, 0.05, "most loaded rank over the mean:\n"
-              + ", ".join(f"{name} {balance[name]['mean']:.3f}" for name in ("before", "paused", "rest")),
+    axis.text(0.5, 0.02, "most loaded rank over the mean:\n"
+              + "\n".join(f"{text} {balance[name]['mean']:.3f}" for name, text in BALANCE.items()),
               transform=axis.transAxes, ha="center", fontsize=8.5)
 
 
@@ -94,7 +95,7 @@ def draw(paths, picture):
         instance = plan["instance"]
         moved = sum(plan["pause"][source]["bytes"] for source in ("own_node_backup", "other_backup", "checkpoint"))
         seed = f"seed {plan['seed']}, " if "seed" in plan else ""
-        caption = (f"modelled: {os.path.relpath(paths['plan'], figure_inputs.ROOT)}, commit "
+        caption = (f"modelled: {figure_inputs.place_of(paths['plan'])}, commit "
                    f"{plan.get('commit', 'unknown')}, {seed}n 1 plan; {instance['ranks']:.0f} ranks on "
                    f"{instance['nodes']:.0f} nodes, lost {' '.join(str(rank) for rank in instance['lost'])}; "
                    f"{moved / 1e9:.1f} GB in the pause, {plan['behind_traffic']['bytes'] / 1e9:.1f} GB behind it in "

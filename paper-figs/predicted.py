@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import figure_inputs
 import kept_rows
 from figure_inputs import BLUE, GREEN, ORANGE
-from kept_rows import GREY
+from kept_rows import GREY, BadInput
 
 LOOKS = {8: (BLUE, "o"), 16: (ORANGE, "s"), 32: (GREEN, "D")}
 
@@ -36,18 +36,19 @@ def draw_pairs(axis, pairs, unit, is_log):
     axis.set_ylim(low, high)
     axis.set_xlabel(f"predicted, {unit}")
     axis.set_ylabel(f"measured, {unit}")
-    axis.legend(loc="upper left", frameon=False, fontsize=8.5)
+    axis.legend(loc="lower right", frameon=False, fontsize=8.5)
     errors = [100 * (a / b - 1) for _, a, b in pairs]
     return (f"error of the prediction: median {kept_rows.quantile(errors, 50):+.0f} %, "
             f"{min(errors):+.0f} to {max(errors):+.0f} %")
 
 
 def kept_pairs(modelled, measured):
-    """Throughput left, of the modelled placement with the same ratio of slots to experts."""
+    """Throughput left, of the modelled placement with the same ratio of slots to experts. Modelled are
+    losses of 32 ranks, so other runs have nothing to stand beside."""
     kept = {int(row["failed"]): 100 * float(row["throughput_kept"]) for row in modelled
             if row["loads"] == "even" and row["how"] == "random"}
     return [(int(row["ranks"]), kept[int(row["failed"])], float(row["kept_percent"]))
-            for row in measured if int(row["failed"]) in kept]
+            for row in measured if int(row["failed"]) in kept and row["ranks"] == "32"]
 
 
 def draw(paths, picture):
@@ -65,6 +66,8 @@ def draw(paths, picture):
                [(int(row["ranks"]), float(row["predicted_ms"]), float(row["measured_ms"])) for row in moved]),
               ("throughput after the failure", "% of before", False, kept_pairs(modelled, measured)))
     num_kept = len(panels[2][3])
+    if not num_kept:
+        raise BadInput(f"{paths['measured']}: no run of 32 ranks, which {paths['modelled']} is of")
     for axis, (title, unit, is_log, pairs) in zip(axes, panels):
         error = draw_pairs(axis, pairs, unit, is_log)
         axis.set_title(f"{title}\n{error}", fontsize=10)

@@ -23,14 +23,14 @@ def medians(rows, failed, name):
             for k in failed]
 
 
-def label_bars(axis, places, values):
+def label_bars(axis, places, values, digits=1):
     for at, value in zip(places, values):
-        axis.text(at, value, f"{value:.2g}", ha="center", va="bottom", fontsize=8.5)
+        axis.text(at, value, f"{value:.{digits}f}", ha="center", va="bottom", fontsize=8.5)
 
 
 def draw_published(axis):
     axis.bar(range(len(paper.FAILED)), paper.REINTEGRATION_S, width=0.7, color=INK)
-    label_bars(axis, range(len(paper.FAILED)), paper.REINTEGRATION_S)
+    label_bars(axis, range(len(paper.FAILED)), paper.REINTEGRATION_S, digits=0)
     axis.set_xticks(range(len(paper.FAILED)), [str(k) for k in paper.FAILED])
     axis.set_title(f"{paper.SOURCE}, published", fontsize=10.5)
     axis.set_ylabel("window without throughput, s")
@@ -48,24 +48,24 @@ def draw_measured(axis, rows):
         axis.bar(places, values, width=width, color=colour, label=label)
         label_bars(axis, places, values)
     axis.set_xticks(range(len(failed)), [str(k) for k in failed])
-    axis.set_title("measured with emulated expert time: 32 processes on 2 cores, small experts",
+    axis.set_title(f"measured with emulated expert time: {rows.processes()}, small experts",
                    fontsize=10.5)
-    axis.set_ylabel("s, medians")
+    axis.set_ylabel("median, s")
     axis.set_ylim(0, 1.45 * axis.get_ylim()[1])
     axis.legend(loc="upper left", frameon=False, fontsize=9)
 
 
 def draw(paths, picture):
     rows = figure_inputs.Rows(paths["measured"], "measured with emulated expert time",
-                              {"failed", "step_degraded_ms", "join_gap_ms", "join_ms"})
+                              {"ranks", "failed", "step_degraded_ms", "join_gap_ms", "join_ms"})
     figure, axes = kept_rows.make_figure(2, (12, 4.9), gridspec_kw={"width_ratios": [1, 1.6]})
     draw_published(axes[0])
     draw_measured(axes[1], rows)
-    for axis in axes:
-        axis.set_xlabel("ranks that come again, of 32")
+    for axis, ranks in zip(axes, (32, rows.ranks())):
+        axis.set_xlabel(f"ranks that come again, of {ranks}")
     figure_inputs.save(figure, picture, [
-        f"published: {paper.SOURCE}; weights of 41 GB a rank there, of 0.1 MB here",
-        rows.caption(f"{figure_inputs.runs_each(rows)} runs a bar")])
+        f"published: {paper.SOURCE}; weights of 41 GB a rank there, of less than 1 MB here",
+        rows.caption(figure_inputs.runs_each(rows, "bar"))])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from kept_rows import BadInput
 
 SOURCES = (("unchanged", "unchanged", SKY), ("live_replica", "a live replica", GREEN),
            ("own_node_backup", "backup of the own node", ORANGE),
-           ("other_backup", "of another node", RED), ("checkpoint", "a checkpoint", BLUE))
+           ("other_backup", "backup of another node", RED), ("checkpoint", "a checkpoint", BLUE))
 PAPER_SOURCES = {"local": 0, "GPU": 1, "host memory": 2}
 
 

@@ -20,14 +20,14 @@ from kept_rows import GREY, INK, BadInput
 LAWS = (("even", "experts alike", BLUE), ("z0.5", "Zipf 0.5", ORANGE))
 
 
-def dress(axis, title):
+def dress(axis, title, failed=paper.FAILED, ranks=32):
     axis.set_xscale("log", base=2)
-    axis.set_xticks(paper.FAILED, [str(failed) for failed in paper.FAILED])
-    axis.set_xlabel("failed ranks of 32")
+    axis.set_xticks(failed, [str(k) for k in failed])
+    axis.set_xlabel(f"failed ranks of {ranks}")
     axis.set_ylim(0, 105)
     axis.set_title(title, fontsize=10.5)
     axis.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
-    axis.plot(paper.FAILED, [100 * (32 - failed) / 32 for failed in paper.FAILED], color=GREY,
+    axis.plot(failed, [100 * (ranks - k) / ranks for k in failed], color=GREY,
               linestyle=(0, (1, 2)), label="ranks left, %")
     axis.legend(loc="lower left", frameon=False, fontsize=9.5)
 
@@ -57,21 +57,21 @@ def draw_measured(axis, rows):
     kept = [[float(row["kept_percent"]) for row in rows if int(row["failed"]) == k] for k in failed]
     for k, values in zip(failed, kept):
         axis.plot([k] * len(values), values, color=GREEN, marker="o", markersize=4, linestyle="none",
-                  alpha=0.5)
+                  alpha=0.5, label="libeep, measured, each run" if k == failed[0] else None)
     medians = [kept_rows.quantile(values, 50) for values in kept]
     axis.plot(failed, medians, color=GREEN, marker="D", linewidth=1.8, label="libeep, measured, median")
     tell(axis, failed, medians, GREEN, below=failed)
     again = [kept_rows.quantile([float(row["after_percent"]) for row in rows if int(row["failed"]) == k], 50)
              for k in failed]
     axis.plot(failed, again, color=RED, marker="^", linewidth=1.2, label="once all have come again, median")
-    dress(axis, "measured with emulated expert time:\n32 processes on 2 cores, small experts")
+    dress(axis, f"measured with emulated expert time:\n{rows.processes()}, small experts", failed, rows.ranks())
 
 
 def draw(paths, picture):
     modelled = figure_inputs.Rows(paths["modelled"], "modelled",
                                   {"loads", "how", "failed", "draws", "throughput_kept"})
     measured = figure_inputs.Rows(paths["measured"], "measured with emulated expert time",
-                                  {"failed", "kept_percent", "after_percent"})
+                                  {"ranks", "failed", "kept_percent", "after_percent"})
     figure, axes = kept_rows.make_figure(2, (12, 5.2))
     draws = draw_modelled(axes[0], modelled)
     draw_measured(axes[1], measured)
@@ -81,7 +81,7 @@ def draw(paths, picture):
     figure_inputs.save(figure, picture, [
         "the model takes all of a step to be expert time of the most loaded rank, once nothing is left to move",
         modelled.caption(f"{draws} losses a point, random, means"),
-        measured.caption(f"{figure_inputs.runs_each(measured)} runs a median")])
+        measured.caption(figure_inputs.runs_each(measured, "median"))])
 
 
 if __name__ == "__main__":

@@ -41,10 +41,10 @@ def draw_measured(axis, rows):
             axis.text(at + (i - 1) * width, kept_rows.quantile(found, 50) if found else 0, text,
                       ha="center", va="bottom", fontsize=8.5)
     axis.set_xticks(range(len(failed)), [str(k) for k in failed])
-    axis.set_xlabel("failed ranks of 32")
-    axis.set_ylabel("s, medians")
+    axis.set_xlabel(f"failed ranks of {rows.ranks()}")
+    axis.set_ylabel("median, s")
     axis.set_ylim(0, 1.4 * axis.get_ylim()[1])
-    axis.set_title("measured with emulated expert time: 32 processes on 2 cores, small experts",
+    axis.set_title(f"measured with emulated expert time: {rows.processes()}, small experts",
                    fontsize=10.5)
     axis.legend(loc="upper left", frameon=False, fontsize=9)
 
@@ -57,20 +57,20 @@ def draw_published(axis):
     axis.text(1, paper.FULL_RESTART_S, f"{paper.FULL_RESTART_S} s", ha="center", va="bottom")
     axis.set_xticks([0, 1], [f"{failed} rank failed:\nfault to 95 %", "full restart"])
     axis.set_xlim(-0.6, 1.6)
-    axis.set_ylabel("s")
+    axis.set_ylabel("time, s")
     axis.set_title(f"{paper.SOURCE}, published", fontsize=10.5)
 
 
 def draw(paths, picture):
     rows = figure_inputs.Rows(paths["measured"], "measured with emulated expert time",
-                              {"failed", "pause_ms", "reprefill_s", "back_95_s"})
+                              {"ranks", "failed", "pause_ms", "reprefill_s", "back_95_s"})
     figure, axes = kept_rows.make_figure(2, (12, 4.9), gridspec_kw={"width_ratios": [1, 2.4]})
     draw_published(axes[0])
     draw_measured(axes[1], rows)
     figure_inputs.save(figure, picture, [
         "new ranks start 26 s after the fault in the measured runs, 75 s where half of them failed, so that the "
         "rate in between can be measured; that wait is in no bar",
-        rows.caption(f"{figure_inputs.runs_each(rows)} runs a bar, unless it says fewer")])
+        rows.caption(f"{figure_inputs.runs_each(rows, 'bar')}, unless the bar says fewer")])
 
 
 if __name__ == "__main__":

@@ -41,16 +41,17 @@ def describe(values, unit="ms"):
             f"p99 {quantile(values, 99):.2f}  max {max(values):.2f} {unit}")
 
 
-def add_common_options(parser, default_out):
-    """The options that every campaign has."""
+def add_common_options(parser, default_out, has_ranks=True):
+    """The options that every campaign has. `has_ranks`: how many ranks is for the caller to say."""
     parser.add_argument("--out", metavar="DIR", default=default_out,
                         help="folder for the row files (default %(default)s)")
     parser.add_argument("--bin", metavar="DIR", default=os.path.join(ROOT, "build/experiments"),
                         help="folder of eep-run (default: build/experiments of this checkout)")
     parser.add_argument("--keep-runs", metavar="DIR",
                         help="keep the folder that each eep-run leaves, in DIR")
-    parser.add_argument("--ranks", type=positive, default=8, metavar="N",
-                        help="rank processes (default %(default)s)")
+    if has_ranks:
+        parser.add_argument("--ranks", type=positive, default=8, metavar="N",
+                            help="rank processes (default %(default)s)")
     parser.add_argument("--seed", type=positive, default=1, metavar="N",
                         help="seed of the first run; each further one adds 1 (default %(default)s)")
     parser.add_argument("--note", default="", metavar="TEXT",

@@ -37,7 +37,7 @@ def parse():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=common.positive, default=3, metavar="N",
                         help="runs of each number of ranks and failures (default %(default)s)")
-    common.add_common_options(parser, "out/model-check")
+    common.add_common_options(parser, "out/model-check", has_ranks=False)
     return parser.parse_args()
 
 

@@ -40,7 +40,7 @@ def parse():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=common.positive, default=1000, metavar="N",
                         help="losses of each kind and number (default %(default)s)")
-    common.add_common_options(parser, "out/paper-size")
+    common.add_common_options(parser, "out/paper-size", has_ranks=False)
     return parser.parse_args()
 
 

@@ -21,8 +21,10 @@ try:
     import figure_inputs
     import pause_parts
     import plan_picture
+    import predicted
     import source_mix
     import static_overhead
+    import throughput_kept
     import time_to_95
     import timeline
     import per_k
@@ -320,7 +322,7 @@ class Paper(unittest.TestCase):
             figure_inputs.Rows(self.rows("s.csv", ["seed"], [{"seed": "x"}]), "measured", {"seed"}).caption("1")
 
     def test_n_is_the_number_of_a_bar(self):
-        row = {"pause_ms": 1500, "reprefill_s": 6, "back_95_s": 2.5}
+        row = {"ranks": 8, "pause_ms": 1500, "reprefill_s": 6, "back_95_s": 2.5}
         path = self.rows("runs.csv", ["failed", *row], [{"failed": k, **row} for k in (1, 1, 2, 2, 2)])
         time_to_95.draw({"measured": path}, os.path.join(self.folder.name, "x.png"))
         self.assertTrue(any("n 2 to 3 runs a bar" in text.replace("\n", " ") for text in self.texts), self.texts)
@@ -336,14 +338,53 @@ class Paper(unittest.TestCase):
             source_mix.draw({"modelled": self.mix((1, 2, 4))}, "x.png")
 
     def test_rows_that_were_measured_name_the_machine(self):
-        path = self.rows("runs.csv", ["failed", "pause_ms", "reprefill_s", "back_95_s"],
-                         [{"failed": 4, "pause_ms": 1500, "reprefill_s": 6, "back_95_s": 2.5},
-                          {"failed": 4, "pause_ms": 1700, "reprefill_s": 6, "back_95_s": ""}])
+        path = self.rows("runs.csv", ["ranks", "failed", "pause_ms", "reprefill_s", "back_95_s"],
+                         [{"ranks": 8, "failed": 4, "pause_ms": 1500, "reprefill_s": 6, "back_95_s": 2.5},
+                          {"ranks": 8, "failed": 4, "pause_ms": 1700, "reprefill_s": 6, "back_95_s": ""}])
         time_to_95.draw({"measured": path}, os.path.join(self.folder.name, "x.png"))
         caption = next(text for text in self.texts if text.startswith("measured"))
         self.assertIn("emulated expert time", caption)
         self.assertIn("A CPU, 2 cores", caption)
         self.assertIn("2.5\n1 of 2", self.texts)  # one run did not get there, and it is said
+
+    def measured(self, ranks, runs):
+        """Rows of failed_ranks.py: `runs` are (failed, detect, agree, repair, rerun)."""
+        names = [f"{part}_ms" for part, _ in pause_parts.PARTS]
+        return self.rows("runs.csv", ["ranks", "failed", "pause_ms", "kept_percent", "after_percent", *names], [
+            {"ranks": ranks, "failed": failed, "pause_ms": sum(parts), "kept_percent": 60, "after_percent": 99,
+             **dict(zip(names, parts))} for failed, *parts in runs])
+
+    def pause_bars(self, runs):
+        rows = figure_inputs.Rows(self.measured(8, runs), "measured", {"failed"})
+        figure, (axis,) = pause_parts.kept_rows.make_figure(1, (4, 4))
+        pause_parts.draw_measured(axis, rows)
+        said = [text.get_text() for text in axis.texts] + [axis.get_title(), axis.get_xlabel()]
+        timeline.plt.close(figure)
+        return said
+
+    def test_the_parts_of_a_bar_add_up_to_a_pause_that_was_measured(self):
+        """Medians of the parts are 1 + 10 + 1 + 100: less than the pause of any run."""
+        said = self.pause_bars([(1, 1, 500, 1, 100), (1, 30, 10, 90, 200), (1, 1, 10, 1, 700)])
+        self.assertEqual(said[0], "602")
+
+    def test_rows_of_fewer_ranks_are_called_that(self):
+        said = self.pause_bars([(1, 1, 2, 3, 4), (2, 1, 2, 3, 4)])
+        self.assertIn("failed ranks of 8", said)
+        self.assertTrue(any("8 processes on 2 cores" in text for text in said), said)
+        path = self.measured(8, [(1, 1, 2, 3, 4), (2, 1, 2, 3, 4)])
+        rows = figure_inputs.Rows(path, "measured", {"failed"})
+        figure, (axis,) = throughput_kept.kept_rows.make_figure(1, (4, 4))
+        throughput_kept.draw_measured(axis, rows)
+        left, = (line for line in axis.lines if line.get_label() == "ranks left, %")
+        self.assertEqual(list(left.get_ydata()), [87.5, 75.0])
+        timeline.plt.close(figure)
+        kept = {"loads": "even", "how": "random", "failed": "1", "throughput_kept": "0.97"}
+        self.assertEqual(predicted.kept_pairs([kept], rows), [], "the model is of 32 ranks")
+
+    def test_rows_of_several_numbers_of_ranks_are_refused(self):
+        path = self.rows("runs.csv", ["ranks", "failed"], [{"ranks": 8, "failed": 1}, {"ranks": 32, "failed": 1}])
+        with self.assertRaisesRegex(figure_inputs.BadInput, "column ranks.*32, 8"):
+            figure_inputs.Rows(path, "measured", {"ranks"}).ranks()
 
     def test_a_figure_without_rows_is_one_line(self):
         figures = os.environ.get("EEP_FIGURES", os.path.join(ROOT, "paper-figs"))
