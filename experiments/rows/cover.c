@@ -102,7 +102,7 @@ void cover_describe(const cover *self, int num_slots, char text_out[COVER_TEXT_B
                  self->adjacent);
     } else {
         snprintf(text_out, COVER_TEXT_BYTES,
-                 "placement: any %d adjacent rank%s may die at once; not so ranks %d to %d",
+                 "placement: any %d adjacent rank%s may die at once, but not all of ranks %d to %d",
                  self->adjacent, self->adjacent > 1 ? "s" : "", self->first, self->last);
     }
 }
