@@ -11,6 +11,13 @@ import pathlib
 import sys
 from typing import Any
 
+try:
+    import matplotlib
+except ImportError as error:  # before the runs are made
+    sys.exit(f"sweep.py: {error}: the picture needs matplotlib (Debian: python3-matplotlib)")
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import eep_lab  # noqa: E402
 
@@ -43,10 +50,6 @@ rows = eep_lab.sweep("killed", range(1, arguments.most + 1), is_option=False, dr
 
 # %% Draw
 def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     figure, axes = plt.subplots(figsize=(6, 3.6))
     shown = [row for row in rows if row.get("pause_ms") is not None]
     axes.plot([row["killed"] for row in shown], [row["pause_ms"] for row in shown], "o",
