@@ -23,6 +23,7 @@ FLOORS = [
     ("include/eep",),
     ("graphs/base",),
     ("graphs/kernels",),
+    ("graphs/vector",),
     ("graphs/device",),
     ("graphs/host", "graphs/cuda"),
     ("membership/view",),

@@ -120,7 +120,9 @@ static void count_rank(const eepk_shape *s, const uint8_t *image, uint32_t layer
 {
     const uint32_t pairs = s->num_max_tokens * s->top_k;
     uint32_t num[s->num_experts], number[s->num_experts];
+    eepk_shape at = *s;
 
+    at.self = source;
     memset(num, 0, sizeof num);
     memset(number, 0, sizeof number);
     for (uint32_t i = 0; i < pairs; i++) {
@@ -134,8 +136,14 @@ static void count_rank(const eepk_shape *s, const uint8_t *image, uint32_t layer
                 replica_of(s, image, layer, source, expert, number[expert]++, num[expert])->seat;
             seats |= 1ull << seat;
             packed[seat]++;
+            sum->far_pairs += seat != source;
         }
-        sum->sent_rows += __builtin_popcountll(seats);
+        if (eepk_goes_by_window(&at, source)) {
+            sum->sent_rows += __builtin_popcountll(seats);
+        } else {
+            sum->sent_rows += __builtin_popcountll(seats & ~(1ull << source));
+            sum->own_rows += (double)(seats >> source & 1u);
+        }
     }
     sum->tokens += s->num_max_tokens;
     sum->pairs += pairs;
@@ -160,6 +168,8 @@ bench_traffic bench_traffic_of(const eepk_shape *s, const uint8_t *const *images
     }
     sum.tokens /= s->num_layers;
     sum.sent_rows /= s->num_layers;
+    sum.own_rows /= s->num_layers;
+    sum.far_pairs /= s->num_layers;
     sum.pairs /= s->num_layers;
     return sum;
 }
@@ -171,9 +181,9 @@ bench_bytes bench_bytes_of(const eepk_shape *s, const bench_traffic *t)
         s->num_scales ? (double)s->hidden + 4.0 * s->num_scales : row; /* of one row, on its way */
 
     return (bench_bytes){
-        .dispatch_path = t->tokens * row + 2 * t->sent_rows * sent + t->pairs * sent,
+        .dispatch_path = (t->tokens + t->own_rows) * row + (2 * t->sent_rows + t->pairs) * sent,
         .dispatch_least = t->tokens * row + t->pairs * sent,
-        .combine_path = 3 * t->pairs * row + t->tokens * row,
+        .combine_path = (2 * t->far_pairs + t->pairs + t->tokens) * row,
         .combine_least = t->pairs * row + t->tokens * row,
     };
 }

@@ -31,8 +31,10 @@ eepi_view *bench_view_make(const eepk_shape *shape, uint64_t epoch);
 /* What one layer moves, all ranks together; means over the layers of a graph. */
 typedef struct bench_traffic {
     double tokens;            /* rows that come in and go out */
-    double sent_rows;         /* a token once per rank that it goes to */
+    double sent_rows;         /* a token once per window that it goes to */
+    double own_rows;          /* tokens that their own rank reads where they are */
     double pairs;             /* rows that experts get and give back */
+    double far_pairs;         /* those of them that are another rank's */
     uint32_t max_packed_rows; /* of any rank in any layer */
 } bench_traffic;
 

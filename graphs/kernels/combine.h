@@ -8,7 +8,8 @@
 #include "graphs/kernels/exchange.h"
 #include "graphs/kernels/rows.h"
 
-/* Each expert output goes home: to the row (token, k) of the rank the token came from. Counts and
+/* Each expert output goes home: to the row (token, k) of the rank the token came from. Those of
+ * this rank's own tokens are looked at like any others, and stay: reduce finds them. Counts and
  * lists are their source's word: only if as many rows were placed as were counted, and every place
  * was filled in this dispatch, did each row get a place of its own (S9). */
 EEPK_FN void eepk_combine_send_body(const eepk_combine_node_args *a, eep_grid g)
@@ -21,6 +22,7 @@ EEPK_FN void eepk_combine_send_body(const eepk_combine_node_args *a, eep_grid g)
     uint32_t n = (uint32_t)a->slot_begin[s->num_slots];
     uint16_t stamp = eepk_stamp(s, latch->step, a->layer);
     eep_grid u = eepk_warp_grid(g);
+    eepk_copies copies = {0};
     int torn;
 
     if (latch->aborted) {
@@ -32,11 +34,14 @@ EEPK_FN void eepk_combine_send_body(const eepk_combine_node_args *a, eep_grid g)
         uint8_t *window = eepk_peer_window(s, bank, origin.seat);
         torn = origin.stamp != stamp || !window;
         if (!torn) {
-            eepk_copy_row(
-                eepk_combine_row(s, window, latch->combine_copy, parity, origin.token, origin.k),
-                (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes, s->row_bytes, u);
+            uint8_t *home =
+                eepk_combine_row(s, window, latch->combine_copy, parity, origin.token, origin.k);
+            eepk_copies_add(&copies, origin.seat == s->self ? 0 : home,
+                            (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes,
+                            s->row_bytes, u);
         }
     }
+    eepk_copies_end(&copies);
     if (torn && u.thread == 0) {
         eepk_count_add(&latch->status.stale_dropped, 1);
         eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
@@ -61,6 +66,8 @@ EEPK_FN void eepk_reduce_body(const eepk_combine_node_args *a, eep_grid g)
             w->route + (uint64_t)token * s->top_k,
             a->topk_weights + (uint64_t)token * s->top_k,
             eepk_combine_row(s, w->window, latch->combine_copy, parity, token, 0),
+            (const uint8_t *)a->rows,
+            w->receive_base + (uint64_t)s->self * s->num_slots,
             a->out,
             a->out_dtype,
             token};

@@ -35,6 +35,10 @@ EEPK_FN void eepk_fence_system(void)
 {
     __threadfence_system();
 }
+EEPK_FN void eepk_fence_reads(void)
+{
+    __threadfence_system();
+}
 EEPK_FN uint64_t eepk_now_ns(void)
 {
     unsigned long long now;

@@ -12,6 +12,7 @@
 #endif
 
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 #include <time.h>
 
@@ -38,6 +39,11 @@ EEPK_FN void eepk_store_release(uint64_t *word, uint64_t value)
 EEPK_FN void eepk_fence_system(void)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+/* The block's reads before it come before those after it; no store waits. */
+EEPK_FN void eepk_fence_reads(void)
+{
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
 }
 EEPK_FN uint64_t eepk_now_ns(void)
 {
@@ -121,6 +127,33 @@ EEPK_FN uint16_t eepk_columns_bf16(const eepk_columns *columns, uint32_t i)
 #ifdef EEPK_BACKEND_HEADER
 #include EEPK_BACKEND_HEADER
 #else
+/* The block's one thread has whole rows: loops over them are in graphs/vector, one for each width
+ * of vector registers. Stores of a call are ordered before what the caller stores after it. */
+#define EEPK_WHOLE_ROWS 1
+
+/* `num` rows, each to its place. A core reads several at once twice as fast as one after the other:
+ * the processor fetches ahead within a page only. */
+void eepk_rows_copy(void *const *to, const void *const *from, uint32_t num, size_t bytes);
+enum { EEPK_ROWS_AT_ONCE = 8 };
+
+/* A row in e4m3, with a scale per EEPK_FP8_GROUP channels, to each place. dtype: eep_dtype. */
+typedef struct eepk_rows_quantise_args {
+    void *const *to;
+    uint64_t scales_at; /* behind a place's beginning */
+    const void *x;      /* [hidden] */
+    uint32_t num_to, hidden, dtype;
+} eepk_rows_quantise_args;
+void eepk_rows_quantise(const eepk_rows_quantise_args *a);
+
+/* out[h] = the sum over rows, in order, of weight x row[h]; products and sums rounded once each. */
+typedef struct eepk_rows_sum_args {
+    const void *const *rows; /* [num_rows] of [hidden] */
+    const float *weights;    /* [num_rows] */
+    void *out;               /* [hidden] */
+    uint32_t num_rows, hidden, dtype, out_dtype;
+} eepk_rows_sum_args;
+void eepk_rows_sum(const eepk_rows_sum_args *a);
+
 enum { EEPK_WARP = 1, EEPK_GROUP_LANES = 1 };
 EEPK_FN void eepk_block_sync(void)
 {

@@ -73,6 +73,53 @@ EEPK_FN void eepk_copy_row(void *to, const void *from, uint32_t bytes, eep_grid 
     }
 }
 
+/* Copies of rows, which have been made when eepk_copies_end returns. All zero at first. A row
+ * without a place to go to stays where it is. */
+#ifdef EEPK_WHOLE_ROWS
+typedef struct eepk_copies { /* the host collects them */
+    uint32_t num, bytes;
+    void *to[EEPK_ROWS_AT_ONCE];
+    const void *from[EEPK_ROWS_AT_ONCE];
+} eepk_copies;
+EEPK_FN void eepk_copies_end(eepk_copies *copies)
+{
+    if (copies->num != 0) {
+        eepk_rows_copy(copies->to, copies->from, copies->num, copies->bytes);
+        copies->num = 0;
+    }
+}
+EEPK_FN void eepk_copies_add(eepk_copies *copies, void *to, const void *from, uint32_t bytes,
+                             eep_grid g)
+{
+    (void)g;
+    if (!to) {
+        return;
+    }
+    if (copies->num == EEPK_ROWS_AT_ONCE || bytes != copies->bytes) {
+        eepk_copies_end(copies);
+        copies->bytes = bytes;
+    }
+    copies->to[copies->num] = to;
+    copies->from[copies->num++] = from;
+}
+#else
+typedef struct eepk_copies {
+    uint32_t none;
+} eepk_copies;
+EEPK_FN void eepk_copies_end(eepk_copies *copies)
+{
+    (void)copies;
+}
+EEPK_FN void eepk_copies_add(eepk_copies *copies, void *to, const void *from, uint32_t bytes,
+                             eep_grid g)
+{
+    (void)copies;
+    if (to) {
+        eepk_copy_row(to, from, bytes, g);
+    }
+}
+#endif
+
 /* bf16 is the upper half of binary32; round to nearest even, NaN stays NaN. */
 EEPK_FN float eepk_bf16_to_float(uint16_t half)
 {

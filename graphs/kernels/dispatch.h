@@ -39,7 +39,7 @@ EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
     }
 }
 
-/* A row goes once to each destination rank, by the warp that owns the token. */
+/* A row goes once to each other rank, by the warp that owns the token. */
 EEPK_FN void eepk_send_token(const eepk_dispatch_node_args *a, const eepk_latch *latch,
                              uint32_t parity, uint32_t token, eep_grid g)
 {
@@ -87,13 +87,13 @@ EEPK_FN void eepk_dispatch_send_body(const eepk_dispatch_node_args *a, eep_grid 
  * The list entry is read once (volatile: not again after the check) and checked against the copied
  * counts. Returns the number of rows. */
 EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch *latch,
-                                   uint32_t seat, uint32_t token, eep_grid g)
+                                   eepk_copies *copies, uint32_t seat, uint32_t token, eep_grid g)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
     uint32_t parity = eepk_parity(s, latch->step, a->layer);
     const volatile eepk_list_entry *list = eepk_list(s, w->window, parity, seat, token);
-    uint8_t *row = eepk_dispatch_row(s, w->window, parity, seat, token);
+    const uint8_t *row = eepk_came_row(s, w->window, a->x, parity, seat, token);
     uint16_t stamp = eepk_stamp(s, latch->step, a->layer);
     uint32_t placed = 0;
 
@@ -109,7 +109,7 @@ EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch 
             return placed;
         }
         position = w->receive_base[cell] + ordinal;
-        eepk_unpack_row(s, a->rows, a->row_scales, row, position, g);
+        eepk_unpack_row(s, copies, a->rows, a->row_scales, row, position, g);
         if (g.thread == 0) {
             w->origin[position] =
                 (eepk_origin){(uint16_t)seat, (uint16_t)token, (uint16_t)k, stamp};
@@ -126,6 +126,7 @@ EEPK_FN void eepk_unpack_body(const eepk_dispatch_node_args *a, eep_grid g)
     eepk_latch *latch = &w->control->latch;
     const uint8_t *bank = w->bank[latch->bank];
     eep_grid u = eepk_warp_grid(g);
+    eepk_copies copies = {0};
     uint32_t placed = 0;
     int reads = 0;
 
@@ -136,9 +137,10 @@ EEPK_FN void eepk_unpack_body(const eepk_dispatch_node_args *a, eep_grid g)
         uint32_t n = eepk_is_active(bank, seat) ? w->receive_tokens[seat] : 0;
         reads |= eepk_block_reads(n, u, g);
         for (uint32_t token = u.block; token < n; token += u.num_blocks) {
-            placed += eepk_unpack_token(a, latch, seat, token, u);
+            placed += eepk_unpack_token(a, latch, &copies, seat, token, u);
         }
     }
+    eepk_copies_end(&copies);
     if (u.thread == 0 && placed) {
         eepk_count_add(&latch->placed, placed);
     }

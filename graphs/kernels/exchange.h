@@ -59,7 +59,7 @@ EEPK_FN void eepk_recheck_sources(const eepk_world *w, eepk_latch *latch, uint32
     uint32_t parity = eepk_parity(s, latch->step, layer);
     uint64_t tag = eepk_tag(latch->epoch, latch->step, layer, phase);
 
-    eepk_fence_system();
+    eepk_fence_reads();
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
         if (!eepk_is_active(bank, seat) || seat == s->self) {
             continue;
@@ -203,6 +203,8 @@ EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, uint32_t laye
     return EEPK_SEAT_PENDING;
 }
 
+enum { EEPK_POLLS_AT_ONCE = 4 }; /* a look costs less than the clock, and nothing is late yet */
+
 /* Wait for one lane's seats (lane, lane + lanes, ...). Every wait ends: by the tags, by an abort
  * word (ours or a peer's), by another lane's abort, or by the deadline with one last look, which
  * leaves suspects: they are accused only if no lane saw another reason (eepk_exchange). */
@@ -212,7 +214,7 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
     const eepk_shape *s = &w->shape;
     const uint8_t *bank = w->bank[latch->bank];
     uint32_t *doorbell = &((eepk_window_header *)w->window)->doorbell;
-    uint64_t begin = eepk_now_ns(), now = begin;
+    uint64_t begin = 0, now = 0;
     uint32_t waited_for = s->self;
 
     for (uint32_t polls = 0;; polls++) {
@@ -254,8 +256,13 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
         if (eepk_flag_read(&latch->aborted)) { /* another lane's decision */
             return;
         }
+        if (polls == 0) { /* no wait, no clock */
+            begin = now = eepk_now_ns();
+        }
         eepk_poll_pause(polls, doorbell, seen);
-        now = eepk_now_ns();
+        if (polls >= EEPK_POLLS_AT_ONCE) {
+            now = eepk_now_ns();
+        }
     }
 }
 
@@ -304,6 +311,23 @@ EEPK_FN void eepk_exchange(const eepk_world *w, uint32_t layer, uint32_t phase, 
     }
 }
 
+/* The sum does not wrap, whatever a peer has written. Two sums, of which neither waits for the
+ * other. */
+EEPK_FN uint64_t eepk_sum_counts(const uint32_t *counts, uint32_t n)
+{
+    uint64_t even = 0, odd = 0;
+    uint32_t i = 0;
+
+    for (; i + 4 <= n; i += 4) {
+        even += (uint64_t)counts[i] + counts[i + 2];
+        odd += (uint64_t)counts[i + 1] + counts[i + 3];
+    }
+    for (; i < n; i++) {
+        even += counts[i];
+    }
+    return even + odd;
+}
+
 /* What a source says of itself, beside its counts: `copy` has them, read once (D2). */
 EEPK_FN void eepk_check_source(const eepk_dispatch_node_args *a, eepk_latch *latch, uint32_t seat,
                                const uint32_t *copy)
@@ -314,12 +338,10 @@ EEPK_FN void eepk_check_source(const eepk_dispatch_node_args *a, eepk_latch *lat
     const eepk_source_header *header = eepk_header(s, w->window, parity, seat);
     int active = eepk_is_active(w->bank[latch->bank], seat);
     uint64_t most = (uint64_t)s->num_max_tokens * eepk_rows_per_token(s);
-    uint64_t sum = 0, announced = active ? header->flip_digest : 0;
+    uint64_t sum, announced = active ? header->flip_digest : 0;
 
     w->receive_tokens[seat] = active ? header->num_tokens : 0;
-    for (uint32_t slot = 0; slot < s->num_slots; slot++) {
-        sum += copy[slot];
-    }
+    sum = eepk_sum_counts(copy, s->num_slots);
     if (a->layer == 0 && announced) {
         eepk_bits_set(&latch->status.flip_digest, announced);
     }
@@ -339,11 +361,9 @@ EEPK_FN void eepk_layout_rows(const eepk_dispatch_node_args *a, eepk_latch *latc
     uint32_t parity = eepk_parity(s, latch->step, a->layer);
     int came = !latch->aborted;
 
-    for (uint32_t i = g.thread; came && i < s->max_ranks * s->num_slots; i += g.num_threads) {
-        uint32_t seat = i / s->num_slots, slot = i % s->num_slots;
-        const eepk_source_header *header = eepk_header(s, w->window, parity, seat);
-        w->receive_count[i] =
-            eepk_is_active(bank, seat) ? ((const uint32_t *)(header + 1))[slot] : 0;
+    if (came) {
+        eepk_read_counts(s, w->window, parity, ((const eepk_bank_header *)bank)->active,
+                         w->receive_count, g);
     }
     eepk_block_sync();
     for (uint32_t seat = g.thread; came && seat < s->max_ranks; seat += g.num_threads) {

@@ -26,6 +26,13 @@ EEPK_FN int eepk_sends_row(const eepk_route *route, uint32_t k)
     return earlier == k;
 }
 
+/* A rank's own rows do not go through its window: unpack reads them in x, and reduce where the
+ * experts left them. With FP8 a row has to be quantised, which is done once, on its way. */
+EEPK_FN int eepk_goes_by_window(const eepk_shape *s, uint32_t seat)
+{
+    return seat != s->self || s->num_scales != 0;
+}
+
 /* ------------------------------------------------------------------ dispatch: send */
 
 typedef struct eepk_row_send { /* one token's row on its way */
@@ -43,11 +50,42 @@ EEPK_FN uint8_t *eepk_row_target(const eepk_row_send *r, uint32_t k)
                              r->s->self, r->token);
 }
 
+/* Does the row go to a window with pair k? */
+EEPK_FN int eepk_sends_by_window(const eepk_row_send *r, uint32_t k)
+{
+    return eepk_sends_row(r->route, k) && eepk_goes_by_window(r->s, r->route[k].seat);
+}
+
 EEPK_FN float eepk_x_value(const eepk_shape *s, const void *x, uint64_t i)
 {
     return s->dtype == 0 ? ((const float *)x)[i] : eepk_bf16_to_float(((const uint16_t *)x)[i]);
 }
 
+#ifdef EEPK_WHOLE_ROWS
+EEPK_SHARED_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
+{
+    const eepk_shape *s = r->s;
+    const uint8_t *row = (const uint8_t *)r->x + (uint64_t)r->token * s->row_bytes;
+    void *to[EEP_MAX_TOPK];
+    const void *from[EEP_MAX_TOPK];
+    uint32_t num_to = 0;
+
+    (void)g;
+    for (uint32_t k = 0; k < s->top_k; k++) {
+        if (eepk_sends_by_window(r, k)) {
+            from[num_to] = row;
+            to[num_to++] = eepk_row_target(r, k);
+        }
+    }
+    if (s->num_scales == 0) {
+        eepk_rows_copy(to, from, num_to, s->row_bytes);
+    } else {
+        const eepk_rows_quantise_args quantise = {to,     eepk_scales_at(s), row,
+                                                  num_to, s->hidden,         s->dtype};
+        eepk_rows_quantise(&quantise);
+    }
+}
+#else
 enum { EEPK_LANE_CHANNELS = EEPK_FP8_GROUP / EEPK_GROUP_LANES };
 
 /* Channels first .. first+n of the token. */
@@ -126,13 +164,13 @@ EEPK_FN void eepk_send_as_it_is(const eepk_row_send *r, eep_grid g)
         eepk_chunk chunk;
         eepk_chunk_load(&chunk, row + at, left, g);
         for (uint32_t k = 0; k < s->top_k; k++) {
-            if (eepk_sends_row(r->route, k)) {
+            if (eepk_sends_by_window(r, k)) {
                 eepk_chunk_store(&chunk, eepk_row_target(r, k) + at, left, g);
             }
         }
     }
     for (uint32_t k = 0; k < s->top_k && !is_aligned; k++) {
-        if (eepk_sends_row(r->route, k)) {
+        if (eepk_sends_by_window(r, k)) {
             eepk_copy_row(eepk_row_target(r, k), row, s->row_bytes, g);
         }
     }
@@ -151,6 +189,7 @@ EEPK_SHARED_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
         eepk_send_group(r, group + g.thread / EEPK_GROUP_LANES, g.thread % EEPK_GROUP_LANES);
     }
 }
+#endif
 
 /* Tell `seat` which of the token's pairs go to which of its slots. One thread. */
 EEPK_SHARED_FN void eepk_send_list(const eepk_row_send *r, uint32_t seat)
@@ -182,6 +221,29 @@ EEPK_SHARED_FN void eepk_send_header(const eepk_shape *s, eepk_source_header *he
 
 /* ------------------------------------------------------------------ dispatch: lay out, unpack */
 
+/* What each source says of its rows for each slot, read once: `seats` bit by bit, the others have
+ * none. [max_ranks][num_slots] from the window's headers. One block. */
+EEPK_SHARED_FN void eepk_read_counts(const eepk_shape *s, uint8_t *window, uint32_t parity,
+                                     const uint64_t *seats, uint32_t *counts_out, eep_grid g)
+{
+    if (EEPK_WARP == 1) { /* row by row: a division per cell costs more than the copy */
+        for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
+            const uint32_t *counts = (const uint32_t *)(eepk_header(s, window, parity, seat) + 1);
+            uint32_t *to = counts_out + (uint64_t)seat * s->num_slots;
+            const uint32_t all = 0u - (uint32_t)(seats[seat / 64] >> (seat % 64) & 1u);
+            for (uint32_t slot = 0; slot < s->num_slots; slot++) {
+                to[slot] = counts[slot] & all;
+            }
+        }
+        return;
+    }
+    for (uint32_t i = g.thread; i < s->max_ranks * s->num_slots; i += g.num_threads) {
+        const uint32_t seat = i / s->num_slots, slot = i % s->num_slots;
+        const uint32_t *counts = (const uint32_t *)(eepk_header(s, window, parity, seat) + 1);
+        counts_out[i] = seats[seat / 64] >> (seat % 64) & 1u ? counts[slot] : 0;
+    }
+}
+
 /* Packed rows: by slot, in a slot by seat. `count` and `base` are [max_ranks][num_slots]. Without
  * `valid` counts no slot has rows. One block. */
 EEPK_SHARED_FN void eepk_prefix_rows(const eepk_shape *s, const uint32_t *count, int valid,
@@ -211,17 +273,23 @@ EEPK_SHARED_FN void eepk_prefix_rows(const eepk_shape *s, const uint32_t *count,
     }
 }
 
-/* One row of a window to its packed place. `row_scales` is for FP8 only. */
-EEPK_SHARED_FN void eepk_unpack_row(const eepk_shape *s, void *rows, float *row_scales,
-                                    uint8_t *row, uint32_t position, eep_grid g)
+/* Where a token's row lies that has come from `seat`: in the window, or in x. */
+EEPK_FN const uint8_t *eepk_came_row(const eepk_shape *s, uint8_t *window, const void *x,
+                                     uint32_t parity, uint32_t seat, uint32_t token)
 {
-    const float *scales = eepk_row_scales(s, row);
+    return eepk_goes_by_window(s, seat) ? eepk_dispatch_row(s, window, parity, seat, token)
+                                        : (const uint8_t *)x + (uint64_t)token * s->row_bytes;
+}
 
-    if (s->num_scales == 0) {
-        eepk_copy_row((uint8_t *)rows + (uint64_t)position * s->row_bytes, row, s->row_bytes, g);
-        return;
-    }
-    eepk_copy_row((uint8_t *)rows + (uint64_t)position * s->hidden, row, s->hidden, g);
+/* One row that has come to its packed place. `row_scales` is for FP8 only. */
+EEPK_SHARED_FN void eepk_unpack_row(const eepk_shape *s, eepk_copies *copies, void *rows,
+                                    float *row_scales, const uint8_t *row, uint32_t position,
+                                    eep_grid g)
+{
+    const uint32_t bytes = s->num_scales == 0 ? s->row_bytes : s->hidden;
+    const float *scales = (const float *)(row + eepk_scales_at(s));
+
+    eepk_copies_add(copies, (uint8_t *)rows + (uint64_t)position * bytes, row, bytes, g);
     for (uint32_t i = g.thread; i < s->num_scales; i += g.num_threads) {
         row_scales[(uint64_t)position * s->num_scales + i] = scales[i];
     }
@@ -233,12 +301,49 @@ enum { EEPK_REDUCE_WIDTH = 8 };
 
 typedef struct eepk_token_sum { /* one token's output */
     const eepk_shape *s;
-    const eepk_route *route; /* [top_k]: which terms there are */
-    const float *weights;    /* [top_k] */
-    const uint8_t *rows;     /* [top_k] rows of expert outputs */
-    void *out;               /* [num_tokens, hidden] of out_dtype */
+    const eepk_route *route;  /* [top_k]: which terms there are */
+    const float *weights;     /* [top_k] */
+    const uint8_t *came;      /* [top_k] rows of expert outputs that came from other ranks */
+    const uint8_t *own;       /* this rank's expert outputs, packed as dispatched */
+    const uint32_t *own_base; /* [num_slots]: the first packed row of this rank's own for each */
+    void *out;                /* [num_tokens, hidden] of out_dtype */
     uint32_t out_dtype, token;
 } eepk_token_sum;
+
+/* The output of the token's k-th expert. */
+EEPK_FN const uint8_t *eepk_sum_row(const eepk_token_sum *t, uint32_t k)
+{
+    const eepk_route *route = &t->route[k];
+
+    return route->seat == t->s->self
+               ? t->own + (uint64_t)(t->own_base[route->slot] + route->ordinal) * t->s->row_bytes
+               : t->came + (uint64_t)k * t->s->row_bytes;
+}
+
+#ifdef EEPK_WHOLE_ROWS
+EEPK_SHARED_FN void eepk_sum_token(const eepk_token_sum *t, eep_grid g)
+{
+    const eepk_shape *s = t->s;
+    const uint64_t element = t->out_dtype == 0 ? 4 : 2;
+    const void *rows[EEP_MAX_TOPK];
+    float weights[EEP_MAX_TOPK];
+    eepk_rows_sum_args sum = {.rows = rows,
+                              .weights = weights,
+                              .out = (uint8_t *)t->out + t->token * s->hidden * element,
+                              .hidden = s->hidden,
+                              .dtype = s->dtype,
+                              .out_dtype = t->out_dtype};
+
+    (void)g;
+    for (uint32_t k = 0; k < s->top_k; k++) {
+        if (t->route[k].slot != EEPK_NO_SLOT) {
+            rows[sum.num_rows] = eepk_sum_row(t, k);
+            weights[sum.num_rows++] = t->weights[k];
+        }
+    }
+    eepk_rows_sum(&sum);
+}
+#else
 
 /* Each product and each sum is rounded once. */
 EEPK_FN void eepk_add_columns(float *sum, float weight, const eepk_columns *columns, uint32_t dtype)
@@ -262,7 +367,7 @@ EEPK_FN void eepk_add_columns(float *sum, float weight, const eepk_columns *colu
  * of several rows are in flight together. */
 EEPK_FN void eepk_sum_columns(const eepk_token_sum *t, uint32_t h)
 {
-    const uint32_t top_k = t->s->top_k, dtype = t->s->dtype, row_bytes = t->s->row_bytes;
+    const uint32_t top_k = t->s->top_k, dtype = t->s->dtype;
     const uint32_t element = dtype == 0 ? 4 : 2;
     const uint64_t at = (uint64_t)t->token * t->s->hidden + h;
     EEPK_ALIGNED(16)
@@ -274,8 +379,7 @@ EEPK_FN void eepk_sum_columns(const eepk_token_sum *t, uint32_t h)
         EEPK_UNROLL
         for (uint32_t i = 0; i < EEPK_LOADS_AT_ONCE; i++) {
             if (first + i < top_k && t->route[first + i].slot != EEPK_NO_SLOT) {
-                eepk_columns_load(&columns[i],
-                                  t->rows + (uint64_t)(first + i) * row_bytes + h * element,
+                eepk_columns_load(&columns[i], eepk_sum_row(t, first + i) + h * element,
                                   EEPK_REDUCE_WIDTH * element);
             }
         }
@@ -306,9 +410,9 @@ EEPK_FN void eepk_sum_column(const eepk_token_sum *t, uint32_t h)
 
     EEPK_ROLLED
     for (uint32_t k = 0; k < t->s->top_k; k++) {
-        const uint8_t *row = t->rows + (uint64_t)k * t->s->row_bytes;
         if (t->route[k].slot != EEPK_NO_SLOT) {
-            sum = EEPK_FADD(sum, EEPK_FMUL(t->weights[k], eepk_x_value(t->s, row, h)));
+            const float value = eepk_x_value(t->s, eepk_sum_row(t, k), h);
+            sum = EEPK_FADD(sum, EEPK_FMUL(t->weights[k], value));
         }
     }
     if (t->out_dtype == 0) {
@@ -316,14 +420,6 @@ EEPK_FN void eepk_sum_column(const eepk_token_sum *t, uint32_t h)
     } else {
         ((uint16_t *)t->out)[at] = eepk_float_to_bf16(sum);
     }
-}
-
-/* A warp per token where there are tokens for all of them, else a block. */
-EEPK_FN eep_grid eepk_sum_grid(uint32_t num_tokens, eep_grid g)
-{
-    eep_grid w = eepk_warp_grid(g);
-
-    return num_tokens >= w.num_blocks ? w : g;
 }
 
 /* All columns, by the threads of the grid's block. */
@@ -341,5 +437,14 @@ EEPK_SHARED_FN void eepk_sum_token(const eepk_token_sum *t, eep_grid g)
          h += g.num_threads * EEPK_REDUCE_WIDTH) {
         eepk_sum_columns(t, h);
     }
+}
+#endif
+
+/* A warp per token where there are tokens for all of them, else a block. */
+EEPK_FN eep_grid eepk_sum_grid(uint32_t num_tokens, eep_grid g)
+{
+    eep_grid w = eepk_warp_grid(g);
+
+    return num_tokens >= w.num_blocks ? w : g;
 }
 #endif

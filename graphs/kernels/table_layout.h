@@ -305,9 +305,13 @@ EEPK_LAYOUT_FN uint8_t *eepk_dispatch_row(const eepk_shape *s, uint8_t *window, 
                s->dispatch_row_bytes;
 }
 /* The scales of a row that was quantised, behind its values. */
+EEPK_LAYOUT_FN uint32_t eepk_scales_at(const eepk_shape *s)
+{
+    return (s->hidden + 15u) / 16u * 16u;
+}
 EEPK_LAYOUT_FN float *eepk_row_scales(const eepk_shape *s, uint8_t *row)
 {
-    return (float *)(row + (s->hidden + 15u) / 16u * 16u);
+    return (float *)(row + eepk_scales_at(s));
 }
 EEPK_LAYOUT_FN uint8_t *eepk_combine_row(const eepk_shape *s, uint8_t *window, uint32_t copy,
                                          uint32_t parity, uint32_t token, uint32_t k)

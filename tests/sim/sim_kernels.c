@@ -11,12 +11,16 @@
 static inline void point_and_copy(void *to, const void *from, uint32_t bytes)
 {
     sim_point();
-    memcpy(to, from, bytes);
+    if (to) {
+        memcpy(to, from, bytes);
+    }
 }
 
-#define eepk_copy_row(to, from, bytes, g) ((void)(g), point_and_copy(to, from, bytes))
-#define eepk_fence_system()               sim_point()
-#define eepk_block_sync()                 sim_point()
+#define eepk_copies_add(copies, to, from, bytes, g)                                                \
+    ((void)(copies), (void)(g), point_and_copy(to, from, bytes))
+#define eepk_fence_system() sim_point()
+#define eepk_fence_reads()  sim_point()
+#define eepk_block_sync()   sim_point()
 
 #include "graphs/kernels/combine.h"
 #include "graphs/kernels/dispatch.h"

@@ -125,29 +125,26 @@ EEPK_FN void eepk_fixed_dispatch_exchange_body(const eepk_fixed_dispatch_args *a
     const eepk_fixed_tables *t = &a->tables;
     const eepk_shape *s = &t->shape;
     uint32_t parity = eepk_parity(s, t->state->step, a->layer);
+    uint64_t seats; /* EEPK_FIXED_MAX_RANKS bits */
     int gave_up;
 
     if (g.block != 0) {
         return;
     }
     gave_up = eepk_fixed_exchange(t, a->layer, EEPK_PHASE_DISPATCH, g);
+    seats = gave_up ? 0 : UINT64_MAX;
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
         t->receive_tokens[seat] =
             gave_up ? 0 : eepk_header(s, eepk_fixed_window(t, s->self), parity, seat)->num_tokens;
     }
-    for (uint32_t cell = g.thread; cell < s->max_ranks * s->num_slots; cell += g.num_threads) {
-        const eepk_source_header *header =
-            eepk_header(s, eepk_fixed_window(t, s->self), parity, cell / s->num_slots);
-        t->receive_count[cell] =
-            gave_up ? 0 : ((const uint32_t *)(header + 1))[cell % s->num_slots];
-    }
+    eepk_read_counts(s, eepk_fixed_window(t, s->self), parity, &seats, t->receive_count, g);
     eepk_block_sync();
     eepk_prefix_rows(s, t->receive_count, 1, t->receive_base, a->slot_begin, g);
 }
 
 /* Copy the rows of one (source, token) to their packed places, and remember where they are from. */
-EEPK_FN void eepk_fixed_unpack_token(const eepk_fixed_dispatch_args *a, uint32_t parity,
-                                     uint32_t seat, uint32_t token, eep_grid g)
+EEPK_FN void eepk_fixed_unpack_token(const eepk_fixed_dispatch_args *a, eepk_copies *copies,
+                                     uint32_t parity, uint32_t seat, uint32_t token, eep_grid g)
 {
     const eepk_fixed_tables *t = &a->tables;
     const eepk_shape *s = &t->shape;
@@ -160,8 +157,8 @@ EEPK_FN void eepk_fixed_unpack_token(const eepk_fixed_dispatch_args *a, uint32_t
             continue;
         }
         position = t->receive_base[(uint64_t)seat * s->num_slots + slot] + list[k].ordinal;
-        eepk_unpack_row(s, a->rows, a->row_scales,
-                        eepk_dispatch_row(s, window, parity, seat, token), position, g);
+        eepk_unpack_row(s, copies, a->rows, a->row_scales,
+                        eepk_came_row(s, window, a->x, parity, seat, token), position, g);
         if (g.thread == 0) {
             t->origin[position] = (eepk_origin){(uint16_t)seat, (uint16_t)token, (uint16_t)k, 0};
         }
@@ -173,13 +170,15 @@ EEPK_FN void eepk_fixed_unpack_body(const eepk_fixed_dispatch_args *a, eep_grid 
     const eepk_fixed_tables *t = &a->tables;
     uint32_t parity = eepk_parity(&t->shape, t->state->step, a->layer);
     eep_grid u = eepk_warp_grid(g);
+    eepk_copies copies = {0};
 
     for (uint32_t seat = 0; seat < t->shape.max_ranks; seat++) {
         uint32_t n = t->receive_tokens[seat];
         for (uint32_t token = u.block; token < n; token += u.num_blocks) {
-            eepk_fixed_unpack_token(a, parity, seat, token, u);
+            eepk_fixed_unpack_token(a, &copies, parity, seat, token, u);
         }
     }
+    eepk_copies_end(&copies);
 }
 
 EEPK_FN void eepk_fixed_combine_send_body(const eepk_fixed_combine_args *a, eep_grid g)
@@ -189,14 +188,17 @@ EEPK_FN void eepk_fixed_combine_send_body(const eepk_fixed_combine_args *a, eep_
     uint32_t parity = eepk_parity(s, t->state->step, a->layer);
     uint32_t n = (uint32_t)a->slot_begin[s->num_slots];
     eep_grid u = eepk_warp_grid(g);
+    eepk_copies copies = {0};
 
     for (uint32_t position = u.block; position < n; position += u.num_blocks) {
         eepk_origin origin = t->origin[position];
-        eepk_copy_row(eepk_combine_row(s, eepk_fixed_window(t, origin.seat), 0, parity,
-                                       origin.token, origin.k),
-                      (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes, s->row_bytes,
-                      u);
+        uint8_t *home = eepk_combine_row(s, eepk_fixed_window(t, origin.seat), 0, parity,
+                                         origin.token, origin.k);
+        eepk_copies_add(&copies, origin.seat == s->self ? 0 : home,
+                        (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes, s->row_bytes,
+                        u);
     }
+    eepk_copies_end(&copies);
 }
 
 EEPK_FN void eepk_fixed_combine_exchange_body(const eepk_fixed_combine_args *a, eep_grid g)
@@ -221,6 +223,8 @@ EEPK_FN void eepk_fixed_reduce_body(const eepk_fixed_combine_args *a, eep_grid g
             t->routing.route + (uint64_t)token * s->top_k,
             a->topk_weights + (uint64_t)token * s->top_k,
             eepk_combine_row(s, eepk_fixed_window(t, s->self), 0, parity, token, 0),
+            (const uint8_t *)a->rows,
+            t->receive_base + (uint64_t)s->self * s->num_slots,
             a->out,
             a->out_dtype,
             token};

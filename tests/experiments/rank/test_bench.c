@@ -143,7 +143,7 @@ Test(bench, traffic_is_counted_from_the_routing)
     uint8_t *images[4], *sets[4 * BENCH_SETS];
     const int32_t *ids[4 * BENCH_SETS];
     void *windows[4] = {&s, &s, &s, &s};
-    double sent = 0, packed[4], most = 0;
+    double sent = 0, far = 0, packed[4], most = 0;
     bench_traffic t;
     bench_bytes bytes;
 
@@ -170,6 +170,7 @@ Test(bench, traffic_is_counted_from_the_routing)
             }
             packed[seat]++;
             sent += is_first;
+            far += seat != rank;
         }
         for (int rank = 0; rank < 4; rank++) {
             most = packed[rank] > most ? packed[rank] : most;
@@ -177,12 +178,19 @@ Test(bench, traffic_is_counted_from_the_routing)
     }
     t = bench_traffic_of(&s, (const uint8_t *const *)images, ids);
     cr_assert(t.tokens == 28 && t.pairs == 84 && near(t.sent_rows, sent / 5));
+    cr_assert(t.own_rows == 0 && near(t.far_pairs, far / 5));
     cr_assert_eq(t.max_packed_rows, (uint32_t)most);
     bytes = bench_bytes_of(&s, &t); /* a row: 512 bytes, on its way 256 + 2 scales */
     cr_assert(near(bytes.dispatch_path, 28 * 512 + (2 * t.sent_rows + 84) * 264));
     cr_assert(near(bytes.dispatch_least, 28 * 512 + 84 * 264));
-    cr_assert(near(bytes.combine_path, (3 * 84 + 28) * 512));
+    cr_assert(near(bytes.combine_path, (2 * t.far_pairs + 84 + 28) * 512));
     cr_assert(near(bytes.combine_least, (84 + 28) * 512));
+    s = shape_of(0); /* a rank's own rows do not go through its window */
+    far = t.sent_rows;
+    t = bench_traffic_of(&s, (const uint8_t *const *)images, ids);
+    cr_assert(t.own_rows > 0 && near(t.sent_rows + t.own_rows, far));
+    bytes = bench_bytes_of(&s, &t);
+    cr_assert(near(bytes.dispatch_path, (28 + t.own_rows + 2 * t.sent_rows + 84) * 512));
     for (int i = 0; i < 4 * BENCH_SETS; i++) {
         free(sets[i]);
     }
