@@ -41,6 +41,29 @@ static void put_stamp(bench_rank *r, uint64_t *to)
     put_own(r, BENCH_KERNEL_STAMP, 1, 1, &args, sizeof args);
 }
 
+/* The address of what is met at. */
+typedef struct meet_args {
+    pthread_barrier_t *at;
+} meet_args;
+
+static void meet_host(const void *args, eep_grid g)
+{
+    (void)g;
+    pthread_barrier_wait(((const meet_args *)args)->at);
+}
+
+/* A node at which all ranks meet, then a stamp; if it is asked for. */
+static void put_meeting(bench_rank *r, uint64_t *stamp)
+{
+    const eep_kernel kernel = EEP_KERNEL("meet", meet_host, NULL, NULL, 0);
+    const meet_args args = {r->world->meeting};
+
+    if (r->world->setup.meets) {
+        bench_ok(r->world, eep_launch(r->stream, &kernel, 1, 1, &args, sizeof args), "meet");
+        put_stamp(r, stamp);
+    }
+}
+
 /* After node `position` of a layer, if it is asked for. */
 static void put_layer_stamp(bench_rank *r, uint32_t layer, uint32_t position)
 {
@@ -174,6 +197,7 @@ static void put_layer(bench_rank *r, bench_kind kind, uint32_t layer)
         fixed_args(r, layer, &dispatch, &combine);
     }
     put_layer_stamp(r, layer, 0);
+    put_meeting(r, r->stamps + layer * BENCH_STAMPS_PER_LAYER);
     for (uint32_t i = 0; i < BENCH_STAMPS_PER_LAYER - 1; i++) {
         const bool is_dispatch = i < BENCH_AFTER_UNPACK;
         const uint32_t blocks = nodes[i].any_grid ? r->world->setup.num_blocks : 1;
@@ -186,6 +210,9 @@ static void put_layer(bench_rank *r, bench_kind kind, uint32_t layer)
                     is_dispatch ? sizeof dispatch.fixed_dispatch : sizeof combine.fixed_combine);
         }
         put_layer_stamp(r, layer, i + 1);
+        if (i + 1 == BENCH_AFTER_UNPACK) {
+            put_meeting(r, r->stamps + layer * BENCH_STAMPS_PER_LAYER + BENCH_BEFORE_COMBINE);
+        }
     }
 }
 

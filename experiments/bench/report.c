@@ -78,8 +78,8 @@ int bench_report_open(bench_report *r, const char *path, bool append, int argc, 
     is_new = fseek(r->csv, 0, SEEK_END) != 0 || ftell(r->csv) == 0; /* a pipe has no end */
     fprintf(r->csv, "# commit %s\n", r->commit);
     put_machine(r->csv);
-    fprintf(r->csv, "# device %s, driver %s, compiler %s\n# command eep-bench", r->device,
-            r->driver, __VERSION__);
+    fprintf(r->csv, "# device %s, driver %s, compiler %s\n# command %s", r->device, r->driver,
+            __VERSION__, basename(argv[0]));
     for (int i = 1; i < argc; i++) {
         fprintf(r->csv, " %s", argv[i]);
     }

@@ -76,6 +76,20 @@ static void make_shapes(bench_rank *r)
         r->shape.window_bytes + 2ull * r->shape.max_ranks * EEPK_LINE_BYTES;
 }
 
+static void open_window(bench_rank *r)
+{
+    bench_world *w = r->world;
+    const bench_peers *peers = w->setup.peers;
+    const size_t bytes = r->shape.window_bytes + 4ull * r->shape.max_ranks * EEPK_LINE_BYTES;
+
+    if (peers) {
+        peers->open_windows(peers->user, bytes, w->windows);
+    } else {
+        w->windows[r->index] = memory(w, EEP_MEMORY_DEVICE, bytes);
+    }
+    r->window = w->windows[r->index];
+}
+
 static void open_rank(bench_world *w, int index)
 {
     bench_rank *r = &w->rank[index];
@@ -86,9 +100,7 @@ static void open_rank(bench_world *w, int index)
     r->index = index;
     make_shapes(r);
     w->inputs = bench_inputs_of(&r->shape);
-    r->window = memory(w, EEP_MEMORY_DEVICE,
-                       r->shape.window_bytes + 4ull * r->shape.max_ranks * EEPK_LINE_BYTES);
-    w->windows[index] = r->window;
+    open_window(r);
     r->inputs = memory(w, EEP_MEMORY_DEVICE, w->inputs.bytes);
     r->out = memory(w, EEP_MEMORY_DEVICE, (size_t)r->shape.num_max_tokens * r->shape.row_bytes);
     r->slot_begin = memory(w, EEP_MEMORY_DEVICE, (r->shape.num_slots + 1) * sizeof(int32_t));
@@ -159,11 +171,51 @@ static void open_rows(bench_rank *r)
     bench_finish(r);
 }
 
+/* Each rank's tables and routing, wherever the rank is. */
+static void count_traffic(bench_world *w, const eepk_shape *own_shape)
+{
+    const int n = w->setup.num_ranks;
+    eepi_view *view = bench_view_make(own_shape, 1);
+    uint8_t *inputs[BENCH_MAX_RANKS * BENCH_SETS], *images[BENCH_MAX_RANKS];
+    const int32_t *ids[BENCH_MAX_RANKS * BENCH_SETS];
+
+    if (!view) {
+        bench_fatal("out of memory");
+    }
+    for (int i = 0; i < n; i++) {
+        eepk_shape shape = *own_shape;
+        shape.self = (uint32_t)i;
+        images[i] = malloc(shape.bank_bytes);
+        if (!images[i]) {
+            bench_fatal("out of memory");
+        }
+        eepi_bank_image(&shape, view, w->windows, images[i]);
+    }
+    for (int i = 0; i < n * BENCH_SETS; i++) {
+        inputs[i] = malloc(w->inputs.set_bytes);
+        if (!inputs[i]) {
+            bench_fatal("out of memory");
+        }
+        bench_inputs_fill(own_shape, &w->inputs, w->setup.seed, i / BENCH_SETS, i % BENCH_SETS,
+                          inputs[i]);
+        ids[i] = (const int32_t *)(inputs[i] + w->inputs.topk_idx);
+    }
+    w->traffic = bench_traffic_of(own_shape, (const uint8_t *const *)images, ids);
+    w->bytes = bench_bytes_of(own_shape, &w->traffic);
+    for (int i = 0; i < n * BENCH_SETS; i++) {
+        free(inputs[i]);
+    }
+    for (int i = 0; i < n; i++) {
+        free(images[i]);
+    }
+    free(view);
+}
+
 bench_world *bench_world_open(eep_device *device, bool is_cuda, const bench_setup *setup)
 {
     bench_world *w = calloc(1, sizeof *w);
-    const int32_t *ids[BENCH_MAX_RANKS * BENCH_SETS];
-    const uint8_t *images[BENCH_MAX_RANKS];
+    const bench_peers *peers = setup->peers;
+    const int first = peers ? peers->index : 0, end = peers ? first + 1 : setup->num_ranks;
 
     if (!w) {
         bench_fatal("out of memory");
@@ -174,23 +226,19 @@ bench_world *bench_world_open(eep_device *device, bool is_cuda, const bench_setu
     w->device = device;
     w->is_cuda = is_cuda;
     w->setup = *setup;
-    for (int i = 0; i < setup->num_ranks; i++) {
+    w->meeting = peers ? peers->barrier : &w->barrier;
+    for (int i = first; i < end; i++) {
         open_rank(w, i);
     }
-    for (int i = 0; i < setup->num_ranks; i++) {
+    for (int i = first; i < end; i++) {
         eepi_view *view;
         bench_stage_next(&w->rank[i], &view);
         bench_flip(&w->rank[i], view);
         bench_finish(&w->rank[i]);
         fill_inputs(&w->rank[i]);
-        images[i] = w->rank[i].image;
-        for (int set = 0; set < BENCH_SETS; set++) {
-            ids[i * BENCH_SETS + set] = w->rank[i].topk_idx[set];
-        }
     }
-    w->traffic = bench_traffic_of(&w->rank[0].shape, images, ids);
-    w->bytes = bench_bytes_of(&w->rank[0].shape, &w->traffic);
-    for (int i = 0; i < setup->num_ranks; i++) {
+    count_traffic(w, &w->rank[first].shape);
+    for (int i = first; i < end; i++) {
         open_rows(&w->rank[i]);
     }
     return w;
@@ -199,8 +247,9 @@ bench_world *bench_world_open(eep_device *device, bool is_cuda, const bench_setu
 static void close_rank(bench_rank *r)
 {
     eep_device *device = r->world->device;
-    void *on_device[] = {r->window, r->inputs, r->out,        r->slot_begin, r->state,
-                         r->stamps, r->rows,   r->row_scales, r->expert_rows};
+    void *const own_window = r->world->setup.peers ? NULL : r->window;
+    void *on_device[] = {own_window, r->inputs, r->out,        r->slot_begin, r->state,
+                         r->stamps,  r->rows,   r->row_scales, r->expert_rows};
 
     for (int kind = 0; kind < BENCH_NUM_KINDS; kind++) {
         eep_graph_close(r->graph[kind]);
@@ -221,7 +270,9 @@ static void close_rank(bench_rank *r)
 void bench_world_close(bench_world *w)
 {
     for (int i = 0; i < w->setup.num_ranks; i++) {
-        close_rank(&w->rank[i]);
+        if (w->rank[i].world) {
+            close_rank(&w->rank[i]);
+        }
     }
     free(w);
 }
@@ -303,7 +354,7 @@ void bench_world_run(bench_world *w, void (*body)(bench_rank *rank, void *user),
 
 void bench_meet(bench_rank *r)
 {
-    pthread_barrier_wait(&r->world->barrier);
+    pthread_barrier_wait(r->world->meeting);
 }
 
 /* ------------------------------------------------------------------ steps */

@@ -21,6 +21,7 @@ enum {
     BENCH_MAX_RANKS = 32,
     BENCH_STAMPS_PER_LAYER = 8, /* before route, then after each of the seven nodes */
     BENCH_AFTER_UNPACK = 4,
+    BENCH_BEFORE_COMBINE = 5, /* where ranks meet between the phases; else the stamp before it */
     BENCH_AFTER_REDUCE = 7,
 };
 
@@ -31,12 +32,23 @@ typedef enum bench_stamps {
     BENCH_STAMP_NODES   /* after each node; each stamp is a node that the others wait for */
 } bench_stamps;
 
+/* Where each rank is a process of its own (eep-bench-mpi): this one has rank `index`. */
+typedef struct bench_peers {
+    int index;
+    pthread_barrier_t *barrier; /* of all processes */
+    /* Make this rank's window; write all ranks' addresses here, [num_ranks]. Fatal on failure. */
+    void (*open_windows)(void *user, size_t bytes, void **windows_out);
+    void *user;
+} bench_peers;
+
 typedef struct bench_setup {
     int num_ranks, num_layers, num_experts, top_k, hidden, num_tokens, fp8;
     uint32_t num_blocks; /* of the grids that any number of blocks may do */
     bench_stamps stamps;
     uint64_t seed;
-    bool pin; /* rank i and its stream's worker on the i-th core (host) */
+    bool pin;                 /* rank i and its stream's worker on the i-th core (host) */
+    const bench_peers *peers; /* NULL: all ranks are threads of this process */
+    bool meets;               /* ranks meet before a phase begins (peers, host): between stamps */
 } bench_setup;
 
 typedef struct bench_world bench_world;
@@ -74,7 +86,7 @@ struct bench_world {
     bench_bytes bytes;
     bench_rank rank[BENCH_MAX_RANKS];
     void *windows[BENCH_MAX_RANKS];
-    pthread_barrier_t barrier;
+    pthread_barrier_t barrier, *meeting; /* the latter: this one, or the processes' */
     void (*body)(bench_rank *rank, void *user);
     void *user;
 };
@@ -84,13 +96,15 @@ __attribute__((format(printf, 1, 2), noreturn)) void bench_fatal(const char *for
 /* Fatal unless EEP_OK; `what` was being done. */
 void bench_ok(const bench_world *world, eep_status status, const char *what);
 
-/* Allocate, fill inputs, go live under epoch 1. No graph is captured yet. */
+/* Allocate, fill inputs, go live under epoch 1. No graph is captured yet. With peers only their
+ * `index` of rank[] is opened, by each process for itself. */
 bench_world *bench_world_open(eep_device *device, bool is_cuda, const bench_setup *setup);
 void bench_world_close(bench_world *world);
 
-/* Run `body` on all ranks, each in its own thread, and wait for all. Main thread. */
+/* Run `body` on all ranks, each in its own thread, and wait for all. Main thread; not with peers.
+ */
 void bench_world_run(bench_world *world, void (*body)(bench_rank *rank, void *user), void *user);
-/* All ranks meet here. In a body. */
+/* All ranks meet here. In a body, or where each rank is a process. */
 void bench_meet(bench_rank *rank);
 
 /* Stage a view of the next epoch, ready to be flipped to. In a body. */
