@@ -9,7 +9,21 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SPIN_POLLS = 4, YIELD_POLLS = 40, SLEEP_NS = 1000000 };
+enum { MANY_LOOKS = 64, FEW_LOOKS = 4, YIELD_POLLS = 36, SLEEP_NS = 1000000 };
+
+/* Two microseconds, where nobody waits for this core; else the peer may need it. */
+uint32_t eepk_looks_at_once(uint32_t num_ranks)
+{
+    static uint32_t num_cores;
+    uint32_t cores = __atomic_load_n(&num_cores, __ATOMIC_RELAXED);
+
+    if (cores == 0) {
+        const long online = sysconf(_SC_NPROCESSORS_ONLN);
+        cores = online > 0 ? (uint32_t)online : 1;
+        __atomic_store_n(&num_cores, cores, __ATOMIC_RELAXED);
+    }
+    return num_ranks <= cores ? MANY_LOOKS : FEW_LOOKS;
+}
 
 static uint32_t *waiters_of(uint32_t *doorbell)
 {
@@ -28,9 +42,6 @@ void eepk_poll_pause(uint32_t polls, uint32_t *doorbell, uint32_t seen)
 {
     struct timespec longest = {0, SLEEP_NS};
 
-    if (polls < SPIN_POLLS) {
-        return;
-    }
     if (polls < YIELD_POLLS) {
         sched_yield();
         return;

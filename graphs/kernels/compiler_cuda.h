@@ -91,11 +91,16 @@ EEPK_FN void eepk_doorbell_ring(uint32_t *doorbell)
 {
     (void)doorbell; /* GPU waiters poll */
 }
+EEPK_FN uint32_t eepk_looks_at_once(uint32_t num_ranks)
+{
+    (void)num_ranks;
+    return 16;
+}
 EEPK_FN void eepk_poll_pause(uint32_t polls, uint32_t *doorbell, uint32_t seen)
 {
     (void)doorbell;
     (void)seen;
-    if (polls > 32)
+    if (polls > 16)
         __nanosleep(100);
 }
 EEPK_FN uint32_t eepk_doorbell_read(const uint32_t *doorbell)

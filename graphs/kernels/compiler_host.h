@@ -73,6 +73,8 @@ EEPK_FN void eepk_bits_set(uint64_t *word, uint64_t bits)
 }
 /* Wake a rank that sleeps on its doorbell; partner: eepk_poll_pause. */
 void eepk_doorbell_ring(uint32_t *doorbell);
+/* How often to look before giving way at all; all ranks are on this machine. */
+uint32_t eepk_looks_at_once(uint32_t num_ranks);
 /* Yield, and after a while sleep until the doorbell no longer reads `seen`, at most a millisecond,
  * so that the caller looks at abort words and deadlines again. */
 void eepk_poll_pause(uint32_t polls, uint32_t *doorbell, uint32_t seen);

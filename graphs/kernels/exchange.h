@@ -203,23 +203,26 @@ EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, uint32_t laye
     return EEPK_SEAT_PENDING;
 }
 
-enum { EEPK_POLLS_AT_ONCE = 4 }; /* a look costs less than the clock, and nothing is late yet */
-
 /* Wait for one lane's seats (lane, lane + lanes, ...). Every wait ends: by the tags, by an abort
  * word (ours or a peer's), by another lane's abort, or by the deadline with one last look, which
- * leaves suspects: they are accused only if no lane saw another reason (eepk_exchange). */
+ * leaves suspects: they are accused only if no lane saw another reason (eepk_exchange).
+ *
+ * The first look is at everything. Those that follow at once are at tags alone, and without the
+ * clock: they end after microseconds. */
 EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t layer, uint32_t phase,
                             eep_grid g)
 {
     const eepk_shape *s = &w->shape;
     const uint8_t *bank = w->bank[latch->bank];
     uint32_t *doorbell = &((eepk_window_header *)w->window)->doorbell;
+    const uint32_t at_once = eepk_looks_at_once(((const eepk_bank_header *)bank)->num_active);
     uint64_t begin = 0, now = 0;
     uint32_t waited_for = s->self;
 
     for (uint32_t polls = 0;; polls++) {
         uint32_t seen = eepk_doorbell_read(doorbell);
         uint32_t pending = 0, last = s->self;
+        const int tags_alone = polls > 0 && polls < at_once;
         int late = now - begin >= latch->wait_ns;
 
         for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
@@ -227,7 +230,9 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
             if (!eepk_is_active(bank, seat)) {
                 continue;
             }
-            look = eepk_seat_look(w, latch, layer, phase, seat);
+            look = tags_alone && !eepk_has_arrived(w, latch, layer, phase, seat)
+                       ? EEPK_SEAT_PENDING
+                       : eepk_seat_look(w, latch, layer, phase, seat);
             if (look == EEPK_SEAT_ENDED) {
                 return;
             }
@@ -246,6 +251,9 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
             return;
         }
         waited_for = last;
+        if (tags_alone) {
+            continue;
+        }
         if (eepk_load_acquire(w->abort_step) >= latch->step) {
             eepk_abort(latch, EEPK_STEP_HOST_ABORT, layer, phase);
             return;
@@ -259,8 +267,8 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
         if (polls == 0) { /* no wait, no clock */
             begin = now = eepk_now_ns();
         }
-        eepk_poll_pause(polls, doorbell, seen);
-        if (polls >= EEPK_POLLS_AT_ONCE) {
+        if (polls >= at_once) {
+            eepk_poll_pause(polls - at_once, doorbell, seen);
             now = eepk_now_ns();
         }
     }

@@ -92,6 +92,7 @@ EEPK_FN int eepk_fixed_exchange(const eepk_fixed_tables *t, uint32_t layer, uint
     uint32_t parity = eepk_parity(s, t->state->step, layer);
     uint64_t tag = eepk_tag(0, t->state->step, layer, phase);
     uint32_t *doorbell = &((eepk_window_header *)eepk_fixed_window(t, s->self))->doorbell;
+    const uint32_t at_once = eepk_looks_at_once(s->max_ranks);
     uint64_t begin = 0;
     int gives_up = 0;
 
@@ -115,7 +116,9 @@ EEPK_FN int eepk_fixed_exchange(const eepk_fixed_tables *t, uint32_t layer, uint
         if (gives_up) {
             break;
         }
-        eepk_poll_pause(polls, doorbell, seen);
+        if (polls >= at_once) {
+            eepk_poll_pause(polls - at_once, doorbell, seen);
+        }
     }
     return eepk_block_any(gives_up);
 }
