@@ -87,7 +87,8 @@ static void print_sources(const cJSON *sources)
                    number(source, "rank"), megabytes(source, "other_backup_bytes"),
                    megabytes(source, "own_node_backup_bytes"));
         } else {
-            printf("    %-34s %12.1f MB\n", "the checkpoint", megabytes(source, "checkpoint_bytes"));
+            printf("    %-34s %12.1f MB\n", "the checkpoint",
+                   megabytes(source, "checkpoint_bytes"));
         }
     }
 }

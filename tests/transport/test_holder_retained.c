@@ -66,8 +66,8 @@ Test(holder_retains, memory_when_its_client_has_ended)
     cr_expect_eq(let_go(&other, "backup/1/0/a"), EEP_OK);
     cr_expect_eq(let_go(&other, "backup/1/0/a"), EEP_ERR_NOT_FOUND);
     cr_expect_str_eq(next_of(&other, "backup/", 0).name, "backup/1/0/b");
-    /* another instance: what the dead of the one before have left goes, and nothing else; the holder
-     * may serve a client for a whole round before it notices that another one has ended */
+    /* another instance: what the dead of the one before have left goes, and nothing else; the
+     * holder may serve a client for a whole round before it notices that another one has ended */
     cr_expect_eq(retain(&other, "backup/2/0/a", fd), EEP_OK);
     while (next_of(&other, "backup/1/0/", 0).status == EEP_OK && tries++ < 10000) {
         poll(NULL, 0, 1);
