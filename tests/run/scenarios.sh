@@ -16,7 +16,7 @@ quick=(kill stop-short die-combine joiner-dies-ready covered-4)
 repair=(covered-4 placement proposer-dies random-3 rebalance rebalance-source-dies scale-out
     source-dies sparse-seats threads threads-stuck three-kills two-joiners)
 # Copy weights if a rank dies before redundancy is back, one joins late, or steps carry a plan in time.
-sometimes=(corrupt elastic-pair idle store-down-idle threads)
+sometimes=(corrupt elastic-pair idle joiner-dies-committed store-down-idle threads)
 also_rest=(source-dies) # inside a pause, and behind traffic
 
 # The value of a key that stands on a line of its own.

@@ -184,7 +184,7 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
             p->released_epoch = view->epoch;
         }
         SIM_MUST(is_fault || p->leaving ||
-                     (is_end(view) && (p->dies || end_was_asked_for(before))) ||
+                     (is_end(view) && (p->dies || !p->alive || end_was_asked_for(before))) ||
                      (view->cause == EEPI_VIEW_INITIAL && !p->alive),
                  "M1", "rank %d.%u is expelled by a planned change", p->seat, p->generation);
     }
