@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void set_up(void)
@@ -85,6 +86,13 @@ Test(bulk_shm, ranks_come_back_to_each_new_holder)
     free(small);
 }
 
+static double cpu_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 Test(bulk_shm, open_without_a_holder_ends_and_says_what_to_do)
 {
     char error[6000] = "";
@@ -94,7 +102,9 @@ Test(bulk_shm, open_without_a_holder_ends_and_says_what_to_do)
                                .serve = bulk_fixture_serve,
                                .done = bulk_fixture_done,
                                .user = &of};
+    const double before_s = cpu_s();
     cr_assert_eq(eepi_bulk_open(&config, error, sizeof error, &of.bulk), EEP_ERR_UNREACHABLE);
+    cr_expect_lt(cpu_s() - before_s, 0.5, "it looked again and again instead of sleeping");
     cr_expect(strstr(error, config.holder_path) && strstr(error, "--bulk ucx"), "%s", error);
     config.holder_path = NULL;
     cr_assert_eq(eepi_bulk_open(&config, error, sizeof error, &of.bulk), EEP_ERR_INVALID);
@@ -427,7 +437,7 @@ Test(bulk_shm, a_slot_that_is_written_over_while_it_is_read_is_no_chunk)
 /* Requesters that take all slots and stand still do not keep others from theirs. */
 Test(bulk_shm, stopped_requesters_do_not_hold_the_slots)
 {
-    enum { STOPPED = 5 };
+    enum { STOPPED = SHM_SLOTS / SHM_CHUNKS_IN_FLIGHT + 1 };
     node self, server;
     peer stopped[STOPPED];
     for (int i = 0; i < STOPPED; i++) {

@@ -23,6 +23,7 @@ static bool is_final(eep_status status)
 static bool meet_holder(bulk_shm *shm)
 {
     uint64_t until_us = eepi_now_us() + OPEN_US;
+    eepi_bulk_set_timer(&shm->base, 0); /* it is set to now, for the first progress */
     while (!shm->is_held) {
         uint64_t now_us = eepi_now_us(), wake_us = 0;
         shm->now_us = now_us;
@@ -37,6 +38,7 @@ static bool meet_holder(bulk_shm *shm)
         struct pollfd fd = {.fd = shm->base.poll_fd, .events = POLLIN};
         (void)poll(&fd, 1, wake_us > now_us ? (int)((wake_us - now_us) / 1000 + 1) : 0);
     }
+    eepi_bulk_wake(&shm->base);
     return true;
 }
 
