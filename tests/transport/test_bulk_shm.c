@@ -210,7 +210,7 @@ Test(bulk_shm, chunks_that_do_not_fit_never_touch_memory)
         cr_assert_eq(open_node(&self), 0);
         memset(region + SHM_HEADER_BYTES, 0xee, CHUNK);
         eepi_bulk_part part = {large_blob, CHUNK};
-        uint64_t sequence = eepi_shm_slot_write(region, 0, &part, 1, 0, CHUNK);
+        uint64_t sequence = eepi_shm_slot_write(region, 0, &part, 1, 0, CHUNK, true);
         shm_wire message = {.wire = {.magic = BULK_MAGIC, .kind = BULK_CHUNK, .epoch = 5}};
         message.wire.transfer =
             fetch(&self, &address, sizeof address, 5, 1, buffer, BYTES, FETCH_US);
@@ -260,7 +260,7 @@ Test(bulk_shm, chunks_and_ends_of_others_are_dropped)
     int fd = player_called(&asked, self.bulk);
     int calling = player_call(&other, (const shm_address *)self.address);
     eepi_bulk_part part = {large_blob, BYTES};
-    message.sequence = eepi_shm_slot_write(regions[1], 0, &part, 1, 0, BYTES);
+    message.sequence = eepi_shm_slot_write(regions[1], 0, &part, 1, 0, BYTES, true);
     send_to(others_fd, &message); /* asked for something else */
     send_to(calling, &message);   /* asked for nothing at all */
     shm_wire end = message;
@@ -272,7 +272,7 @@ Test(bulk_shm, chunks_and_ends_of_others_are_dropped)
     for (size_t at = 0; at < BYTES; at++) {
         cr_assert(buffer[0][at] == 0 && buffer[1][at] == 0, "byte %zu was written", at);
     }
-    message.sequence = eepi_shm_slot_write(regions[0], 0, &part, 1, 0, BYTES);
+    message.sequence = eepi_shm_slot_write(regions[0], 0, &part, 1, 0, BYTES, true);
     send_to(fd, &message);
     cr_assert_eq(run_until(&self, NULL, 1), 0);
     cr_assert_eq(self.status, EEP_OK, "%s", eep_strerror(self.status));
@@ -386,10 +386,10 @@ Test(bulk_shm, a_slot_that_was_written_over_is_no_chunk)
     const unsigned char *read_only = NULL;
     cr_assert_eq(eepi_shm_region_open(fd, &read_only), EEP_OK);
     const eepi_bulk_part parts[] = {{small_blob, 10}, {small_blob + 10, 100}};
-    uint64_t first = eepi_shm_slot_write(region, 3, parts, 2, 5, 60);
+    uint64_t first = eepi_shm_slot_write(region, 3, parts, 2, 5, 60, false);
     cr_assert(read_slot(read_only, 3, first, to, 60));
     cr_assert_eq(memcmp(to, small_blob + 5, 60), 0);
-    uint64_t second = eepi_shm_slot_write(region, 3, parts, 2, 0, 60);
+    uint64_t second = eepi_shm_slot_write(region, 3, parts, 2, 0, 60, true);
     cr_assert(!read_slot(read_only, 3, first, to, 60));
     cr_assert(read_slot(read_only, 3, second, to, 60));
     cr_assert_eq(memcmp(to, small_blob, 60), 0);
@@ -404,7 +404,7 @@ static struct {
 static void write_over(int number)
 {
     (void)number;
-    (void)eepi_shm_slot_write(meeting.region, 0, &meeting.next, 1, 0, meeting.next.bytes);
+    (void)eepi_shm_slot_write(meeting.region, 0, &meeting.next, 1, 0, meeting.next.bytes, true);
     if (mprotect(meeting.half, SHM_SLOT_BYTES / 2, PROT_READ | PROT_WRITE) != 0) {
         _exit(3);
     }
@@ -425,7 +425,7 @@ Test(bulk_shm, a_slot_that_is_written_over_while_it_is_read_is_no_chunk)
     meeting.half = to + SHM_SLOT_BYTES / 2;
     meeting.next = (eepi_bulk_part){large_blob + SHM_SLOT_BYTES, SHM_SLOT_BYTES};
     cr_assert_eq(mprotect(meeting.half, SHM_SLOT_BYTES / 2, PROT_NONE), 0);
-    uint64_t sequence = eepi_shm_slot_write(meeting.region, 0, &first, 1, 0, SHM_SLOT_BYTES);
+    uint64_t sequence = eepi_shm_slot_write(meeting.region, 0, &first, 1, 0, SHM_SLOT_BYTES, true);
     cr_assert_eq(sigaction(SIGSEGV, &handler, &before), 0);
     bool is_whole = read_slot(read_only, 0, sequence, to, SHM_SLOT_BYTES);
     cr_assert_eq(sigaction(SIGSEGV, &before, NULL), 0);

@@ -20,7 +20,7 @@ static eep_status land_locally(eepi_bulk *bulk, bulk_fetch *fetch, const eepi_bu
     for (uint64_t at = 0; at < fetch->bytes; at += bulk->chunk_bytes) {
         uint64_t bytes = fetch->bytes - at;
         bytes = bytes < bulk->chunk_bytes ? bytes : bulk->chunk_bytes;
-        eepi_bulk_gather(chunk, parts, num_parts, fetch->blob.offset + at, bytes);
+        eepi_bulk_gather(chunk, parts, num_parts, fetch->blob.offset + at, bytes, false);
         eepi_bulk_chunk_land(bulk, fetch, at, chunk, bytes);
     }
     free(chunk);

@@ -3,6 +3,8 @@
  * running and what may land in them, and the two descriptors. */
 #include "transport/bulk/bulk_base.h"
 
+#include "graphs/base/past_caches.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -118,7 +120,7 @@ static bool range_is_within(const eepi_blob *blob, uint64_t bytes)
 }
 
 void eepi_bulk_gather(unsigned char *to, const eepi_bulk_part *parts, int num_parts, uint64_t skip,
-                      uint64_t bytes)
+                      uint64_t bytes, bool past_caches)
 {
     for (int i = 0; i < num_parts && bytes > 0; i++) {
         if (skip >= parts[i].bytes) {
@@ -126,10 +128,18 @@ void eepi_bulk_gather(unsigned char *to, const eepi_bulk_part *parts, int num_pa
             continue;
         }
         uint64_t take = parts[i].bytes - skip < bytes ? parts[i].bytes - skip : bytes;
-        memcpy(to, (const unsigned char *)parts[i].data + skip, take);
+        const unsigned char *from = (const unsigned char *)parts[i].data + skip;
+        if (past_caches) {
+            eepi_past_caches_copy(to, from, take);
+        } else {
+            memcpy(to, from, take);
+        }
         to += take;
         bytes -= take;
         skip = 0;
+    }
+    if (past_caches) {
+        eepi_past_caches_order();
     }
 }
 

@@ -155,7 +155,8 @@ void eepi_bulk_fetch_lose(eepi_bulk *bulk, const void *peer, eep_status status);
 EEP_MUST_CHECK eep_status eepi_bulk_serve_ask(eepi_bulk *bulk, const eepi_blob *blob,
                                               uint64_t bytes, eepi_bulk_part *parts_out,
                                               int *num_parts_out);
-/* Copy `bytes` bytes from `skip` of the pieces. Any thread. */
+/* Copy `bytes` bytes from `skip` of the pieces, past the caches or not. They are visible to whoever
+ * sees a later store of this thread. Any thread. */
 void eepi_bulk_gather(unsigned char *to, const eepi_bulk_part *parts, int num_parts, uint64_t skip,
-                      uint64_t bytes);
+                      uint64_t bytes, bool past_caches);
 #endif

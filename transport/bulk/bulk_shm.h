@@ -10,6 +10,7 @@
 #ifndef EEPI_BULK_SHM_H
 #define EEPI_BULK_SHM_H
 
+#include "graphs/base/past_caches.h"
 #include "transport/holder/holder_client.h"
 #include "transport/bulk/shm_region.h"
 
@@ -48,7 +49,8 @@ typedef struct shm_peer {
     uint64_t look_up_id, connect_id; /* what the holder has not answered yet; 0: nothing */
     uint64_t ask_us;                 /* when the holder is to be asked; UINT64_MAX: it was */
     const unsigned char *region;
-    uint32_t acks; /* bits of slots whose acknowledgement waits for room in the socket */
+    eepi_copy_times times; /* of chunks that were written for it, as if they were whole */
+    uint32_t acks;         /* bits of slots whose acknowledgement waits for room in the socket */
     uint64_t ack_sequence[SHM_SLOTS];
 } shm_peer;
 

@@ -168,6 +168,20 @@ static bool can_send(const bulk_shm *shm, const shm_serve *serve)
            is_its_turn(shm, serve);
 }
 
+/* Into the slot, in the way that is quicker for this peer. Returns the slot's sequence. */
+static uint64_t write_chunk(bulk_shm *shm, const shm_serve *serve, int slot, uint64_t bytes)
+{
+    eepi_copy_times *times = &serve->peer->times;
+    const bool past_caches = eepi_copy_goes_past(times);
+    const uint64_t begin_ns = eepi_now_ns();
+    const uint64_t sequence = eepi_shm_slot_write(shm->region, slot, serve->parts, serve->num_parts,
+                                                  serve->begin + serve->offset, bytes, past_caches);
+    if (bytes >= SHM_SLOT_BYTES / 8) {
+        eepi_copy_took(times, past_caches, (eepi_now_ns() - begin_ns) * SHM_SLOT_BYTES / bytes);
+    }
+    return sequence;
+}
+
 static void send_chunk(bulk_shm *shm, shm_serve *serve, int slot)
 {
     uint64_t bytes = serve->total - serve->offset;
@@ -182,8 +196,7 @@ static void send_chunk(bulk_shm *shm, shm_serve *serve, int slot)
                                  .bytes = bytes,
                                  .total = serve->total},
                         .slot = (uint32_t)slot};
-    message.sequence = eepi_shm_slot_write(shm->region, slot, serve->parts, serve->num_parts,
-                                           serve->begin + serve->offset, bytes);
+    message.sequence = write_chunk(shm, serve, slot, bytes);
     shm->slots[slot] = (shm_slot){.peer = serve->peer,
                                   .epoch = serve->epoch,
                                   .transfer = serve->transfer,

@@ -97,13 +97,13 @@ static unsigned char *slot_at(const unsigned char *region, int slot)
 /* The odd sequence is stored before any byte of the slot (partner: eepi_shm_slot_end), the even one
  * after all of them. */
 uint64_t eepi_shm_slot_write(unsigned char *region, int slot, const eepi_bulk_part *parts,
-                             int num_parts, uint64_t offset, uint64_t bytes)
+                             int num_parts, uint64_t offset, uint64_t bytes, bool past_caches)
 {
     uint64_t *sequence = sequence_at(region, slot);
     uint64_t next = __atomic_load_n(sequence, __ATOMIC_RELAXED) + 2;
     __atomic_store_n(sequence, next - 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    eepi_bulk_gather(slot_at(region, slot), parts, num_parts, offset, bytes);
+    eepi_bulk_gather(slot_at(region, slot), parts, num_parts, offset, bytes, past_caches);
     __atomic_store_n(sequence, next, __ATOMIC_RELEASE);
     return next;
 }

@@ -31,9 +31,10 @@ EEP_MUST_CHECK eep_status eepi_shm_region_open(int fd, const unsigned char **reg
 void eepi_shm_region_unmap(const unsigned char *region);
 
 /* Owner: write a slot with the first `bytes` bytes from `offset` of the pieces, after which nobody
- * who still reads the slot's last content believes it. Returns its new sequence. */
+ * who still reads the slot's last content believes it. Returns its new sequence. `past_caches`: a
+ * line that the peer has read is not fetched from the cache of its core (past_caches.h). */
 uint64_t eepi_shm_slot_write(unsigned char *region, int slot, const eepi_bulk_part *parts,
-                             int num_parts, uint64_t offset, uint64_t bytes);
+                             int num_parts, uint64_t offset, uint64_t bytes, bool past_caches);
 /* Peer: the bytes of a slot, which are read next; NULL: it is not the chunk of that sequence. */
 const void *eepi_shm_slot_begin(const unsigned char *region, int slot, uint64_t sequence);
 /* Peer: all that was read since eepi_shm_slot_begin was of that chunk. */
