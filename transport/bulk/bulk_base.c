@@ -201,7 +201,7 @@ eep_status eepi_bulk_base_open(eepi_bulk *bulk, const bulk_carrier *carrier, uin
                         .land = config->land,
                         .done = config->done,
                         .user = config->user,
-                        .facts = {.carrier = EEP_BULK_SHM, .fetches_per_peer = 4},
+                        .facts = {.carrier = EEP_BULK_SHM, .fetches_per_peer = 8},
                         .ended_end = &bulk->ended};
     bulk->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     bulk->poll_fd = epoll_create1(EPOLL_CLOEXEC);

@@ -16,7 +16,7 @@
 #include "transport/bulk/bulk_base.h"
 
 enum {
-    SHM_SLOTS = 16,
+    SHM_SLOTS = 32,
     SHM_SLOT_BYTES = 512 * 1024,
     SHM_HEADER_BYTES = 4096,
     SHM_REGION_BYTES = SHM_HEADER_BYTES + SHM_SLOTS * SHM_SLOT_BYTES
