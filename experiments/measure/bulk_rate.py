@@ -8,6 +8,10 @@ memory, with active messages and tags of 1 MiB. A repair fetches 16 experts in s
 and writes them into slots; ucx_perftest sends one buffer again and again and looks at nothing. The
 rate of ucx_perftest is the better one of its two tests. Nothing is paced.
 
+In shared memory either process of both programs is bound to a CPU of its own. ucx_perftest spins, so
+the scheduler gives it two. A repair sleeps between chunks, and a process that sleeps may be woken on
+the CPU of its waker: then one CPU does the work of both. Over tcp nobody is bound.
+
 Bars: median repair rate over median ucx_perftest rate >= 0.70, on either lane.
 
 ucx_perftest is in Debian's package ucx-utils, which is not needed otherwise.
@@ -30,7 +34,7 @@ import common
 
 COLUMNS = ("round", "place", "side", "mb_per_s", "foreign_share")
 BAR, MESSAGE, MESSAGES = 0.70, 1048576, 300
-REPAIRS = {"repair-ucx": "ucx", "repair-ucx-again": "ucx", "repair-shm": "shm"}
+REPAIRS = {"repair-ucx": ["ucx"], "repair-ucx-again": ["ucx"], "repair-shm": ["shm", "--bind"]}
 TESTS = {f"{test}-{lane}": (test, lane) for test in ("tag_bw", "ucp_am_bw") for lane in ("tcp", "posix")}
 SIDES = (*REPAIRS, *TESTS)
 LANES = {"tcp": "repair-ucx", "posix": "repair-shm"}
@@ -54,9 +58,9 @@ def parse():
     return options
 
 
-def repair_rate(options, carrier):
+def repair_rate(options, arguments):
     """The median of three repairs in one process, behind one that warms up."""
-    done = subprocess.run([os.path.join(options.bin, "eep-bench-repair"), "--bulk", carrier, "--rounds",
+    done = subprocess.run([os.path.join(options.bin, "eep-bench-repair"), "--bulk", *arguments, "--rounds",
                            "3", "--experts", str(options.experts), "--mb", str(options.mb)],
                           stdout=subprocess.PIPE, text=True, timeout=300, check=False)
     rates = [float(rate) for rate in re.findall(r"([0-9.]+) MB/s", done.stdout)]
@@ -71,19 +75,26 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def bound(lane):
+    """The options of ucx_perftest's two processes that bind them as those of a repair are bound."""
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    return [["-c", str(cpu)] for cpu in cpus] if lane == "posix" and len(cpus) == 2 else [[], []]
+
+
 def perftest_rate(options, test, lane):
     """MB/s over the whole run, in millions of bytes as above."""
     variables = dict(os.environ, UCX_TLS=lane + ("" if lane == "tcp" else ",self"))
     if lane == "tcp":
         variables["UCX_NET_DEVICES"] = "lo"
     port = str(free_port())
-    server = subprocess.Popen([options.perftest, "-p", port], env=variables, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL)
+    client_cpu, server_cpu = bound(lane)
+    server = subprocess.Popen([options.perftest, "-p", port, *server_cpu], env=variables,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(20):
             time.sleep(0.1)
             done = subprocess.run([options.perftest, "127.0.0.1", "-p", port, "-t", test, "-s",
-                                   str(MESSAGE), "-n", str(MESSAGES), "-w", "20", "-f", "-v"],
+                                   str(MESSAGE), "-n", str(MESSAGES), "-w", "20", "-f", "-v", *client_cpu],
                                   env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                   text=True, timeout=300, check=False)
             if done.returncode == 0:

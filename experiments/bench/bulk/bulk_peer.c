@@ -3,6 +3,7 @@
 #include "experiments/bench/bulk/bulk_peer.h"
 
 #include "experiments/base/child.h"
+#include "transport/topology.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -43,6 +44,21 @@ void bulk_peer_turn(eepi_bulk *const *copiers, int num)
     poll(fds, (nfds_t)num, 1000);
 }
 
+/* As a rank's service thread with bind_threads. */
+static int bind_to_core(int seat)
+{
+    eepi_topology *topology = NULL;
+    eep_status status = eepi_topology_open(&topology);
+    if (status == EEP_OK && eepi_topology_num_pus(topology) < 2) {
+        status = EEP_ERR_UNSUPPORTED;
+    }
+    if (status == EEP_OK) {
+        status = eepi_topology_bind(topology, EEPI_THREAD_SERVICE, seat, 2);
+    }
+    eepi_topology_close(topology);
+    return status == EEP_OK ? 0 : -1;
+}
+
 /* It asks for nothing. */
 static void ignore(void *user, uint64_t transfer, eep_status status)
 {
@@ -73,7 +89,7 @@ static void serve_until_killed(bulk_peer *peer, const char *holder_path, eepi_bu
 }
 
 /* The other process, which waits for the holder. 0, or -1 with errno. */
-static int make_peer(bulk_peer *peer, const char *holder_path, eepi_bulk_serve_fn serve)
+static int make_peer(bulk_peer *peer, const char *holder_path, eepi_bulk_serve_fn serve, bool binds)
 {
     int go[2], report[2];
     if (pipe(go) != 0 || pipe(report) != 0) {
@@ -83,7 +99,7 @@ static int make_peer(bulk_peer *peer, const char *holder_path, eepi_bulk_serve_f
     if (peer->pid == 0) {
         char byte;
         close(go[1]);
-        if (read(go[0], &byte, 1) == 1) {
+        if (read(go[0], &byte, 1) == 1 && (!binds || bind_to_core(1) == 0)) {
             serve_until_killed(peer, holder_path, serve, report[1]);
         }
         _exit(0);
@@ -106,7 +122,8 @@ static int begin_peer(bulk_peer *peer)
 }
 
 /* 0, or -1 with `why`. */
-static int open_parts(bulk_pair *pair, eepi_bulk_serve_fn serve, char why[PRIVATE_DIR_ERROR_BYTES])
+static int open_parts(bulk_pair *pair, eepi_bulk_serve_fn serve, bool binds,
+                      char why[PRIVATE_DIR_ERROR_BYTES])
 {
     char path[PRIVATE_DIR_BYTES + sizeof "/store"];
     if (private_dir_make("eep-bench", PRIVATE_DIR_BYTES - sizeof "/store", &pair->directory, why) !=
@@ -115,7 +132,7 @@ static int open_parts(bulk_pair *pair, eepi_bulk_serve_fn serve, char why[PRIVAT
     }
     snprintf(path, sizeof path, "%s/store", pair->directory.path);
     eepi_holder_path(path, pair->holder_path);
-    if (make_peer(&pair->peer, pair->holder_path, serve) != 0) {
+    if (make_peer(&pair->peer, pair->holder_path, serve, binds) != 0) {
         snprintf(why, PRIVATE_DIR_ERROR_BYTES, "the other process cannot be made: %s",
                  strerror(errno));
         return -1;
@@ -123,15 +140,19 @@ static int open_parts(bulk_pair *pair, eepi_bulk_serve_fn serve, char why[PRIVAT
     if (eep_store_open(path, why, PRIVATE_DIR_ERROR_BYTES, &pair->store) != EEP_OK) {
         return -1;
     }
+    if (binds && bind_to_core(0) != 0) {
+        snprintf(why, PRIVATE_DIR_ERROR_BYTES, "there are no two CPUs to bind the processes to");
+        return -1;
+    }
     snprintf(why, PRIVATE_DIR_ERROR_BYTES, "the other process does not begin");
     return begin_peer(&pair->peer);
 }
 
-bool bulk_pair_open(bulk_pair *pair, const char *program, eepi_bulk_serve_fn serve)
+bool bulk_pair_open(bulk_pair *pair, const char *program, eepi_bulk_serve_fn serve, bool binds)
 {
     char why[PRIVATE_DIR_ERROR_BYTES] = "";
     *pair = (bulk_pair){.peer = {.pid = -1}};
-    if (open_parts(pair, serve, why) != 0) {
+    if (open_parts(pair, serve, binds, why) != 0) {
         fprintf(stderr, "%s: %s\n", program, why);
         return false;
     }

@@ -37,9 +37,10 @@ typedef struct bulk_pair {
     bulk_peer peer;
 } bulk_pair;
 
-/* To be called before this process has threads. False: `program` said on standard error why not.
+/* To be called before this process has threads. `binds`: the calling thread and the other process
+ * are bound to a core of their own each. False: `program` said on standard error why not.
  * bulk_pair_close in any case. */
-bool bulk_pair_open(bulk_pair *pair, const char *program, eepi_bulk_serve_fn serve);
+bool bulk_pair_open(bulk_pair *pair, const char *program, eepi_bulk_serve_fn serve, bool binds);
 /* The other process is ended and waited for, once. */
 void bulk_pair_end_peer(bulk_pair *pair);
 void bulk_pair_close(bulk_pair *pair);

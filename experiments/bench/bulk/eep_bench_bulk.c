@@ -163,7 +163,7 @@ static int run(FILE *rows, int rounds)
     bulk_pair pair;
     copier both[2] = {{0}};
     int result = 1;
-    if (bulk_pair_open(&pair, "eep-bench-bulk", serve)) {
+    if (bulk_pair_open(&pair, "eep-bench-bulk", serve, false)) {
         for (int i = 0; i < 2; i++) {
             both[i].bulk = bulk_peer_copier(i == 0 ? EEP_BULK_SHM : EEP_BULK_UCX, pair.holder_path,
                                             0, serve, NULL, done, &both[i]);

@@ -19,6 +19,7 @@ enum { TIMEOUT_US = 60000000, BLOB_PERIOD = 4093 };
 
 typedef struct repair_options {
     int bulk, experts, mb, rounds;
+    bool bind;
     args_given given;
 } repair_options;
 
@@ -203,7 +204,7 @@ static int run(void)
     bulk_pair pair;
     repair r = {.from = &pair.peer};
     int result = 1;
-    if (bulk_pair_open(&pair, "eep-bench-repair", serve)) {
+    if (bulk_pair_open(&pair, "eep-bench-repair", serve, options.bind)) {
         if (eep_device_open("host", 0, &r.device) == EEP_OK) {
             r.bulk = bulk_peer_copier(options.bulk == 0 ? EEP_BULK_SHM : EEP_BULK_UCX,
                                       pair.holder_path, 0, serve, landed, fetched, &r);
@@ -227,6 +228,8 @@ static const args_row option_rows[] = {
     {"--experts", ARGS_WHOLE, AT(experts), 1, 256, NULL, "N", "16", "slots to fill"},
     {"--mb", ARGS_WHOLE, AT(mb), 1, 256, NULL, "MB", "8", "size of an expert, in 1,000,000 bytes"},
     {"--rounds", ARGS_WHOLE, AT(rounds), 1, 1000, NULL, "N", "5", "all slots are filled so often"},
+    {"--bind", ARGS_FLAG, AT(bind), 0, 0, NULL, NULL, NULL,
+     "bind either process to a core of its own"},
 };
 static const args_table table = {
     .program = "eep-bench-repair",
