@@ -169,23 +169,20 @@ static void handle_record(eep_context *context, const eepi_store_reply *reply)
     }
 }
 
-/* Revision 0: the store has none. */
+/* Revision 0: the store has none. One that cannot be read tells nothing, and is to be replaced: an
+ * instance of another shape, which has ended, may have left it. */
 static void handle_wedge(eep_context *context, const eepi_store_reply *reply)
 {
     _Alignas(8) uint8_t bytes[sizeof(eepi_wedge)];
     eepi_input input = {.kind = EEPI_INPUT_WEDGE};
 
-    if (reply->size > sizeof bytes) {
-        return;
-    }
-    if (reply->size > 0) {
+    if (reply->size > 0 && reply->size <= sizeof bytes) {
         memcpy(bytes, reply->value, reply->size);
-        if (eepi_wedge_decode(bytes, reply->size, context->config.max_ranks, &input.wedge) !=
+        if (eepi_wedge_decode(bytes, reply->size, context->config.max_ranks, &input.wedge) ==
             EEP_OK) {
-            return;
+            eepi_tell_wedge(context, &input.wedge);
+            eepi_feed(context, &input);
         }
-        eepi_tell_wedge(context, &input.wedge);
-        eepi_feed(context, &input);
     }
     eepi_store_note_wedge(context, &input.wedge, reply->revision);
 }

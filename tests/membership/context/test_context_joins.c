@@ -337,6 +337,42 @@ Test(context_joins, M8_an_instance_ends_in_order_and_another_one_begins)
     world_close(&w);
 }
 
+/* The rank that the wedge word is of. */
+static int32_t wedged_seat(eepi_store_client *client)
+{
+    eepi_store_reply reply;
+    eepi_wedge word;
+
+    cr_assert_eq(
+        eepi_store_client_wait(client, eepi_store_get(client, EEPI_KEY_WEDGE), STORE_US, &reply),
+        EEP_OK);
+    cr_assert_eq(reply.size, sizeof word);
+    memcpy(&word, reply.value, sizeof word);
+    return word.seat;
+}
+
+/* The last wedge word of an instance with more seats stays in the store. The next instance cannot
+ * read it, and its own words replace it. */
+Test(context_joins, N22_the_wedge_word_of_an_ended_instance_is_replaced)
+{
+    const eepi_wedge left = {5, 1, 1, {0, 0, -1}};
+    eepi_store_client *client;
+    eepi_store_reply reply;
+    world w;
+    world_open(&w, 3, 3);
+    cr_assert_eq(eepi_store_client_open(w.path, STORE_US, &client), EEP_OK);
+    cr_assert_eq(eepi_store_client_wait(
+                     client, eepi_store_put(client, EEPI_KEY_WEDGE, &left, sizeof left, 0),
+                     STORE_US, &reply),
+                 EEP_OK);
+    world_start(&w);
+    world_rest(&w);
+    rank_close(&w.ranks[2]);
+    WORLD_WAIT(&w, wedged_seat(client) < 2);
+    eepi_store_client_close(client);
+    world_close(&w);
+}
+
 /* Several instances may come at once where one has ended. The numbers in the store decide between
  * them; the last view may still have the shape of the one before, or of one that lost. */
 Test(context_joins, M8_the_view_of_an_ended_instance_follows_the_numbers)
