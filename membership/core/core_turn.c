@@ -188,13 +188,16 @@ static bool waits_for_plan(eepi_core *core)
     return false;
 }
 
-/* A rank that leaves by plan waits for the acknowledgements of those that stay (M10). */
+/* A rank that leaves by plan waits for the acknowledgements of those that stay (M10). Where all
+ * leave nobody stays: that would be as many lists as ranks, of all ranks each. */
 static bool must_listen(eepi_core *core)
 {
+    const bool leaves = core->status == CORE_LEAVING && !eepi_core_instance_has_ended(core);
+
     if (!core->has_view || core->status == CORE_OVER) {
         return false;
     }
-    if (core->status == CORE_LEAVING || eepi_core_order(core) == 0 || waits_for_plan(core)) {
+    if (leaves || eepi_core_order(core) == 0 || waits_for_plan(core)) {
         return true;
     }
     if (core->status != CORE_WEDGED) {

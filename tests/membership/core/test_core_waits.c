@@ -192,3 +192,46 @@ Test(core_waits, a_joiner_says_what_keeps_it_out)
     cr_expect(strstr(text, "not planned a view"), "%s", text);
     free(view);
 }
+
+/* Those who leave by plan listen to those who stay. Where all leave, a list of all for each would
+ * be as many messages as the square of their number. */
+Test(core_waits, N22_nobody_listens_when_the_instance_ends)
+{
+    static const struct {
+        bool all_leave, listens;
+    } cases[] = {{false, true}, {true, false}};
+    const eepi_core_config config = {
+        .seat = 1, .generation = 1, .num_ranks = RANKS, .shape = {RANKS, 1, 2, 2}};
+    const eepi_view *first;
+    open_core(1);
+    first = eepi_core_view(t.core);
+    for (int i = 0; i < 2; i++) {
+        eepi_view *last = eepi_view_copy(first);
+        eepi_core *leaver = NULL;
+        bool listens = false;
+        int n;
+        cr_assert_eq(eepi_core_open(&config, &leaver), EEP_OK);
+        last->epoch++;
+        last->cause = EEPI_VIEW_PLANNED;
+        for (int seat = 0; seat < RANKS; seat++) {
+            if (seat == 1 || cases[i].all_leave) {
+                eepi_view_seat_at(last, seat)->state = EEP_SEAT_QUARANTINED;
+            }
+        }
+        eepi_view_seal(last);
+        const eepi_input inputs[] = {
+            {.kind = EEPI_INPUT_VIEW, .now_us = 1, .view = first, .revision = 1},
+            {.kind = EEPI_INPUT_LEAVE, .now_us = 2},
+            {.kind = EEPI_INPUT_VIEW, .now_us = 3, .view = last, .revision = 2},
+            {.kind = EEPI_INPUT_TICK, .now_us = 4}};
+        for (int at = 0; at < 4; at++) {
+            const eepi_action *actions = eepi_core_handle(leaver, &inputs[at], &n);
+            for (int j = 0; j < n; j++) {
+                listens |= actions[j].kind == EEPI_ACTION_LISTEN;
+            }
+        }
+        cr_expect_eq(listens, cases[i].listens, "all leave: %d", cases[i].all_leave);
+        eepi_core_close(leaver);
+        free(last);
+    }
+}
