@@ -59,6 +59,7 @@ typedef struct core_peer {
     uint32_t wedge_generation;
     uint64_t wedge_epoch;
     eepi_suspect told; /* what a wedge named as its cause: this seat; generation 0: none did */
+    uint64_t told_epoch; /* the newest view that this was said under */
     /* its newest report */
     uint32_t report_generation;
     uint64_t report_epoch, report_step;

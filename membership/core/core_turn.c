@@ -77,6 +77,7 @@ void eepi_core_on_wedge(eepi_core *core, const eepi_wedge *wedge)
     }
     if (wedge->cause.kind != NO_EVIDENCE) {
         core->peers[wedge->cause.seat].told = wedge->cause;
+        core->peers[wedge->cause.seat].told_epoch = wedge->epoch;
     }
 }
 
@@ -108,15 +109,18 @@ bool eepi_core_is_given_up(const eepi_core *core)
     return false;
 }
 
+/* A word of an older epoch is about a fault that has been settled. */
 int eepi_core_cause(const eepi_core *core, int seat, uint32_t generation)
 {
-    const eepi_suspect *told = &core->peers[seat].told;
+    const core_peer *peer = &core->peers[seat];
     const int kind = eepi_core_evidence(core, seat);
 
     if (kind != NO_EVIDENCE) {
         return kind;
     }
-    return told->generation == generation ? told->kind : EEP_FAULT_LEFT_OUT;
+    return peer->told.generation == generation && peer->told_epoch >= core->view->epoch
+               ? peer->told.kind
+               : EEP_FAULT_LEFT_OUT;
 }
 
 /* Ends are all that is known against members: the others see those themselves, in the same moment.

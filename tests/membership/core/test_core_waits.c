@@ -235,3 +235,46 @@ Test(core_waits, N22_nobody_listens_when_the_instance_ends)
         free(last);
     }
 }
+
+/* The seat is expelled in the next view; what others are told as the reason. */
+static int expelled_for(int seat)
+{
+    eepi_view *next = eepi_view_copy(eepi_core_view(t.core));
+    const eepi_action *actions;
+    int n, kind = -1;
+    next->epoch++;
+    next->cause = EEPI_VIEW_FAULT;
+    next->combine_copy ^= 1u;
+    if (seat >= 0) {
+        eepi_view_seat_at(next, seat)->state = EEP_SEAT_QUARANTINED;
+    }
+    eepi_view_seal(next);
+    actions = eepi_core_handle(
+        t.core,
+        &(eepi_input){
+            .kind = EEPI_INPUT_VIEW, .now_us = t.now_us, .view = next, .revision = ++t.revision},
+        &n);
+    for (int i = 0; i < n; i++) {
+        if (actions[i].kind == EEPI_ACTION_EXPELLED && actions[i].suspect.seat == seat) {
+            kind = actions[i].suspect.kind;
+        }
+    }
+    free(next);
+    return kind;
+}
+
+/* Most ranks know the reason for a fault from the wedge word alone. */
+Test(core_waits, N22_a_cause_counts_for_one_fault)
+{
+    const eepi_wedge word = {1, 1, 1, {2, 1, EEP_FAULT_SILENT}};
+    for (int i = 0; i < 2; i++) {
+        open_core(1);
+        feed((eepi_input){.kind = EEPI_INPUT_WEDGE, .wedge = word});
+        feed((eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 7});
+        if (i == 1) {
+            cr_expect_eq(expelled_for(-1), -1, "seat 2 has spoken, and stays");
+        }
+        cr_expect_eq(expelled_for(2), i == 0 ? EEP_FAULT_SILENT : EEP_FAULT_LEFT_OUT);
+        eepi_core_close(t.core);
+    }
+}
