@@ -58,7 +58,7 @@ typedef struct core_peer {
     /* the newest epoch under which it said that it has stopped */
     uint32_t wedge_generation;
     uint64_t wedge_epoch;
-    eepi_suspect told; /* what a wedge named as its cause: this seat; generation 0: none did */
+    eepi_suspect told;   /* what a wedge named as its cause: this seat; generation 0: none did */
     uint64_t told_epoch; /* the newest view that this was said under */
     /* its newest report */
     uint32_t report_generation;
