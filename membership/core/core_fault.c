@@ -503,6 +503,7 @@ void eepi_core_advance_fault(eepi_core *core)
         return;
     }
     report(core);
+    eepi_core_tell_wedge(core); /* the promise may be the only reason by now */
     if (core->view->phase == EEPI_VIEW_REPAIRING) {
         advance_repair(core);
         /* all members must say that they know nothing newer */

@@ -278,3 +278,37 @@ Test(core_waits, N22_a_cause_counts_for_one_fault)
         eepi_core_close(t.core);
     }
 }
+
+/* A planned view is committed while this rank has stopped for something that it has taken back. It
+ * keeps out of that view, too, and nobody else would learn why. */
+Test(core_waits, N22_who_promises_without_a_suspicion_tells)
+{
+    const eepi_input told[] = {
+        {.kind = EEPI_INPUT_EVIDENCE, .suspect = {2, 1, EEP_FAULT_SILENT}},
+        {.kind = EEPI_INPUT_ALIVE, .suspect = {2, 1, EEP_FAULT_SILENT}},
+        {.kind = EEPI_INPUT_VIEW, .revision = 2},
+        {.kind = EEPI_INPUT_DRAINED, .step = 7},
+    };
+    uint64_t wedged_in = 0;
+    eepi_view *planned;
+    open_core(1);
+    planned = eepi_view_copy(eepi_core_view(t.core));
+    planned->epoch++;
+    planned->cause = EEPI_VIEW_PLANNED;
+    eepi_view_seal(planned);
+    for (int i = 0; i < 4; i++) {
+        eepi_input input = told[i];
+        const eepi_action *actions;
+        int n;
+        input.now_us = t.now_us;
+        input.view = planned;
+        actions = eepi_core_handle(t.core, &input, &n);
+        for (int j = 0; j < n; j++) {
+            if (actions[j].kind == EEPI_ACTION_TELL_WEDGE) {
+                wedged_in = actions[j].wedge.epoch;
+            }
+        }
+    }
+    cr_expect_eq(wedged_in, planned->epoch);
+    free(planned);
+}
