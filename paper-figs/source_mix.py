@@ -4,9 +4,10 @@
 failed: the mix that arXiv 2605.10670 publishes, the same way modelled with libeep's placement, and
 libeep's own repair. Needs matplotlib and nothing else.
 
-usage: source_mix.py [--modelled FILE] [--out FILE]
+usage: source_mix.py [--modelled FILE] [--measured FILE] [--out FILE]
 """
 
+import collections
 import os
 import sys
 
@@ -34,6 +35,20 @@ def shares_of(rows, prefix):
             for name, _, _ in SOURCES]
 
 
+def measured_shares(rows):
+    """Means over the runs of as many failed ranks."""
+    shares = [[] for _ in SOURCES]
+    for failed in paper.FAILED:
+        runs = [row for row in rows if int(row["failed"]) == failed]
+        if not runs:
+            raise BadInput(f"{rows.path}: no run with {failed} failed ranks")
+        filled = [sum(100 * float(row[f"fill_{name}"]) / float(row["slots"]) for row in runs) / len(runs)
+                  for name, _, _ in SOURCES[1:]]
+        for column, value in zip(shares, [100 - sum(filled), *filled]):
+            column.append(value)
+    return shares
+
+
 def draw_panel(axis, title, shares):
     bottom = [0.0] * len(paper.FAILED)
     for (_, label, colour), values in zip(SOURCES, shares):
@@ -53,7 +68,10 @@ def draw(paths, picture):
     columns = {"loads", "how", "failed", "draws",
                *(f"{prefix}{name}_percent" for name, _, _ in SOURCES for prefix in ("", "anew_"))}
     rows = figure_inputs.Rows(paths["modelled"], "modelled", columns)
-    figure, axes = kept_rows.make_figure(3, (12, 4.9), sharey=True)
+    measured = figure_inputs.Rows(paths["measured"], "measured with emulated expert time",
+                                  {"failed", "slots", *(f"fill_{name}" for name, _, _ in SOURCES[1:])})
+    count = figure_inputs.count_text(collections.Counter(row["failed"] for row in measured).values())
+    figure, axes = kept_rows.make_figure(4, (15, 4.9), sharey=True)
     published = [[0.0] * len(paper.FAILED) for _ in SOURCES]
     for name, at in PAPER_SOURCES.items():
         published[at] = paper.MIX_PERCENT[name]
@@ -61,14 +79,17 @@ def draw(paths, picture):
     draw_panel(axes[1], "modelled: all slots placed anew\nby libeep's placement", shares_of(rows, "anew_"))
     draw_panel(axes[2], "modelled: libeep's repair, live replicas\nbehind traffic, the rest in the pause",
                shares_of(rows, ""))
+    draw_panel(axes[3], "measured here: libeep's repair of 32\nprocesses, until they come again",
+               measured_shares(measured))
     axes[0].set_ylabel("slots of the survivors, %")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncol=len(SOURCES), frameon=False, fontsize=9.5)
     figure_inputs.save(figure, picture, [
         f"published: {paper.SOURCE}, its table of recovery; host memory there is drawn as a backup of the own node",
-        rows.caption(f"{rows[0]['draws']} losses a bar, random, all experts alike")], top=0.93)
+        rows.caption(f"{rows[0]['draws']} losses a bar, random, all experts alike"),
+        measured.caption(f"{count} runs a bar, whose mean it is; one layer of 64 experts")], top=0.93)
 
 
 if __name__ == "__main__":
     figure_inputs.finish("source_mix.py", "Draw the sources of weights after failures.",
-                         {"modelled": "paper-size/summary.csv"}, draw)
+                         {"modelled": "paper-size/summary.csv", "measured": "failed-ranks/runs.csv"}, draw)

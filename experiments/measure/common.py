@@ -155,6 +155,9 @@ class Run:
         self.events = read_csv(os.path.join(directory, "events.csv"), {
             "time_ms": float, "seat": int, "generation": int, "kind": str, "about_seat": int,
             "about_generation": int, "epoch": int, "value": int})
+        path = os.path.join(directory, "sources.csv")
+        self.sources = read_csv(path, {"time_ms": float, "seat": int, "tier": str, "source": str,
+                                       "fills": int, "bytes": int}) if os.path.exists(path) else []
         self.startup, self.tokens = [], []  # tokens: times, of which a long run has many
         if is_whole:
             self.startup = read_csv(os.path.join(directory, "startup.csv"),

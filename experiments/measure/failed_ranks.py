@@ -10,6 +10,8 @@ the emulated time of the layer at hand, as on a GPU: agree_ms has that in it. Ra
   before    from WARM_S to the kill
   degraded  from the last step with much prefill after the kill to the rejoin
   after     the last third of the load behind the rejoin, AGAIN_S long
+slots are those of the survivors, and fill_* how many of them were filled before the rejoin, by source
+(docs/SUMMARY.md): both tiers together, a slot as often as it was filled.
 back_95_s is the time from the rejoin until the rate of the next 4 steps, and of all later ones, is 95 %
 of before. reprefill_s is the time from the kill to the end of the last step with much prefill.
 
@@ -30,6 +32,7 @@ import common
 COLUMNS = ("run", "ranks", "failed", "seed", "killed", "detect_ms", "agree_ms", "repair_ms", "rerun_ms",
            "pause_ms", "pause_bytes", "reprefill_s", "before_tok_s", "degraded_tok_s", "after_tok_s",
            "kept_percent", "after_percent", "step_before_ms", "step_degraded_ms", "step_after_ms",
+           "slots", "fill_live_replica", "fill_own_node_backup", "fill_other_backup", "fill_checkpoint",
            "join_ms", "join_gap_ms", "longest_healthy_step_ms", "back_95_s", "good", "foreign_share")
 FAILED = (1, 2, 4, 8, 16)
 WARM_S, KILL_S, REST_S, LONG_REST_S, AGAIN_S = 5, 20, 26, 75, 45
@@ -39,6 +42,9 @@ SHAPE = ["--layers", "1", "--hidden", "64", "--inner", "32", "--experts", "64", 
          "--tokens-per-rank", "64", "--prefill-chunk", "32", "--requests-per-rank", "32"]
 LIMITS = [word for name in ("step-deadline", "expel", "drain-bound") for word in (f"--{name}-ms", "40000")]
 EXPERTS = 64
+
+SOURCES = {"fill_live_replica": ("live_replica",), "fill_own_node_backup": ("own_backup", "node_backup"),
+           "fill_other_backup": ("other_backup",), "fill_checkpoint": ("checkpoint",)}
 
 Step = collections.namedtuple("Step", "begin end tokens positions")
 
@@ -124,6 +130,13 @@ def measure(options, index, failed, seed):
     return killed, run
 
 
+def fills_before(run, rejoin_s):
+    """Slots that were filled before the rejoin, by source."""
+    return {name: sum(row["fills"] for row in run.sources
+                      if row["source"] in sources and row["time_ms"] < 1e3 * rejoin_s)
+            for name, sources in SOURCES.items()}
+
+
 def row_of(options, index, failed, seed):
     killed, run = measure(options, index, failed, seed)
     steps, faults, joins = steps_of(run), run.summary["faults"], run.summary["joins"]
@@ -142,6 +155,8 @@ def row_of(options, index, failed, seed):
            "kept_percent": 100 * rate(degraded) / rate(before),
            "after_percent": 100 * rate(after) / rate(before), "step_before_ms": length_ms(before),
            "step_degraded_ms": length_ms(degraded), "step_after_ms": length_ms(after),
+           "slots": (options.ranks - failed) * (2 * EXPERTS // options.ranks),
+           **fills_before(run, rejoin_s),
            "join_ms": max(join["join_ms"] for join in joins),
            "join_gap_ms": longest_gap_ms(steps, rejoin_s, end_s),
            "longest_healthy_step_ms": max((join["longest_healthy_step_ms"] or 0 for join in joins), default=None),

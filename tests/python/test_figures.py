@@ -301,14 +301,20 @@ class Paper(unittest.TestCase):
             {"loads": "even", "how": "random", "failed": k, "draws": 1000, "unchanged_percent": 90,
              "own_node_backup_percent": 10, "anew_live_replica_percent": 100} for k in failed])
 
+    def mix_of_runs(self):
+        fills = [f"fill_{name}" for name, _, _ in source_mix.SOURCES[1:]]
+        return self.rows("mix.csv", ["failed", "slots", *fills], [
+            {"failed": k, "slots": 40, "fill_own_node_backup": 6} for k in (1, 2, 4, 8, 16)])
+
     def test_a_caption_says_what_rows_are_and_how_they_were_made(self):
-        source_mix.draw({"modelled": self.mix()}, os.path.join(self.folder.name, "x.png"))
+        source_mix.draw({"modelled": self.mix(), "measured": self.mix_of_runs()}, os.path.join(self.folder.name, "x.png"))
         caption = next(text for text in self.texts if text.startswith("modelled: "))
         for part in ("summary.csv", "commit abcdef123456", "seed 7", "n 1000"):
             self.assertIn(part, caption)
         self.assertNotIn("A CPU", caption)  # the machine has no part in it
         self.assertIn("40.5", self.texts)   # the paper's
         self.assertEqual(self.texts.count("90.0"), 5)
+        self.assertEqual(self.texts.count("85.0"), 5)  # measured: 6 of 40 slots were filled
 
     def test_seeds_are_those_of_rows_or_of_the_command(self):
         for columns, rows, command, seeds in (
@@ -335,7 +341,7 @@ class Paper(unittest.TestCase):
 
     def test_a_missing_number_of_ranks_is_named(self):
         with self.assertRaisesRegex(source_mix.BadInput, r"\[8, 16\]"):
-            source_mix.draw({"modelled": self.mix((1, 2, 4))}, "x.png")
+            source_mix.draw({"modelled": self.mix((1, 2, 4)), "measured": self.mix_of_runs()}, "x.png")
 
     def test_rows_that_were_measured_name_the_machine(self):
         path = self.rows("runs.csv", ["ranks", "failed", "pause_ms", "reprefill_s", "back_95_s"],
