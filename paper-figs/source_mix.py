@@ -69,9 +69,10 @@ def draw(paths, picture):
                *(f"{prefix}{name}_percent" for name, _, _ in SOURCES for prefix in ("", "anew_"))}
     rows = figure_inputs.Rows(paths["modelled"], "modelled", columns)
     measured = figure_inputs.Rows(paths["measured"], "measured with emulated expert time",
-                                  {"failed", "slots", *(f"fill_{name}" for name, _, _ in SOURCES[1:])})
+                                  {"failed"})
+    has_sources = "slots" in measured[0]  # older rows do not say where weights came from
     count = figure_inputs.count_text(collections.Counter(row["failed"] for row in measured).values())
-    figure, axes = kept_rows.make_figure(4, (15, 4.9), sharey=True)
+    figure, axes = kept_rows.make_figure(3 + has_sources, (12 + 3 * has_sources, 4.9), sharey=True)
     published = [[0.0] * len(paper.FAILED) for _ in SOURCES]
     for name, at in PAPER_SOURCES.items():
         published[at] = paper.MIX_PERCENT[name]
@@ -79,15 +80,17 @@ def draw(paths, picture):
     draw_panel(axes[1], "modelled: all slots placed anew\nby libeep's placement", shares_of(rows, "anew_"))
     draw_panel(axes[2], "modelled: libeep's repair, live replicas\nbehind traffic, the rest in the pause",
                shares_of(rows, ""))
-    draw_panel(axes[3], "measured here: libeep's repair of 32\nprocesses, until they come again",
-               measured_shares(measured))
+    if has_sources:
+        draw_panel(axes[3], "measured here: libeep's repair of 32\nprocesses, until they come again",
+                   measured_shares(measured))
     axes[0].set_ylabel("slots of the survivors, %")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncol=len(SOURCES), frameon=False, fontsize=9.5)
     figure_inputs.save(figure, picture, [
         f"published: {paper.SOURCE}, its table of recovery; host memory there is drawn as a backup of the own node",
         rows.caption(f"{rows[0]['draws']} losses a bar, random, all experts alike"),
-        measured.caption(f"{count} runs a bar, whose mean it is; one layer of 64 experts")], top=0.93)
+        *([measured.caption(f"{count} runs a bar, whose mean it is; one layer of 64 experts")] if has_sources else [])],
+                       top=0.93)
 
 
 if __name__ == "__main__":
