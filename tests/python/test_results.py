@@ -330,7 +330,7 @@ class Results(unittest.TestCase):
 
         def known(mode, heavy, kind, percent):
             return common.quantile([row["last_ms"] for row in rows if row["mode"] == mode and
-                                    (row["ballast_mb"] > 0) == heavy and row["kind"] == kind],
+                                    (row["ballast_mb"] >= 1000) == heavy and row["kind"] == kind],
                                    percent)
         light = [known(mode, False, "kill", 99) for mode in ("idle", "loaded")]
         heavy = [known(mode, True, "kill", 99) for mode in ("idle", "loaded")]
