@@ -258,7 +258,9 @@ int rank_run(rank *self)
     eep_status status = rank_start(self);
     if (status == EEP_OK) {
         status = serve(self);
-        rank_tell_counters(self);
+        if (!self->stopped_ns) { /* else it has told them, and sees others end, which is no fault */
+            rank_tell_counters(self);
+        }
         if (status != EEP_OK && exit_code(self, status) == RANK_EXIT_FAILED) {
             rank_complain(self, "service ends", status, eep_last_error(self->context));
         }
