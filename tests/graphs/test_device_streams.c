@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#if !defined(__SANITIZE_ADDRESS__)
 static unsigned long pages_mapped(void)
 {
     unsigned long pages = 0;
@@ -21,6 +22,7 @@ static unsigned long pages_mapped(void)
     fclose(file);
     return pages;
 }
+#endif
 
 /* A thread's stack that finds no room, as where a limit on threads is reached. */
 Test(device, a_stream_without_a_thread_says_which_call_and_which_limits)
