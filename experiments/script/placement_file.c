@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The file of a placement: JSON, with an entry for each rank that is given something. */
 #include "experiments/script/placement_file.h"
+#include "experiments/script/json_quote.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -11,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_FILE_BYTES = 1 << 24, QUOTED_BYTES = 31 };
+enum { MAX_FILE_BYTES = 1 << 24 };
 static const double MAX_NUMBER = 9007199254740992; /* 2^53: what a double holds exactly */
 
 typedef struct reader {
@@ -44,15 +45,6 @@ static eep_status fail_memory(const reader *self)
     return EEP_ERR_NO_MEMORY;
 }
 
-/* The beginning of the item's text, for a message. */
-static const char *quote(const cJSON *item, char text_out[QUOTED_BYTES + 1])
-{
-    char *text = cJSON_PrintUnformatted(item);
-    snprintf(text_out, QUOTED_BYTES + 1, "%s", text ? text : "?");
-    cJSON_free(text);
-    return text_out;
-}
-
 /* ---------------------------------------------------------------- values */
 
 static bool is_whole(const cJSON *item, double least, double most)
@@ -65,10 +57,10 @@ static bool is_whole(const cJSON *item, double least, double most)
 static eep_status check_keys(const reader *self, const cJSON *object, const char *const *keys,
                              int num_keys, const char *allowed)
 {
-    char text[QUOTED_BYTES + 1];
+    char text[JSON_QUOTED_BYTES + 1];
     const cJSON *item = NULL;
     if (!cJSON_IsObject(object)) {
-        return fail(self, "%s is no object with %s", quote(object, text), allowed);
+        return fail(self, "%s is no object with %s", json_quote(object, text), allowed);
     }
     cJSON_ArrayForEach(item, object)
     {
@@ -90,13 +82,13 @@ static eep_status check_keys(const reader *self, const cJSON *object, const char
 
 static eep_status read_seat(const reader *self, const cJSON *entry, int *seat_out)
 {
-    char text[QUOTED_BYTES + 1];
+    char text[JSON_QUOTED_BYTES + 1];
     const cJSON *rank = cJSON_GetObjectItemCaseSensitive(entry, "rank");
     if (!rank) {
         return fail(self, "'rank' is missing");
     }
     if (!is_whole(rank, 0, self->shape->max_ranks - 1)) {
-        return fail(self, "rank %s: the ranks are 0 to %d", quote(rank, text),
+        return fail(self, "rank %s: the ranks are 0 to %d", json_quote(rank, text),
                     self->shape->max_ranks - 1);
     }
     *seat_out = (int)rank->valuedouble;
@@ -106,13 +98,13 @@ static eep_status read_seat(const reader *self, const cJSON *entry, int *seat_ou
 /* Layers *first_out to *last_out: one, or all of them. */
 static eep_status read_layers(const reader *self, const cJSON *entry, int *first_out, int *last_out)
 {
-    char text[QUOTED_BYTES + 1];
+    char text[JSON_QUOTED_BYTES + 1];
     const cJSON *layer = cJSON_GetObjectItemCaseSensitive(entry, "layer");
     *first_out = 0;
     *last_out = self->shape->num_layers - 1;
     if (layer && !is_whole(layer, 0, self->shape->num_layers - 1)) {
         return fail(self, "layer %s: the layers are 0 to %d, and without one all are meant",
-                    quote(layer, text), self->shape->num_layers - 1);
+                    json_quote(layer, text), self->shape->num_layers - 1);
     }
     if (layer) {
         *first_out = *last_out = (int)layer->valuedouble;
@@ -142,7 +134,7 @@ static eep_status check_pinned(const reader *self, const cJSON *pinned, int num_
 
 static eep_status check_experts(const reader *self, const cJSON *entry, const cJSON *experts)
 {
-    char text[QUOTED_BYTES + 1];
+    char text[JSON_QUOTED_BYTES + 1];
     const placement_shape *shape = self->shape;
     const cJSON *item = NULL, *pinned = cJSON_GetObjectItemCaseSensitive(entry, "pinned");
     int slot = 0;
@@ -163,7 +155,7 @@ static eep_status check_experts(const reader *self, const cJSON *entry, const cJ
         if (!is_whole(item, -1, shape->num_experts - 1)) {
             return fail(self,
                         "slot %d: expert %s is unknown: they are 0 to %d, and -1: libeep decides",
-                        slot, quote(item, text), shape->num_experts - 1);
+                        slot, json_quote(item, text), shape->num_experts - 1);
         }
         if (pin && cJSON_IsTrue(pin) && item->valuedouble < 0) {
             return fail(self, "slot %d is pinned and has no expert", slot);
@@ -247,14 +239,14 @@ static eep_status check_layer(const reader *self, int layer, int32_t *seat_of)
 
 static eep_status read_number(const reader *self, const cJSON *root)
 {
-    char text[QUOTED_BYTES + 1];
+    char text[JSON_QUOTED_BYTES + 1];
     const cJSON *number = cJSON_GetObjectItemCaseSensitive(root, "number");
     if (!number) {
         return fail(self, "'number' is missing: the placement with the highest one counts");
     }
     if (!is_whole(number, 1, MAX_NUMBER)) {
         return fail(self, "number %s: whole numbers from 1 to 2^53 are possible",
-                    quote(number, text));
+                    json_quote(number, text));
     }
     self->order->number = (uint64_t)number->valuedouble;
     return EEP_OK;

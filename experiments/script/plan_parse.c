@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The text of a plan: JSON, a list of phases, each a list of whole numbers. */
 #include "experiments/script/plan.h"
+#include "experiments/script/json_quote.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -8,8 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { QUOTED_BYTES = 31 };
 
 static const int DEFAULT_STEPS = 40;
 static const double DEFAULT_SETTLE_MS = 60000;
@@ -46,15 +45,6 @@ static eep_status fail_memory(const reader *self)
     return EEP_ERR_NO_MEMORY;
 }
 
-/* The beginning of the item's text, for a message. */
-static const char *quote(const cJSON *item, char text_out[QUOTED_BYTES + 1])
-{
-    char *text = cJSON_PrintUnformatted(item);
-    snprintf(text_out, QUOTED_BYTES + 1, "%s", text ? text : "?");
-    cJSON_free(text);
-    return text_out;
-}
-
 /* ---------------------------------------------------------------- ranks and phases */
 
 static eep_status refuse_death(const reader *self, int seat)
@@ -72,7 +62,7 @@ static eep_status refuse_death(const reader *self, int seat)
 /* One rank into the present phase. */
 static eep_status read_rank(reader *self, const cJSON *item)
 {
-    char text[QUOTED_BYTES + 1];
+    char text[JSON_QUOTED_BYTES + 1];
     int index = self->phase - 1;
     plan_phase *phase = &self->plan->phase[index];
     double number = item->valuedouble;
@@ -80,7 +70,7 @@ static eep_status read_rank(reader *self, const cJSON *item)
         return fail(self,
                     "'%s' is not a rank: whole numbers from 0 to %d are, and -1 to -%d for one "
                     "that dies in this phase",
-                    quote(item, text), EEP_MAX_RANKS - 1, EEP_MAX_RANKS - 1);
+                    json_quote(item, text), EEP_MAX_RANKS - 1, EEP_MAX_RANKS - 1);
     }
     bool dies = signbit(number) != 0;
     int seat = (int)fabs(number);
@@ -123,11 +113,11 @@ static eep_status check_phase(const reader *self)
 
 static eep_status read_phase(reader *self, const cJSON *list)
 {
-    char text[QUOTED_BYTES + 1];
+    char text[JSON_QUOTED_BYTES + 1];
     const cJSON *item = NULL;
     if (!cJSON_IsArray(list)) {
         return fail(self, "'%s' is not a phase: a list of ranks such as [0, 1, 2] is",
-                    quote(list, text));
+                    json_quote(list, text));
     }
     if (!list->child) {
         return fail(self, "it is empty; at least one rank must be in it");
@@ -148,13 +138,13 @@ static eep_status read_phase(reader *self, const cJSON *list)
 
 static eep_status read_plan(reader *self, const cJSON *root)
 {
-    char text[QUOTED_BYTES + 1];
+    char text[JSON_QUOTED_BYTES + 1];
     const cJSON *list = NULL;
     int num_phases = cJSON_IsArray(root) ? cJSON_GetArraySize(root) : 0;
     if (num_phases == 0) {
         return fail(self,
                     "'%s' is not a plan: a list of phases such as [[0,1],[0,1,2],[0,1,-2]] is",
-                    quote(root, text));
+                    json_quote(root, text));
     }
     if (num_phases > PLAN_MAX_PHASES) {
         return fail(self, "more than %d phases", PLAN_MAX_PHASES);
@@ -179,12 +169,12 @@ static eep_status read_plan(reader *self, const cJSON *root)
 /* The text is no JSON from `at` on. */
 static eep_status fail_syntax(const reader *self, const char *text, const char *at, const char *end)
 {
-    char rest[QUOTED_BYTES + 1] = "";
+    char rest[JSON_QUOTED_BYTES + 1] = "";
     int line = 1;
     for (const char *c = text; c < at; c++) {
         line += *c == '\n';
     }
-    for (int i = 0; i < QUOTED_BYTES && at + i < end && at[i] != '\n'; i++) {
+    for (int i = 0; i < JSON_QUOTED_BYTES && at + i < end && at[i] != '\n'; i++) {
         rest[i] = at[i] >= ' ' && at[i] <= '~' ? at[i] : '?'; /* it may go to a terminal */
     }
     snprintf(self->error, PLAN_ERROR_BYTES,

@@ -90,19 +90,18 @@ void eepi_core_on_listens(eepi_core *core)
     }
 }
 
-static bool has_stopped(const eepi_core *core, int seat)
+static bool has_told_wedge(const eepi_core *core, int seat)
 {
     const core_peer *peer = &core->peers[seat];
 
-    return eepi_core_has_reported(core, seat) ||
-           (eepi_view_has(core->view, seat, peer->wedge_generation) &&
-            peer->wedge_epoch >= core->view->epoch);
+    return eepi_view_has(core->view, seat, peer->wedge_generation) &&
+           peer->wedge_epoch >= core->view->epoch;
 }
 
 bool eepi_core_is_given_up(const eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        if (has_stopped(core, seat)) {
+        if (eepi_core_has_reported(core, seat) || has_told_wedge(core, seat)) {
             return true;
         }
     }
@@ -161,9 +160,7 @@ void eepi_core_tell_wedge(eepi_core *core)
         return;
     }
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        const core_peer *peer = &core->peers[seat];
-        if (eepi_view_has(core->view, seat, peer->wedge_generation) &&
-            peer->wedge_epoch >= core->view->epoch) {
+        if (has_told_wedge(core, seat)) {
             return;
         }
     }
