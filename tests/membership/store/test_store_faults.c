@@ -257,9 +257,9 @@ Test(store_faults, held_connections_keep_nobody_out)
 Test(store_faults, who_asks_for_nothing_is_dropped)
 {
     eep_store *store = open_store();
-    store->hello_us = 100 * 1000; /* its thread reads it when somebody connects */
     eepi_store_client *client = open_client();
     put(client, "one", "request");
+    store->hello_us = 100 * 1000; /* its thread reads it when somebody connects */
     int silent = raw_connect();
     expect_hang_up(silent);
     put(client, "still", "here");
@@ -276,6 +276,7 @@ static double cpu_ms(void)
 
 Test(store_faults, a_store_without_descriptors_does_not_spin)
 {
+    enum { WATCHED_MS = 300 }; /* a thread that spins takes all of it */
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     eep_store *store = open_store();
     eepi_store_client *member = open_client();
@@ -290,8 +291,9 @@ Test(store_faults, a_store_without_descriptors_does_not_spin)
     store->reserve_fd = -1;
     cr_assert_eq(connect(fd, (const struct sockaddr *)&address, sizeof address), 0);
     double before_ms = cpu_ms();
-    poll(NULL, 0, 300); /* the time over which it is watched */
-    cr_expect_lt(cpu_ms() - before_ms, 20);
+    poll(NULL, 0, WATCHED_MS);
+    double spent_ms = cpu_ms() - before_ms; /* a host that takes its CPU away counts here, too */
+    cr_expect_lt(spent_ms, WATCHED_MS / 2, "%g ms of CPU time", spent_ms);
     limit_descriptors((rlim_t)lowest + 16);
     put(member, "still", "here");
     eepi_store_client *joiner = open_client();
@@ -354,7 +356,7 @@ Test(store_faults, why_a_store_took_nobody_is_forgotten_when_it_is_gone)
     close(fd);
     cr_assert_eq(wait_for(client, id).status, EEP_ERR_UNREACHABLE);
     cr_expect(strstr(eepi_store_client_why(client), "ulimit -n"));
-    for (int i = 0; i < 500 && *eepi_store_client_why(client); i++) {
+    while (*eepi_store_client_why(client)) { /* the suite's timeout bounds it */
         (void)!eepi_store_client_next(client, &reply);
         poll(NULL, 0, 1);
     }
