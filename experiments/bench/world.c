@@ -73,14 +73,14 @@ static void make_shapes(bench_rank *r)
     r->fixed_shape = r->shape;
     r->fixed_shape.off_dispatch_tag = r->shape.window_bytes;
     r->fixed_shape.off_combine_tag =
-        r->shape.window_bytes + 2ull * r->shape.max_ranks * EEPK_LINE_BYTES;
+        r->shape.window_bytes + (uint64_t)r->shape.max_ranks * EEPK_LINE_BYTES;
 }
 
 static void open_window(bench_rank *r)
 {
     bench_world *w = r->world;
     const bench_peers *peers = w->setup.peers;
-    const size_t bytes = r->shape.window_bytes + 4ull * r->shape.max_ranks * EEPK_LINE_BYTES;
+    const size_t bytes = r->shape.window_bytes + 2ull * r->shape.max_ranks * EEPK_LINE_BYTES;
 
     if (peers) {
         peers->open_windows(peers->user, bytes, w->windows);

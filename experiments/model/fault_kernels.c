@@ -16,6 +16,37 @@ static const eep_kernel_arg fault_halt_args_fields[] = {
     FIELD(fault_halt_args, pad, EEP_ARG_CONSTANT),
 };
 
+#define HALT_FIELDS(type)                                                                          \
+    FIELD(type, halt.words, EEP_ARG_ADDRESS), FIELD(type, halt.world, EEP_ARG_ADDRESS),            \
+        FIELD(type, halt.place, EEP_ARG_CONSTANT), FIELD(type, halt.pad, EEP_ARG_CONSTANT)
+
+static const eep_kernel_arg fault_halt_dispatch_args_fields[] = {
+    HALT_FIELDS(fault_halt_dispatch_args),
+    FIELD(fault_halt_dispatch_args, send.world, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_dispatch_args, send.x, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_dispatch_args, send.topk_idx, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_dispatch_args, send.num_tokens, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_dispatch_args, send.rows, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_dispatch_args, send.slot_begin, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_dispatch_args, send.row_scales, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_dispatch_args, send.layer, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_dispatch_args, send.chain, EEP_ARG_CONSTANT),
+};
+
+static const eep_kernel_arg fault_halt_combine_args_fields[] = {
+    HALT_FIELDS(fault_halt_combine_args),
+    FIELD(fault_halt_combine_args, send.world, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_combine_args, send.rows, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_combine_args, send.topk_weights, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_combine_args, send.num_tokens, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_combine_args, send.slot_begin, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_combine_args, send.out, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_combine_args, send.layer, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_combine_args, send.out_dtype, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_combine_args, send.chain, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_combine_args, send.pad, EEP_ARG_CONSTANT),
+};
+
 static const eep_kernel_arg fault_gaps_args_fields[] = {
     FIELD(fault_gaps_args, longest_ns, EEP_ARG_ADDRESS),
     FIELD(fault_gaps_args, spin_ns, EEP_ARG_CONSTANT),

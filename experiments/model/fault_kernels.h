@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Kernels of faults, which are not the model's: arguments, bodies for both compilers, the table.
- * One thread each. */
+ * One block each. */
 #ifndef EEPX_FAULT_KERNELS_H
 #define EEPX_FAULT_KERNELS_H
 
+#include "graphs/kernels/combine.h"
 #include "graphs/kernels/compiler_macros.h"
-#include "graphs/kernels/table_layout.h"
+#include "graphs/kernels/dispatch.h"
 
 static const uint64_t FAULT_HALT_NS =
     60000000000; /* a node that is not let go on ends after that */
@@ -33,11 +34,28 @@ typedef struct fault_halt_args {
     uint32_t place, pad;
 } fault_halt_args;
 
+/* The same in the middle of a send, whose last block publishes: the rows are stored here, and the
+ * tags would be by the send itself, which comes behind and stores the rows again. */
+typedef struct fault_halt_dispatch_args {
+    fault_halt_args halt;
+    eepk_dispatch_node_args send;
+} fault_halt_dispatch_args;
+typedef struct fault_halt_combine_args {
+    fault_halt_args halt;
+    eepk_combine_node_args send;
+} fault_halt_combine_args;
+
 /* Spin for a while, and keep the longest time that went on without this kernel. Never captured. */
 typedef struct fault_gaps_args {
     uint64_t *longest_ns; /* pinned; written once, at the end, never 0 */
     uint64_t spin_ns;
 } fault_gaps_args;
+
+EEPK_FN int fault_is_reached(const fault_halt_args *a)
+{
+    return eepk_load_acquire(&a->words->armed) == a->place + 1u &&
+           !a->world->control->latch.aborted;
+}
 
 EEPK_FN void fault_halt_body(const fault_halt_args *a, eep_grid g)
 {
@@ -46,8 +64,7 @@ EEPK_FN void fault_halt_body(const fault_halt_args *a, eep_grid g)
     fault_halt_words *words = a->words;
     uint64_t begin_ns, go = 0;
 
-    if (g.block != 0 || g.thread != 0 || eepk_load_acquire(&words->armed) != a->place + 1u ||
-        latch->aborted) {
+    if (g.block != 0 || g.thread != 0 || !fault_is_reached(a)) {
         return;
     }
     begin_ns = eepk_now_ns();
@@ -70,6 +87,26 @@ EEPK_FN void fault_halt_body(const fault_halt_args *a, eep_grid g)
     }
 }
 
+EEPK_FN void fault_halt_dispatch_body(const fault_halt_dispatch_args *a, eep_grid g)
+{
+    if (g.block == 0 && fault_is_reached(&a->halt)) {
+        eepk_send_tokens(&a->send, &a->halt.world->control->latch, g);
+        eepk_fence_system();
+        eepk_block_sync();
+        fault_halt_body(&a->halt, g);
+    }
+}
+
+EEPK_FN void fault_halt_combine_body(const fault_halt_combine_args *a, eep_grid g)
+{
+    if (g.block == 0 && fault_is_reached(&a->halt)) {
+        eepk_send_home(&a->send, &a->halt.world->control->latch, g);
+        eepk_fence_system();
+        eepk_block_sync();
+        fault_halt_body(&a->halt, g);
+    }
+}
+
 EEPK_FN void fault_gaps_body(const fault_gaps_args *a, eep_grid g)
 {
     uint64_t begin_ns = eepk_now_ns(), last_ns = begin_ns, now_ns = begin_ns, longest_ns = 1;
@@ -88,6 +125,8 @@ EEPK_FN void fault_gaps_body(const fault_gaps_args *a, eep_grid g)
 /* X(name, args type) */
 #define FAULT_KERNEL_LIST(X)                                                                       \
     X(halt, fault_halt_args)                                                                       \
+    X(halt_dispatch, fault_halt_dispatch_args)                                                     \
+    X(halt_combine, fault_halt_combine_args)                                                       \
     X(gaps, fault_gaps_args)
 
 typedef enum fault_kernel_id {

@@ -10,24 +10,45 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LOOK_NS = 20000 };
+enum { LOOK_NS = 20000, HALT_THREADS = 128 };
 
 /* ---------------------------------------------------------------- the nodes */
 
-static eep_status put_halt(fault_node *self, eep_stream *stream, verb_place place)
+static eep_status put_node(const fault_node *self, eep_stream *stream, fault_kernel_id id,
+                           const void *args, size_t bytes)
 {
-    fault_halt_args args = {self->words, self->world, (uint32_t)place, 0};
-    model_bodies kernel = {MODEL_PLUGIN_FIRST_FAULT + FAULT_KERNEL_halt,
-                           &fault_kernels[FAULT_KERNEL_halt]};
+    model_bodies kernel = {MODEL_PLUGIN_FIRST_FAULT + id, &fault_kernels[id]};
     const char *why = NULL;
-    return model_plugin_put(self->plugin, eep_device_ordinal(self->device), stream, kernel, 1, 1,
-                            &args, sizeof args, &why);
+    return model_plugin_put(self->plugin, eep_device_ordinal(self->device), stream, kernel, 1,
+                            HALT_THREADS, args, bytes, &why);
+}
+
+/* In the middle of a send the halt stores the send's rows, by the send's arguments. */
+static eep_status put_halt(const fault_node *self, eep_stream *stream, verb_place place,
+                           const void *send)
+{
+    const fault_halt_args halt = {self->words, self->world, (uint32_t)place, 0};
+    if (place == PLACE_DISPATCH) {
+        const fault_halt_dispatch_args args = {halt, *(const eepk_dispatch_node_args *)send};
+        return put_node(self, stream, FAULT_KERNEL_halt_dispatch, &args, sizeof args);
+    }
+    if (place == PLACE_COMBINE) {
+        const fault_halt_combine_args args = {halt, *(const eepk_combine_node_args *)send};
+        return put_node(self, stream, FAULT_KERNEL_halt_combine, &args, sizeof args);
+    }
+    return put_node(self, stream, FAULT_KERNEL_halt, &halt, sizeof halt);
 }
 
 /* A step begins with its latch, a layer with its route. */
-static eep_status after_node(void *user, eep_stream *stream, eepi_kernel_id id)
+static eep_status at_node(void *user, eep_stream *stream, eepi_kernel_id id, const void *args,
+                          bool is_behind)
 {
     fault_node *self = user;
+    if (is_behind) {
+        return id == EEPI_KERNEL_unpack && self->layer == self->victim_layer
+                   ? put_halt(self, stream, PLACE_EXPERTS, NULL)
+                   : EEP_OK;
+    }
     if (id == EEPI_KERNEL_latch) {
         self->layer = -1;
     } else if (id == EEPI_KERNEL_route) {
@@ -38,11 +59,9 @@ static eep_status after_node(void *user, eep_stream *stream, eepi_kernel_id id)
     }
     switch (id) {
     case EEPI_KERNEL_dispatch_send:
-        return put_halt(self, stream, PLACE_DISPATCH);
-    case EEPI_KERNEL_unpack:
-        return put_halt(self, stream, PLACE_EXPERTS);
+        return put_halt(self, stream, PLACE_DISPATCH, args);
     case EEPI_KERNEL_combine_send:
-        return put_halt(self, stream, PLACE_COMBINE);
+        return put_halt(self, stream, PLACE_COMBINE, args);
     default:
         return EEP_OK;
     }
@@ -137,7 +156,7 @@ eep_status fault_node_init(fault_node *self, eep_context *context, eep_device *d
         eep_device_alloc(device, EEP_MEMORY_PINNED, sizeof(fault_halt_words), &words);
     if (status == EEP_OK) {
         self->words = words;
-        eepi_capture_watch(context, after_node, self);
+        eepi_capture_watch(context, at_node, self);
     }
     return status;
 }

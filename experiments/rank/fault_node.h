@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A rank that dies or stops at an exact place inside a step: VERB_DIE and VERB_FREEZE.
  *
- *     .. dispatch send | HALT | exchange | unpack | HALT | experts | combine send | HALT | ..
+ *     .. route | HALT | dispatch send | exchange | unpack | HALT | experts | HALT | combine send |
+ * ..
  *
- * In the middle layer of the captured graph one node follows each place (fault_kernels.h). It reads
- * a word and does nothing more while that does not name its place: a few nanoseconds per step.
- * Armed for its place, a node halts and says so; a thread on the host hears that and acts, so that
- * it works on every device: not one instruction of the next node runs before the host has acted. */
+ * In the middle layer of the captured graph there is one node at each place (fault_kernels.h). The
+ * one before a send has stored the send's rows when it halts, and no tag. A node reads a word and
+ * does nothing more while that does not name its place: a few nanoseconds per step. Armed for its
+ * place, a node halts and says so; a thread on the host hears that and acts, so that it works on
+ * every device: not one instruction of the next node runs before the host has acted. */
 #ifndef EEPX_FAULT_NODE_H
 #define EEPX_FAULT_NODE_H
 

@@ -69,7 +69,7 @@ static const char *bad_field(const eep_config *c)
 eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, const char **why_out)
 {
     eepk_shape s = {0};
-    uint64_t at;
+    uint64_t at, sources; /* lines of each chain and source */
 
     *why_out = bad_field(config);
     if (*why_out) {
@@ -85,6 +85,8 @@ eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, cons
     s.dtype = (uint32_t)config->dtype;
     s.self = (uint32_t)config->rank;
     s.row_bytes = s.hidden * (uint32_t)eep_dtype_bytes(config->dtype);
+    s.num_chains = 1;
+    sources = (uint64_t)s.num_chains * s.max_ranks;
     s.dispatch_row_bytes = s.row_bytes;
     if (config->fp8_dispatch) {
         s.num_scales = (s.hidden + EEP_FP8_GROUP - 1) / EEP_FP8_GROUP;
@@ -95,19 +97,19 @@ eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, cons
 
     at = sizeof(eepk_window_header);
     s.off_dispatch_tag = at;
-    at += 2ull * s.max_ranks * EEPK_LINE_BYTES;
+    at += sources * EEPK_LINE_BYTES;
     s.off_combine_tag = at;
-    at += 2ull * s.max_ranks * EEPK_LINE_BYTES;
+    at += sources * EEPK_LINE_BYTES;
     s.off_abort = at;
     at += (uint64_t)s.max_ranks * EEPK_LINE_BYTES;
     s.off_header = at;
-    at += 2ull * s.max_ranks * s.header_bytes;
+    at += sources * s.header_bytes;
     s.off_list = at;
-    at = line_up(at + 2ull * s.max_ranks * s.num_max_tokens * s.top_k * sizeof(eepk_list_entry));
+    at = line_up(at + sources * s.num_max_tokens * s.top_k * sizeof(eepk_list_entry));
     s.off_dispatch = at;
-    at = line_up(at + 2ull * s.max_ranks * s.num_max_tokens * s.dispatch_row_bytes);
+    at = line_up(at + sources * s.num_max_tokens * s.dispatch_row_bytes);
     s.off_combine = at;
-    s.window_bytes = line_up(at + 4ull * s.num_max_tokens * s.top_k * s.row_bytes);
+    s.window_bytes = line_up(at + 2ull * s.num_chains * s.num_max_tokens * s.top_k * s.row_bytes);
 
     at = sizeof(eepk_bank_header);
     s.bank_off_generation = at;
@@ -157,7 +159,11 @@ size_t eep_dtype_bytes(eep_dtype dtype)
     return dtype == EEP_FP32 ? 4 : dtype == EEP_BF16 ? 2 : 0;
 }
 
-enum { NUM_SCRATCH_PARTS = 11 };
+enum {
+    CHAIN_PARTS = 9,
+    SHARED_PARTS = 4,
+    MAX_PARTS = EEPK_MAX_CHAINS * CHAIN_PARTS + SHARED_PARTS
+};
 typedef struct scratch_part {
     void **to;
     uint64_t bytes;
@@ -168,28 +174,49 @@ static uint64_t loads_bytes(const eepk_shape *s)
     return (uint64_t)s->num_layers * s->num_experts * sizeof(uint64_t);
 }
 
-/* What all kernels share, and where the world keeps its address. Returns the bytes of all. */
-static uint64_t scratch_parts(const eepk_shape *s, eepk_world *w,
-                              scratch_part parts_out[NUM_SCRATCH_PARTS])
+static void chain_parts(const eepk_shape *s, eepk_scratch *c, scratch_part parts_out[CHAIN_PARTS])
 {
     const uint64_t cells = (uint64_t)s->max_ranks * s->num_slots;
-    const scratch_part parts[NUM_SCRATCH_PARTS] = {
-        {(void **)&w->route, (uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_route)},
-        {(void **)&w->send_count, cells * sizeof(uint32_t)},
-        {(void **)&w->share_begin, cells * sizeof(uint32_t)},
-        {(void **)&w->expert_count, EEPK_ROUTE_WARPS * s->num_experts * sizeof(uint32_t)},
-        {(void **)&w->first_bad, sizeof(uint64_t)},
-        {(void **)&w->receive_count, cells * sizeof(uint32_t)},
-        {(void **)&w->receive_base, cells * sizeof(uint32_t)},
-        {(void **)&w->receive_tokens, s->max_ranks * sizeof(uint32_t)},
-        {(void **)&w->origin, (uint64_t)s->rows_capacity * sizeof(eepk_origin)},
+    const scratch_part parts[CHAIN_PARTS] = {
+        {(void **)&c->route, (uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_route)},
+        {(void **)&c->send_count, cells * sizeof(uint32_t)},
+        {(void **)&c->share_begin, cells * sizeof(uint32_t)},
+        {(void **)&c->expert_count, EEPK_ROUTE_WARPS * s->num_experts * sizeof(uint32_t)},
+        {(void **)&c->first_bad, sizeof(uint64_t)},
+        {(void **)&c->receive_count, cells * sizeof(uint32_t)},
+        {(void **)&c->receive_base, cells * sizeof(uint32_t)},
+        {(void **)&c->receive_tokens, s->max_ranks * sizeof(uint32_t)},
+        {(void **)&c->origin, (uint64_t)s->rows_capacity * sizeof(eepk_origin)},
+    };
+
+    memcpy(parts_out, parts, sizeof parts);
+}
+
+/* What kernels keep from node to node, and where the world has its address. Their number. */
+static int scratch_parts(const eepk_shape *s, eepk_world *w, scratch_part parts_out[MAX_PARTS])
+{
+    const uint64_t seat_words = s->max_ranks * sizeof(uint64_t);
+    const scratch_part shared[SHARED_PARTS] = {
         {(void **)&w->seen, s->max_ranks * sizeof(eepk_seen)},
+        {(void **)&w->waiting_ns, seat_words},
+        {(void **)&w->waited_ns, seat_words},
         {(void **)&w->loads, loads_bytes(s)},
     };
+    int num = SHARED_PARTS;
+
+    memcpy(parts_out, shared, sizeof shared);
+    for (uint32_t i = 0; i < s->num_chains; i++) {
+        chain_parts(s, &w->scratch[i], parts_out + num);
+        num += CHAIN_PARTS;
+    }
+    return num;
+}
+
+static uint64_t scratch_bytes(const scratch_part *parts, int num)
+{
     uint64_t bytes = 0;
 
-    for (int i = 0; i < NUM_SCRATCH_PARTS; i++) {
-        parts_out[i] = parts[i];
+    for (int i = 0; i < num; i++) {
         bytes += line_up(parts[i].bytes);
     }
     return bytes;
@@ -202,26 +229,28 @@ static uint64_t image_bytes(const eepk_shape *s)
 
 eepi_table_sizes eepi_tables_sizes(const eepk_shape *s)
 {
-    scratch_part parts[NUM_SCRATCH_PARTS];
+    scratch_part parts[MAX_PARTS];
     eepk_world world;
+    const int num = scratch_parts(s, &world, parts);
 
     return (eepi_table_sizes){
         .device_bytes = sizeof(eepk_world) + sizeof(eepk_control) + 2 * s->bank_bytes,
         .pinned_bytes = image_bytes(s) + sizeof(eepk_launch) + sizeof(uint64_t) +
-                        sizeof(eepk_status) + loads_bytes(s),
-        .scratch_bytes = scratch_parts(s, &world, parts),
+                        sizeof(eepk_status) + loads_bytes(s) + s->max_ranks * sizeof(uint64_t),
+        .scratch_bytes = scratch_bytes(parts, num),
     };
 }
 
 /* One allocation. */
 static eep_status scratch_open(eepi_tables *t, const eepk_shape *s)
 {
-    scratch_part parts[NUM_SCRATCH_PARTS];
-    const uint64_t bytes = scratch_parts(s, &t->host_world, parts);
-    eep_status status = eep_device_alloc(t->device, EEP_MEMORY_DEVICE, bytes, &t->scratch);
+    scratch_part parts[MAX_PARTS];
+    const int num = scratch_parts(s, &t->host_world, parts);
+    eep_status status =
+        eep_device_alloc(t->device, EEP_MEMORY_DEVICE, scratch_bytes(parts, num), &t->scratch);
     uint8_t *at = t->scratch;
 
-    for (int i = 0; i < NUM_SCRATCH_PARTS && status == EEP_OK; i++) {
+    for (int i = 0; i < num && status == EEP_OK; i++) {
         *parts[i].to = at;
         at += line_up(parts[i].bytes);
     }
@@ -244,6 +273,7 @@ static eep_status memory_open(eepi_tables *t, const eepk_shape *s)
         {EEP_MEMORY_PINNED, sizeof(uint64_t), (void **)&t->abort_step},
         {EEP_MEMORY_PINNED, sizeof(eepk_status), (void **)&t->status},
         {EEP_MEMORY_PINNED, loads_bytes(s), (void **)&t->host_world.loads_out},
+        {EEP_MEMORY_PINNED, s->max_ranks * sizeof(uint64_t), (void **)&t->host_world.waited_out},
     };
 
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
@@ -334,6 +364,7 @@ void eepi_tables_close(eepi_tables *t)
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->abort_step);
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->status);
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->host_world.loads_out);
+    eep_device_free(t->device, EEP_MEMORY_PINNED, t->host_world.waited_out);
     free(t);
 }
 
@@ -360,6 +391,11 @@ const eepk_status *eepi_tables_status(const eepi_tables *t)
 const uint64_t *eepi_tables_loads(const eepi_tables *t)
 {
     return t->host_world.loads_out;
+}
+
+const uint64_t *eepi_tables_waited(const eepi_tables *t)
+{
+    return t->host_world.waited_out;
 }
 
 uint64_t *eepi_tables_abort_step(eepi_tables *t)

@@ -39,6 +39,9 @@ uint64_t *eepi_tables_abort_step(eepi_tables *tables);
  * of aborted steps too, as of the last step that eepk_launch.wants_loads asked. Pinned; to be read
  * between that step's end and the next step. */
 const uint64_t *eepi_tables_loads(const eepi_tables *tables);
+/* [max_ranks] nanoseconds that exchanges waited for each source since the tables were opened.
+ * Pinned; kernels write it while they wait. */
+const uint64_t *eepi_tables_waited(const eepi_tables *tables);
 
 /* The pinned image of a bank (eepk_shape.bank_bytes): fill it, then stage. Service thread. */
 uint8_t *eepi_tables_image(eepi_tables *tables);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Combine: send (any grid), exchange (exchange.h), reduce (any grid). */
+/* Combine. Its send half is send (any grid), whose last block publishes; its receive half is
+ * exchange (one block, which waits: exchange.h) and reduce (any grid). */
 #ifndef EEPK_COMBINE_H
 #define EEPK_COMBINE_H
 
@@ -12,30 +13,24 @@
  * this rank's own tokens are looked at like any others, and stay: reduce finds them. Counts and
  * lists are their source's word: only if as many rows were placed as were counted, and every place
  * was filled in this dispatch, did each row get a place of its own (S9). */
-EEPK_FN void eepk_combine_send_body(const eepk_combine_node_args *a, eep_grid g)
+EEPK_FN void eepk_send_home(const eepk_combine_node_args *a, eepk_latch *latch, eep_grid g)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
-    eepk_latch *latch = &w->control->latch;
     const uint8_t *bank = w->bank[latch->bank];
-    uint32_t parity = eepk_parity(s, latch->step, a->layer);
     uint32_t n = (uint32_t)a->slot_begin[s->num_slots];
-    uint16_t stamp = eepk_stamp(s, latch->step, a->layer);
+    uint16_t stamp = eepk_stamp(s, latch->step, a->layer, a->chain);
     eep_grid u = eepk_warp_grid(g);
     eepk_copies copies = {0};
-    int torn;
+    int torn = latch->chain[a->chain].placed != n;
 
-    if (latch->aborted) {
-        return;
-    }
-    torn = latch->placed != n;
     for (uint32_t position = u.block; position < n && !torn; position += u.num_blocks) {
-        eepk_origin origin = w->origin[position];
+        eepk_origin origin = w->scratch[a->chain].origin[position];
         uint8_t *window = eepk_peer_window(s, bank, origin.seat);
         torn = origin.stamp != stamp || !window;
         if (!torn) {
             uint8_t *home =
-                eepk_combine_row(s, window, latch->combine_copy, parity, origin.token, origin.k);
+                eepk_combine_row(s, window, latch->combine_copy, a->chain, origin.token, origin.k);
             eepk_copies_add(&copies, origin.seat == s->self ? 0 : home,
                             (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes,
                             s->row_bytes, u);
@@ -44,16 +39,27 @@ EEPK_FN void eepk_combine_send_body(const eepk_combine_node_args *a, eep_grid g)
     eepk_copies_end(&copies);
     if (torn && u.thread == 0) {
         eepk_count_add(&latch->status.stale_dropped, 1);
-        eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
+        eepk_abort(latch, EEPK_STEP_STALE,
+                   (eepk_exchange_at){a->layer, a->chain, EEPK_PHASE_DISPATCH});
     }
+}
+
+EEPK_FN void eepk_combine_send_body(const eepk_combine_node_args *a, eep_grid g)
+{
+    eepk_latch *latch = &a->world->control->latch;
+
+    if (eepk_may_send(latch, eepk_combine_at(a))) {
+        eepk_send_home(a, latch, g);
+    }
+    eepk_publish(a->world, eepk_combine_at(a), g);
 }
 
 EEPK_FN void eepk_reduce_body(const eepk_combine_node_args *a, eep_grid g)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
-    eepk_latch *latch = &w->control->latch;
-    uint32_t parity = eepk_parity(s, latch->step, a->layer);
+    const eepk_scratch *own = &w->scratch[a->chain];
+    const eepk_latch *latch = &w->control->latch;
     uint32_t n = eepk_count_tokens(s, &latch->status, a->num_tokens);
     eep_grid u = eepk_sum_grid(n, g);
 
@@ -63,20 +69,15 @@ EEPK_FN void eepk_reduce_body(const eepk_combine_node_args *a, eep_grid g)
     for (uint32_t token = u.block; token < n; token += u.num_blocks) {
         const eepk_token_sum sum = {
             s,
-            w->route + (uint64_t)token * s->top_k,
+            own->route + (uint64_t)token * s->top_k,
             a->topk_weights + (uint64_t)token * s->top_k,
-            eepk_combine_row(s, w->window, latch->combine_copy, parity, token, 0),
+            eepk_combine_row(s, w->window, latch->combine_copy, a->chain, token, 0),
             (const uint8_t *)a->rows,
-            w->receive_base + (uint64_t)s->self * s->num_slots,
+            own->receive_base + (uint64_t)s->self * s->num_slots,
             a->out,
             a->out_dtype,
             token};
         eepk_sum_token(&sum, u);
     }
-    if (!eepk_block_reads(n, u, g)) {
-        return;
-    }
-    eepk_block_sync();
-    eepk_recheck_sources(w, latch, a->layer, EEPK_PHASE_COMBINE, g);
 }
 #endif

@@ -83,6 +83,18 @@ EEPK_FN void eepk_count_add(uint64_t *counter, uint64_t n)
 {
     atomicAdd((unsigned long long *)counter, (unsigned long long)n);
 }
+/* A block is done, called by one of its threads behind eepk_block_sync: 1 for the last of them,
+ * which then sees what all have stored. Counts anew. The fences are of system scope, since the
+ * stores went to peers. */
+EEPK_FN int eepk_count_out(uint32_t *blocks_out, uint32_t num_blocks)
+{
+    __threadfence_system();
+    if (atomicAdd(blocks_out, 1u) != num_blocks - 1u)
+        return 0;
+    *blocks_out = 0;
+    __threadfence_system();
+    return 1;
+}
 EEPK_FN void eepk_bits_set(uint64_t *word, uint64_t bits)
 {
     atomicOr((unsigned long long *)word, (unsigned long long)bits);

@@ -67,6 +67,15 @@ EEPK_FN void eepk_count_add(uint64_t *counter, uint64_t n)
 {
     __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
 }
+/* A block is done: 1 for the last of them, which then sees what all have stored. Counts anew. */
+EEPK_FN int eepk_count_out(uint32_t *blocks_out, uint32_t num_blocks)
+{
+    if (num_blocks > 1 && __atomic_add_fetch(blocks_out, 1, __ATOMIC_ACQ_REL) != num_blocks) {
+        return 0;
+    }
+    *blocks_out = 0;
+    return 1;
+}
 EEPK_FN void eepk_bits_set(uint64_t *word, uint64_t bits)
 {
     __atomic_fetch_or(word, bits, __ATOMIC_RELAXED);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Dispatch: route (one block), send (any grid), exchange (exchange.h), unpack (any grid).
+/* Dispatch. Its send half is route (one block) and send (any grid), whose last block publishes; its
+ * receive half is exchange (one block, which waits: exchange.h) and unpack (any grid).
  *
  * Route is a node of its own because ordinals are a prefix over all tokens, and a grid-wide
  * dependency is a node boundary. */
@@ -18,36 +19,42 @@ EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
     eepk_latch *latch = &w->control->latch;
     const uint8_t *bank = w->bank[latch->bank];
     const uint64_t loads_at = (uint64_t)a->layer * s->num_experts;
+    const eepk_scratch *own = &w->scratch[a->chain];
     const eepk_routing routing = {eepk_replica_first(s, bank, a->layer),
                                   eepk_replicas(s, bank, a->layer),
-                                  w->route,
-                                  w->send_count,
-                                  w->share_begin,
-                                  w->expert_count,
-                                  w->first_bad,
+                                  own->route,
+                                  own->send_count,
+                                  own->share_begin,
+                                  own->expert_count,
+                                  own->first_bad,
                                   w->loads + loads_at,
                                   latch->wants_loads ? w->loads_out + loads_at : NULL};
     int was_good;
 
-    if (g.block != 0 || latch->aborted) {
+    if (g.block != 0 || !eepk_may_send(latch, eepk_dispatch_at(a))) {
         return;
     }
     was_good = latch->status.bad_input == EEPK_INPUT_OK; /* thread 0 alone says otherwise */
     eepk_route_batch(s, &routing, a->topk_idx, a->num_tokens, &latch->status, g);
     if (g.thread == 0 && was_good) {
         latch->status.bad_layer = a->layer;
+        latch->status.bad_chain = a->chain;
     }
 }
 
 /* A row goes once to each other rank, by the warp that owns the token. */
 EEPK_FN void eepk_send_token(const eepk_dispatch_node_args *a, const eepk_latch *latch,
-                             uint32_t parity, uint32_t token, eep_grid g)
+                             uint32_t token, eep_grid g)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
     const uint8_t *bank = w->bank[latch->bank];
-    const eepk_row_send row = {
-        s, eepk_windows(s, bank), w->route + (uint64_t)token * s->top_k, a->x, parity, token};
+    const eepk_row_send row = {s,
+                               eepk_windows(s, bank),
+                               w->scratch[a->chain].route + (uint64_t)token * s->top_k,
+                               a->x,
+                               a->chain,
+                               token};
 
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
         if (eepk_member_window(s, bank, seat)) {
@@ -57,30 +64,36 @@ EEPK_FN void eepk_send_token(const eepk_dispatch_node_args *a, const eepk_latch 
     eepk_send_row(&row, g);
 }
 
-EEPK_FN void eepk_dispatch_send_body(const eepk_dispatch_node_args *a, eep_grid g)
+/* The rows, lists and headers of this rank's tokens, to every member. */
+EEPK_FN void eepk_send_tokens(const eepk_dispatch_node_args *a, const eepk_latch *latch, eep_grid g)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
-    eepk_latch *latch = &w->control->latch;
     const uint8_t *bank = w->bank[latch->bank];
-    uint32_t parity = eepk_parity(s, latch->step, a->layer);
     uint32_t n = eepk_count_tokens(s, &latch->status, a->num_tokens);
     eep_grid u = eepk_warp_grid(g);
 
-    if (latch->aborted) {
-        return;
-    }
     for (uint32_t token = u.block; token < n; token += u.num_blocks) {
-        eepk_send_token(a, latch, parity, token, u);
+        eepk_send_token(a, latch, token, u);
     }
     for (uint32_t seat = u.block; seat < s->max_ranks; seat += u.num_blocks) {
         uint8_t *window = eepk_member_window(s, bank, seat);
         if (window) {
-            eepk_send_header(s, eepk_header(s, window, parity, s->self),
-                             w->send_count + (uint64_t)seat * s->num_slots, latch->announce_digest,
-                             n, u);
+            eepk_send_header(s, eepk_header(s, window, a->chain, s->self),
+                             w->scratch[a->chain].send_count + (uint64_t)seat * s->num_slots,
+                             latch->announce_digest, n, u);
         }
     }
+}
+
+EEPK_FN void eepk_dispatch_send_body(const eepk_dispatch_node_args *a, eep_grid g)
+{
+    const eepk_latch *latch = &a->world->control->latch;
+
+    if (eepk_may_send(latch, eepk_dispatch_at(a))) {
+        eepk_send_tokens(a, latch, g);
+    }
+    eepk_publish(a->world, eepk_dispatch_at(a), g);
 }
 
 /* Copy the rows of one (source, token) to their packed places and remember where they came from.
@@ -91,10 +104,10 @@ EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch 
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
-    uint32_t parity = eepk_parity(s, latch->step, a->layer);
-    const volatile eepk_list_entry *list = eepk_list(s, w->window, parity, seat, token);
-    const uint8_t *row = eepk_came_row(s, w->window, a->x, parity, seat, token);
-    uint16_t stamp = eepk_stamp(s, latch->step, a->layer);
+    const eepk_scratch *own = &w->scratch[a->chain];
+    const volatile eepk_list_entry *list = eepk_list(s, w->window, a->chain, seat, token);
+    const uint8_t *row = eepk_came_row(s, w->window, a->x, a->chain, seat, token);
+    uint16_t stamp = eepk_stamp(s, latch->step, a->layer, a->chain);
     uint32_t placed = 0;
 
     for (uint32_t k = 0; k < s->top_k; k++) {
@@ -103,15 +116,15 @@ EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch 
         if (slot == EEPK_NO_SLOT) {
             continue;
         }
-        if (slot >= s->num_slots || ordinal >= w->receive_count[cell]) {
+        if (slot >= s->num_slots || ordinal >= own->receive_count[cell]) {
             eepk_count_add(&latch->status.stale_dropped, 1);
-            eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
+            eepk_abort(latch, EEPK_STEP_STALE, eepk_dispatch_at(a));
             return placed;
         }
-        position = w->receive_base[cell] + ordinal;
+        position = own->receive_base[cell] + ordinal;
         eepk_unpack_row(s, copies, a->rows, a->row_scales, row, position, g);
         if (g.thread == 0) {
-            w->origin[position] =
+            own->origin[position] =
                 (eepk_origin){(uint16_t)seat, (uint16_t)token, (uint16_t)k, stamp};
         }
         placed++;
@@ -128,26 +141,19 @@ EEPK_FN void eepk_unpack_body(const eepk_dispatch_node_args *a, eep_grid g)
     eep_grid u = eepk_warp_grid(g);
     eepk_copies copies = {0};
     uint32_t placed = 0;
-    int reads = 0;
 
     if (latch->aborted) {
         return;
     }
     for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
-        uint32_t n = eepk_is_active(bank, seat) ? w->receive_tokens[seat] : 0;
-        reads |= eepk_block_reads(n, u, g);
+        uint32_t n = eepk_is_active(bank, seat) ? w->scratch[a->chain].receive_tokens[seat] : 0;
         for (uint32_t token = u.block; token < n; token += u.num_blocks) {
             placed += eepk_unpack_token(a, latch, &copies, seat, token, u);
         }
     }
     eepk_copies_end(&copies);
     if (u.thread == 0 && placed) {
-        eepk_count_add(&latch->placed, placed);
+        eepk_count_add(&latch->chain[a->chain].placed, placed);
     }
-    if (!reads) {
-        return;
-    }
-    eepk_block_sync(); /* all of this block's reads come before its second look at the tags */
-    eepk_recheck_sources(w, latch, a->layer, EEPK_PHASE_DISPATCH, g);
 }
 #endif

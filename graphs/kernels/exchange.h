@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The only bodies that wait: publish this rank's tags, then wait for those of all members.
- * One block, a lane per seat; on the host one thread does all lanes. */
+/* The two halves of an exchange. The last block of a send publishes this rank's tags, and nobody
+ * waits for it. A receive waits for the tags of all members: one block, a lane per seat; on the
+ * host one thread does all lanes. Nothing else in libeep's kernels waits. */
 #ifndef EEPK_EXCHANGE_H
 #define EEPK_EXCHANGE_H
 
@@ -10,19 +11,20 @@
 
 /* Set once per step, by the first reason; the flag is raised last. `jump_step`: 0, or where a peer
  * is. */
-EEPK_FN void eepk_abort_for(eepk_latch *latch, uint32_t result, uint32_t layer, uint32_t phase,
+EEPK_FN void eepk_abort_for(eepk_latch *latch, uint32_t result, eepk_exchange_at at,
                             uint64_t jump_step)
 {
     if (eepk_claim(&latch->status.result, EEPK_STEP_OK, result)) {
-        latch->status.layer = layer;
-        latch->status.phase = phase;
+        latch->status.layer = at.layer;
+        latch->status.phase = at.phase;
+        latch->status.chain = at.chain;
         latch->status.jump_step = jump_step;
     }
     eepk_flag_raise(&latch->aborted);
 }
-EEPK_FN void eepk_abort(eepk_latch *latch, uint32_t result, uint32_t layer, uint32_t phase)
+EEPK_FN void eepk_abort(eepk_latch *latch, uint32_t result, eepk_exchange_at at)
 {
-    eepk_abort_for(latch, result, layer, phase, 0);
+    eepk_abort_for(latch, result, at, 0);
 }
 
 /* A member's window as this rank reaches it; 0: the seat is no member, or it is not mapped here. */
@@ -31,64 +33,66 @@ EEPK_FN uint8_t *eepk_member_window(const eepk_shape *s, const uint8_t *bank, ui
     return eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
 }
 
-EEPK_FN uint64_t *eepk_phase_tag(const eepk_shape *s, uint8_t *window, uint32_t phase,
-                                 uint32_t parity, uint32_t source)
-{
-    return phase == EEPK_PHASE_DISPATCH ? eepk_dispatch_tag(s, window, parity, source)
-                                        : eepk_combine_tag(s, window, parity, source);
-}
-
-/* Has `source` aborted this step or a later one of this epoch? */
-EEPK_FN int eepk_peer_aborted(const eepk_world *w, const eepk_latch *latch, uint32_t source)
+/* The word by which `source` gave up a step of this epoch, from ours on: how many steps later; -1:
+ * there is none. */
+EEPK_FN int64_t eepk_peer_gave_up(const eepk_world *w, const eepk_latch *latch, uint32_t source)
 {
     uint64_t word = eepk_load_acquire(eepk_abort_word(&w->shape, w->window, source));
 
-    return word != 0 && eepk_tag_epoch_after(word, latch->epoch) == 0 &&
-           eepk_tag_step_after(word, latch->step) >= 0;
+    if (word == 0 || eepk_tag_epoch_after(word, latch->epoch) != 0) {
+        return -1;
+    }
+    return eepk_tag_step_after(word, latch->step) < 0 ? -1 : eepk_tag_step_after(word, latch->step);
 }
 
-/* Rule D2, second half, run by a block after its last read of the sources' payload: each tag must
- * still stand, and its source must not have given up the step. The second look is ours: a rank that
+/* Which word of a source that gave up a step condemns what was read of it. */
+typedef enum eepk_condemns {
+    EEPK_CONDEMNS_THIS_STEP,     /* its word for this step: it may have gone on since */
+    EEPK_CONDEMNS_THIS_OR_LATER, /* any from this step on: it cannot have gone on */
+} eepk_condemns;
+
+/* Rules D2 and P1: what this rank has read of the sources in an exchange counts only if each tag
+ * still stands, and its source has not given up the step. The second look is ours: a rank that
  * aborted may store its next step's rows into the buffer under an old tag, but it posts its abort
- * word before (eepk_post_abort ends with the fence that pairs with the one here). */
-EEPK_FN void eepk_recheck_sources(const eepk_world *w, eepk_latch *latch, uint32_t layer,
-                                  uint32_t phase, eep_grid g)
+ * word before (eepk_post_abort ends with the fence that pairs with the one here).
+ *
+ * Whoever stores the chain's next tags comes here first, in a kernel behind that of the readers, so
+ * one look covers all reads: a living source overwrites what we read only after that next tag, or
+ * after its abort word. One block; all its threads meet behind it before the first tag. */
+EEPK_FN void eepk_recheck_sources(const eepk_world *w, eepk_latch *latch, eepk_exchange_at read,
+                                  eepk_condemns condemns, eep_grid g)
 {
     const eepk_shape *s = &w->shape;
     const uint8_t *bank = w->bank[latch->bank];
-    uint32_t parity = eepk_parity(s, latch->step, layer);
-    uint64_t tag = eepk_tag(latch->epoch, latch->step, layer, phase);
+    uint64_t tag = eepk_tag_at(s, latch->epoch, latch->step, read);
 
     eepk_fence_reads();
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
+        uint64_t stands;
+        int64_t gave_up;
         if (!eepk_is_active(bank, seat) || seat == s->self) {
             continue;
         }
-        if (eepk_load_acquire(eepk_phase_tag(s, w->window, phase, parity, seat)) != tag) {
+        stands = eepk_load_acquire(eepk_phase_tag(s, w->window, read.phase, read.chain, seat));
+        gave_up = eepk_peer_gave_up(w, latch, seat); /* behind the tag: it is stored before one */
+        if (gave_up == 0 || (gave_up > 0 && condemns == EEPK_CONDEMNS_THIS_OR_LATER)) {
+            eepk_abort(latch, EEPK_STEP_PEER_ABORT, read);
+        } else if (stands != tag) {
             eepk_count_add(&latch->status.stale_dropped, 1);
-            eepk_abort(latch, EEPK_STEP_STALE, layer, phase);
-        } else if (eepk_peer_aborted(w, latch, seat)) {
-            eepk_abort(latch, EEPK_STEP_PEER_ABORT, layer, phase);
+            eepk_abort(latch, EEPK_STEP_STALE, read);
         }
     }
 }
 
-/* Has this block anything to read, and so to look at again? Units of work are dealt to the blocks
- * of `u`, which are blocks of `g` or warps of them. The first block looks in any case. */
-EEPK_FN int eepk_block_reads(uint32_t num_units, eep_grid u, eep_grid g)
-{
-    return g.block == 0 || g.block * (u.num_blocks / g.num_blocks) < num_units;
-}
-
-/* Rule D1: the payload was stored by the node before; the fence and the release store make it
- * visible before the tag (partner: the acquire load in eepk_seat_look). */
-EEPK_FN void eepk_publish(const eepk_world *w, const eepk_latch *latch, uint32_t layer,
-                          uint32_t phase, eep_grid g)
+/* Rule D1: the payload was stored by this kernel's blocks, which have counted themselves out; the
+ * fence and the release store make it visible before the tag (partner: the acquire load in
+ * eepk_seat_look). */
+EEPK_FN void eepk_store_tags(const eepk_world *w, const eepk_latch *latch, eepk_exchange_at at,
+                             eep_grid g)
 {
     const eepk_shape *s = &w->shape;
     const uint8_t *bank = w->bank[latch->bank];
-    uint32_t parity = eepk_parity(s, latch->step, layer);
-    uint64_t tag = eepk_tag(latch->epoch, latch->step, layer, phase);
+    uint64_t tag = eepk_tag_at(s, latch->epoch, latch->step, at);
 
     eepk_fence_system();
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
@@ -96,7 +100,7 @@ EEPK_FN void eepk_publish(const eepk_world *w, const eepk_latch *latch, uint32_t
         if (!window) {
             continue;
         }
-        eepk_store_release(eepk_phase_tag(s, window, phase, parity, s->self), tag);
+        eepk_store_release(eepk_phase_tag(s, window, at.phase, at.chain, s->self), tag);
         if (seat != s->self) {
             eepk_doorbell_ring(&((eepk_window_header *)window)->doorbell);
         }
@@ -104,14 +108,18 @@ EEPK_FN void eepk_publish(const eepk_world *w, const eepk_latch *latch, uint32_t
 }
 
 /* Rule D3: tell every member that this rank gave up the step, so that none waits in vain. The
- * fence after it keeps the next step's payload stores behind it. */
-EEPK_FN void eepk_post_abort(const eepk_world *w, const eepk_latch *latch, uint32_t layer,
-                             uint32_t phase, eep_grid g)
+ * fence after it keeps the next step's payload stores behind it. A bank that is not the agreed one
+ * may name windows that are gone, and a step that has run ended as it did: then nothing is said. */
+EEPK_FN void eepk_post_abort(const eepk_world *w, const eepk_latch *latch, eepk_exchange_at at,
+                             eep_grid g)
 {
     const eepk_shape *s = &w->shape;
     const uint8_t *bank = w->bank[latch->bank];
-    uint64_t word = eepk_tag(latch->epoch, latch->step, layer, phase);
+    uint64_t word = eepk_tag_at(s, latch->epoch, latch->step, at);
 
+    if (latch->status.result == EEPK_STEP_WRONG_BANK || latch->status.result == EEPK_STEP_AGAIN) {
+        return;
+    }
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
         uint8_t *window = eepk_member_window(s, bank, seat);
         if (!window || seat == s->self) {
@@ -122,6 +130,86 @@ EEPK_FN void eepk_post_abort(const eepk_world *w, const eepk_latch *latch, uint3
     }
     eepk_fence_system();
 }
+
+/* ------------------------------------------------------------------ order within a chain */
+
+/* Which of its chain's halves a node is. */
+EEPK_FN uint32_t eepk_half_number(eepk_exchange_at at, int is_receive)
+{
+    return at.layer * EEPK_NODES_PER_LAYER +
+           (at.phase == EEPK_PHASE_DISPATCH ? 0u : (uint32_t)EEPK_NODE_COMBINE_SEND) +
+           (is_receive ? 1u : 0u);
+}
+/* A half that is not its chain's next one stores nothing and waits for nothing: what it would
+ * overwrite may be a live result (rule P4). */
+EEPK_FN int eepk_is_next(const eepk_latch *latch, eepk_exchange_at at, int is_receive)
+{
+    return latch->chain[at.chain].num_nodes == eepk_half_number(at, is_receive);
+}
+EEPK_FN int eepk_may_send(const eepk_latch *latch, eepk_exchange_at at)
+{
+    return !latch->aborted && eepk_is_next(latch, at, 0);
+}
+
+/* ------------------------------------------------------------------ publish: the end of a send */
+
+/* 1, on all threads of the last block of the grid to come here, for which all stores of the others
+ * are made. Nobody waits. */
+EEPK_FN int eepk_is_last_block(uint32_t *blocks_out, eep_grid g)
+{
+    int is_last = 0;
+
+    eepk_block_sync();
+    if (g.thread == 0) {
+        is_last = eepk_count_out(blocks_out, g.num_blocks);
+    }
+    return eepk_block_any(is_last);
+}
+
+/* The exchange that its chain received before; none is before layer 0's dispatch. */
+EEPK_FN eepk_exchange_at eepk_exchange_before(eepk_exchange_at at)
+{
+    if (at.phase == EEPK_PHASE_COMBINE) {
+        return (eepk_exchange_at){at.layer, at.chain, EEPK_PHASE_DISPATCH};
+    }
+    return (eepk_exchange_at){at.layer - 1, at.chain, EEPK_PHASE_COMBINE};
+}
+
+/* All blocks of a send end here; the last one publishes. It looks at what the chain's receive
+ * before has read, and at the host's word: an engine's kernel that saw the word may have left rows
+ * out, and no tag may speak for them (eep_abort_word). */
+EEPK_FN void eepk_publish(const eepk_world *w, eepk_exchange_at at, eep_grid g)
+{
+    eepk_latch *latch = &w->control->latch;
+    eepk_chain_state *chain = &latch->chain[at.chain];
+    int is_good;
+
+    if (!eepk_is_last_block(&chain->blocks_out, g)) {
+        return;
+    }
+    is_good = eepk_may_send(latch, at);
+    eepk_block_sync();
+    if (g.thread == 0 && !eepk_is_next(latch, at, 0)) {
+        eepk_abort(latch, EEPK_STEP_PART, at);
+    }
+    if (g.thread == 0 && eepk_load_acquire(w->abort_step) >= latch->step) {
+        eepk_abort(latch, EEPK_STEP_HOST_ABORT, at);
+    }
+    if (is_good && (at.phase == EEPK_PHASE_COMBINE || at.layer > 0)) {
+        eepk_recheck_sources(w, latch, eepk_exchange_before(at), EEPK_CONDEMNS_THIS_OR_LATER, g);
+    }
+    eepk_block_sync(); /* all lanes have looked before the first tag */
+    if (latch->aborted) {
+        eepk_post_abort(w, latch, at, g);
+        return;
+    }
+    eepk_store_tags(w, latch, at, g);
+    if (g.thread == 0) {
+        chain->num_nodes++;
+    }
+}
+
+/* ------------------------------------------------------------------ wait: a receive */
 
 /* Rule D6: count what came too late, a tag of an older epoch than this step's that was not there at
  * the look before. The first look under an epoch only remembers: that is history. So are tags of
@@ -135,10 +223,10 @@ EEPK_FN void eepk_count_stale(const eepk_world *w, eepk_latch *latch, eep_grid g
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
         eepk_seen *seen = &w->seen[seat];
         uint64_t stale = 0;
-        for (uint32_t i = 0; i < 4; i++) {
-            uint32_t phase = i < 2 ? EEPK_PHASE_DISPATCH : EEPK_PHASE_COMBINE;
-            uint64_t *last = &seen->tag[phase - 1][i % 2];
-            uint64_t tag = eepk_load_acquire(eepk_phase_tag(s, w->window, phase, i % 2, seat));
+        for (uint32_t i = 0; i < 2 * s->num_chains; i++) {
+            uint32_t phase = i % 2 == 0 ? EEPK_PHASE_DISPATCH : EEPK_PHASE_COMBINE;
+            uint64_t *last = &seen->tag[phase - 1][i / 2];
+            uint64_t tag = eepk_load_acquire(eepk_phase_tag(s, w->window, phase, i / 2, seat));
             if (tag != *last && tag != 0 && seen->epoch == latch->epoch &&
                 eepk_tag_epoch_after(tag, latch->epoch) < 0) {
                 stale++;
@@ -154,13 +242,12 @@ EEPK_FN void eepk_count_stale(const eepk_world *w, eepk_latch *latch, eep_grid g
 
 enum { EEPK_SEAT_ARRIVED, EEPK_SEAT_PENDING, EEPK_SEAT_ENDED };
 
-EEPK_FN int eepk_has_arrived(const eepk_world *w, const eepk_latch *latch, uint32_t layer,
-                             uint32_t phase, uint32_t seat)
+EEPK_FN int eepk_has_arrived(const eepk_world *w, const eepk_latch *latch, eepk_exchange_at at,
+                             uint32_t seat)
 {
-    uint32_t parity = eepk_parity(&w->shape, latch->step, layer);
-    uint64_t tag = eepk_tag(latch->epoch, latch->step, layer, phase);
+    uint64_t tag = eepk_tag_at(&w->shape, latch->epoch, latch->step, at);
 
-    return eepk_load_acquire(eepk_phase_tag(&w->shape, w->window, phase, parity, seat)) == tag;
+    return eepk_load_acquire(eepk_phase_tag(&w->shape, w->window, at.phase, at.chain, seat)) == tag;
 }
 
 /* One look at what a seat has published. ENDED: the step cannot complete, the reason is recorded.
@@ -170,47 +257,58 @@ EEPK_FN int eepk_has_arrived(const eepk_world *w, const eepk_latch *latch, uint3
  * step is no reason before the tag was looked at once more. The peer stored the tag before that
  * word, both with release, so the second look sees it; and nothing overwrites it before this rank
  * has taken part in the step after. */
-EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, uint32_t layer, uint32_t phase,
+EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, eepk_exchange_at at,
                            uint32_t seat)
 {
     const eepk_shape *s = &w->shape;
 
-    if (eepk_has_arrived(w, latch, layer, phase, seat)) {
+    if (eepk_has_arrived(w, latch, at, seat)) {
         return EEPK_SEAT_ARRIVED;
     }
-    if (eepk_peer_aborted(w, latch, seat)) {
-        if (eepk_has_arrived(w, latch, layer, phase, seat)) {
+    if (eepk_peer_gave_up(w, latch, seat) >= 0) {
+        if (eepk_has_arrived(w, latch, at, seat)) {
             return EEPK_SEAT_ARRIVED;
         }
-        eepk_abort(latch, EEPK_STEP_PEER_ABORT, layer, phase);
+        eepk_abort(latch, EEPK_STEP_PEER_ABORT, at);
         return EEPK_SEAT_ENDED;
     }
-    for (uint32_t p = 0; p < 2; p++) {
-        uint64_t seen = eepk_load_acquire(eepk_dispatch_tag(s, w->window, p, seat));
+    for (uint32_t chain = 0; chain < s->num_chains; chain++) {
+        uint64_t seen = eepk_load_acquire(eepk_dispatch_tag(s, w->window, chain, seat));
         int64_t newer = eepk_tag_epoch_after(seen, latch->epoch);
         int64_t ahead = eepk_tag_step_after(seen, latch->step);
         /* Rules D5, M3: a higher step of this epoch, or this step or a higher one of a newer. */
         if (seen == 0 || newer < 0 || ahead < (newer > 0 ? 0 : 1)) {
             continue;
         }
-        if (eepk_has_arrived(w, latch, layer, phase, seat)) {
+        if (eepk_has_arrived(w, latch, at, seat)) {
             return EEPK_SEAT_ARRIVED;
         }
-        eepk_abort_for(latch, newer > 0 ? EEPK_STEP_NEWER_EPOCH : EEPK_STEP_JUMP, layer, phase,
+        eepk_abort_for(latch, newer > 0 ? EEPK_STEP_NEWER_EPOCH : EEPK_STEP_JUMP, at,
                        eepk_tag_step_near(seen, latch->step));
         return EEPK_SEAT_ENDED;
     }
     return EEPK_SEAT_PENDING;
 }
 
+/* Count the running wait's time for each of the lane's sources; the host reads the sums. */
+EEPK_FN void eepk_count_waits(const eepk_world *w, uint64_t since_ns, eep_grid g)
+{
+    for (uint32_t seat = g.thread; seat < w->shape.max_ranks; seat += g.num_threads) {
+        if (w->waiting_ns[seat] > since_ns) {
+            w->waited_ns[seat] += w->waiting_ns[seat] - since_ns;
+            w->waited_out[seat] = w->waited_ns[seat];
+        }
+        w->waiting_ns[seat] = 0;
+    }
+}
+
 /* Wait for one lane's seats (lane, lane + lanes, ...). Every wait ends: by the tags, by an abort
  * word (ours or a peer's), by another lane's abort, or by the deadline with one last look, which
- * leaves suspects: they are accused only if no lane saw another reason (eepk_exchange).
+ * leaves suspects: they are accused only if no lane saw another reason (eepk_receive).
  *
  * The first look is at everything. Those that follow at once are at tags alone, and without the
  * clock: they end after microseconds. */
-EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t layer, uint32_t phase,
-                            eep_grid g)
+EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, eepk_exchange_at at, eep_grid g)
 {
     const eepk_shape *s = &w->shape;
     const uint8_t *bank = w->bank[latch->bank];
@@ -230,15 +328,18 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
             if (!eepk_is_active(bank, seat)) {
                 continue;
             }
-            look = tags_alone && !eepk_has_arrived(w, latch, layer, phase, seat)
+            look = tags_alone && !eepk_has_arrived(w, latch, at, seat)
                        ? EEPK_SEAT_PENDING
-                       : eepk_seat_look(w, latch, layer, phase, seat);
+                       : eepk_seat_look(w, latch, at, seat);
             if (look == EEPK_SEAT_ENDED) {
                 return;
             }
             if (look == EEPK_SEAT_PENDING) {
                 pending++;
                 last = seat;
+                if (!tags_alone) {
+                    w->waiting_ns[seat] = now;
+                }
                 if (late) {
                     eepk_bits_set(&latch->status.suspects[seat / 64], 1ull << (seat % 64));
                 }
@@ -247,6 +348,7 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
         if (pending == 0) {
             if (polls > 0) {
                 eepk_keep_largest(&latch->longest_wait, (now - begin) << 10 | waited_for);
+                eepk_count_waits(w, begin, g);
             }
             return;
         }
@@ -255,7 +357,7 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, uint32_t lay
             continue;
         }
         if (eepk_load_acquire(w->abort_step) >= latch->step) {
-            eepk_abort(latch, EEPK_STEP_HOST_ABORT, layer, phase);
+            eepk_abort(latch, EEPK_STEP_HOST_ABORT, at);
             return;
         }
         if (late) {
@@ -284,38 +386,33 @@ EEPK_FN int eepk_has_suspects(const eepk_latch *latch)
     return any != 0;
 }
 
-EEPK_FN void eepk_exchange(const eepk_world *w, uint32_t layer, uint32_t phase, eep_grid g)
+/* One block: wait for all members' tags of the exchange. */
+EEPK_FN void eepk_receive(const eepk_world *w, eepk_exchange_at at, eep_grid g)
 {
     eepk_latch *latch = &w->control->latch;
-    int is_next = latch->num_exchanges == 2 * layer + phase - EEPK_PHASE_DISPATCH;
+    int is_next = eepk_is_next(latch, at, 1);
     int goes_on = !latch->aborted && is_next;
 
     eepk_block_sync(); /* before a lane that waits already may end the step for all */
     if (g.thread == 0 && is_next) {
-        latch->num_exchanges++;
+        latch->chain[at.chain].num_nodes++;
     }
     if (g.thread == 0 && !is_next) {
-        eepk_abort(latch, EEPK_STEP_PART, layer, phase);
+        eepk_abort(latch, EEPK_STEP_PART, at);
     }
-    if (goes_on) {
-        eepk_publish(w, latch, layer, phase, g);
-    }
-    if (layer == 0 && phase == EEPK_PHASE_DISPATCH) { /* once per step, while peers' tags travel */
+    if (at.layer == 0 && at.chain == 0 && at.phase == EEPK_PHASE_DISPATCH) { /* once per step */
         eepk_count_stale(w, latch, g);
     }
     if (goes_on) {
-        eepk_wait_lane(w, latch, layer, phase, g);
+        eepk_wait_lane(w, latch, at, g);
     }
     eepk_block_sync();
     if (g.thread == 0 && !latch->aborted && eepk_has_suspects(latch)) {
-        eepk_abort(latch, EEPK_STEP_DEADLINE, layer, phase);
+        eepk_abort(latch, EEPK_STEP_DEADLINE, at);
     }
     eepk_block_sync();
-    /* A bank that is not the agreed one may name windows that are gone; a step that has run ended
-     * as it did. */
-    if (latch->aborted && latch->status.result != EEPK_STEP_WRONG_BANK &&
-        latch->status.result != EEPK_STEP_AGAIN) {
-        eepk_post_abort(w, latch, layer, phase, g);
+    if (latch->aborted) {
+        eepk_post_abort(w, latch, at, g);
     }
 }
 
@@ -336,26 +433,35 @@ EEPK_FN uint64_t eepk_sum_counts(const uint32_t *counts, uint32_t n)
     return even + odd;
 }
 
+EEPK_FN eepk_exchange_at eepk_dispatch_at(const eepk_dispatch_node_args *a)
+{
+    return (eepk_exchange_at){a->layer, a->chain, EEPK_PHASE_DISPATCH};
+}
+EEPK_FN eepk_exchange_at eepk_combine_at(const eepk_combine_node_args *a)
+{
+    return (eepk_exchange_at){a->layer, a->chain, EEPK_PHASE_COMBINE};
+}
+
 /* What a source says of itself, beside its counts: `copy` has them, read once (D2). */
 EEPK_FN void eepk_check_source(const eepk_dispatch_node_args *a, eepk_latch *latch, uint32_t seat,
                                const uint32_t *copy)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
-    uint32_t parity = eepk_parity(s, latch->step, a->layer);
-    const eepk_source_header *header = eepk_header(s, w->window, parity, seat);
+    uint32_t *receive_tokens = w->scratch[a->chain].receive_tokens;
+    const eepk_source_header *header = eepk_header(s, w->window, a->chain, seat);
     int active = eepk_is_active(w->bank[latch->bank], seat);
     uint64_t most = (uint64_t)s->num_max_tokens * eepk_rows_per_token(s);
     uint64_t sum, announced = active ? header->flip_digest : 0;
 
-    w->receive_tokens[seat] = active ? header->num_tokens : 0;
+    receive_tokens[seat] = active ? header->num_tokens : 0;
     sum = eepk_sum_counts(copy, s->num_slots);
     if (a->layer == 0 && announced) {
         eepk_bits_set(&latch->status.flip_digest, announced);
     }
-    if (sum > most || w->receive_tokens[seat] > s->num_max_tokens) {
+    if (sum > most || receive_tokens[seat] > s->num_max_tokens) {
         eepk_count_add(&latch->status.stale_dropped, 1);
-        eepk_abort(latch, EEPK_STEP_STALE, a->layer, EEPK_PHASE_DISPATCH);
+        eepk_abort(latch, EEPK_STEP_STALE, eepk_dispatch_at(a));
     }
 }
 
@@ -365,22 +471,22 @@ EEPK_FN void eepk_layout_rows(const eepk_dispatch_node_args *a, eepk_latch *latc
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
+    const eepk_scratch *own = &w->scratch[a->chain];
     const uint8_t *bank = w->bank[latch->bank];
-    uint32_t parity = eepk_parity(s, latch->step, a->layer);
     int came = !latch->aborted;
 
     if (came) {
-        eepk_read_counts(s, w->window, parity, ((const eepk_bank_header *)bank)->active,
-                         w->receive_count, g);
+        eepk_read_counts(s, w->window, a->chain, ((const eepk_bank_header *)bank)->active,
+                         own->receive_count, g);
     }
     eepk_block_sync();
     for (uint32_t seat = g.thread; came && seat < s->max_ranks; seat += g.num_threads) {
-        eepk_check_source(a, latch, seat, w->receive_count + (uint64_t)seat * s->num_slots);
+        eepk_check_source(a, latch, seat, own->receive_count + (uint64_t)seat * s->num_slots);
     }
     eepk_block_sync();
-    eepk_prefix_rows(s, w->receive_count, !latch->aborted, w->receive_base, a->slot_begin, g);
+    eepk_prefix_rows(s, own->receive_count, !latch->aborted, own->receive_base, a->slot_begin, g);
     if (g.thread == 0) {
-        latch->placed = 0;
+        latch->chain[a->chain].placed = 0;
     }
 }
 
@@ -389,7 +495,7 @@ EEPK_FN void eepk_dispatch_exchange_body(const eepk_dispatch_node_args *a, eep_g
     if (g.block != 0) {
         return;
     }
-    eepk_exchange(a->world, a->layer, EEPK_PHASE_DISPATCH, g);
+    eepk_receive(a->world, eepk_dispatch_at(a), g);
     eepk_layout_rows(a, &a->world->control->latch, g);
 }
 
@@ -398,6 +504,6 @@ EEPK_FN void eepk_combine_exchange_body(const eepk_combine_node_args *a, eep_gri
     if (g.block != 0) {
         return;
     }
-    eepk_exchange(a->world, a->layer, EEPK_PHASE_COMBINE, g);
+    eepk_receive(a->world, eepk_combine_at(a), g);
 }
 #endif

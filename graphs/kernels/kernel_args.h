@@ -24,7 +24,7 @@ typedef struct eepk_dispatch_node_args {
     void *rows;
     int32_t *slot_begin;
     float *row_scales; /* with FP8 */
-    uint32_t layer, pad;
+    uint32_t layer, chain;
 } eepk_dispatch_node_args;
 
 typedef struct eepk_combine_node_args {
@@ -32,9 +32,9 @@ typedef struct eepk_combine_node_args {
     const void *rows;
     const float *topk_weights;
     const int32_t *num_tokens;
-    const int32_t *slot_begin; /* of the same layer's dispatch */
+    const int32_t *slot_begin; /* of the same dispatch */
     void *out;
-    uint32_t layer, out_dtype;
+    uint32_t layer, out_dtype, chain, pad;
 } eepk_combine_node_args;
 
 /* X(name, args type): every kernel of libeep, for the wrappers of both backends. */

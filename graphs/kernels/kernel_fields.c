@@ -19,7 +19,7 @@ static const eep_kernel_arg dispatch_args[] = {
     ADDRESS(eepk_dispatch_node_args, topk_idx),   ADDRESS(eepk_dispatch_node_args, num_tokens),
     ADDRESS(eepk_dispatch_node_args, rows),       ADDRESS(eepk_dispatch_node_args, slot_begin),
     ADDRESS(eepk_dispatch_node_args, row_scales), CONSTANT(eepk_dispatch_node_args, layer),
-    CONSTANT(eepk_dispatch_node_args, pad),
+    CONSTANT(eepk_dispatch_node_args, chain),
 };
 
 static const eep_kernel_arg combine_args[] = {
@@ -27,6 +27,7 @@ static const eep_kernel_arg combine_args[] = {
     ADDRESS(eepk_combine_node_args, topk_weights), ADDRESS(eepk_combine_node_args, num_tokens),
     ADDRESS(eepk_combine_node_args, slot_begin),   ADDRESS(eepk_combine_node_args, out),
     CONSTANT(eepk_combine_node_args, layer),       CONSTANT(eepk_combine_node_args, out_dtype),
+    CONSTANT(eepk_combine_node_args, chain),       CONSTANT(eepk_combine_node_args, pad),
 };
 
 #define FIELDS(list)                                                                               \

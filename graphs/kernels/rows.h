@@ -40,13 +40,13 @@ typedef struct eepk_row_send { /* one token's row on its way */
     const uint64_t *windows; /* [max_ranks], as this rank reaches them */
     const eepk_route *route; /* [top_k] of the token */
     const void *x;           /* [num_tokens, hidden] */
-    uint32_t parity, token;
+    uint32_t chain, token;
 } eepk_row_send;
 
 /* Where the row goes with pair k. */
 EEPK_FN uint8_t *eepk_row_target(const eepk_row_send *r, uint32_t k)
 {
-    return eepk_dispatch_row(r->s, (uint8_t *)(uintptr_t)r->windows[r->route[k].seat], r->parity,
+    return eepk_dispatch_row(r->s, (uint8_t *)(uintptr_t)r->windows[r->route[k].seat], r->chain,
                              r->s->self, r->token);
 }
 
@@ -196,7 +196,7 @@ EEPK_SHARED_FN void eepk_send_list(const eepk_row_send *r, uint32_t seat)
 {
     const eepk_shape *s = r->s;
     eepk_list_entry *list =
-        eepk_list(s, (uint8_t *)(uintptr_t)r->windows[seat], r->parity, s->self, r->token);
+        eepk_list(s, (uint8_t *)(uintptr_t)r->windows[seat], r->chain, s->self, r->token);
 
     for (uint32_t k = 0; k < s->top_k; k++) {
         int here = r->route[k].slot != EEPK_NO_SLOT && r->route[k].seat == seat;
@@ -223,12 +223,12 @@ EEPK_SHARED_FN void eepk_send_header(const eepk_shape *s, eepk_source_header *he
 
 /* What each source says of its rows for each slot, read once: `seats` bit by bit, the others have
  * none. [max_ranks][num_slots] from the window's headers. One block. */
-EEPK_SHARED_FN void eepk_read_counts(const eepk_shape *s, uint8_t *window, uint32_t parity,
+EEPK_SHARED_FN void eepk_read_counts(const eepk_shape *s, uint8_t *window, uint32_t chain,
                                      const uint64_t *seats, uint32_t *counts_out, eep_grid g)
 {
     if (EEPK_WARP == 1) { /* row by row: a division per cell costs more than the copy */
         for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
-            const uint32_t *counts = (const uint32_t *)(eepk_header(s, window, parity, seat) + 1);
+            const uint32_t *counts = (const uint32_t *)(eepk_header(s, window, chain, seat) + 1);
             uint32_t *to = counts_out + (uint64_t)seat * s->num_slots;
             const uint32_t all = 0u - (uint32_t)(seats[seat / 64] >> (seat % 64) & 1u);
             for (uint32_t slot = 0; slot < s->num_slots; slot++) {
@@ -239,7 +239,7 @@ EEPK_SHARED_FN void eepk_read_counts(const eepk_shape *s, uint8_t *window, uint3
     }
     for (uint32_t i = g.thread; i < s->max_ranks * s->num_slots; i += g.num_threads) {
         const uint32_t seat = i / s->num_slots, slot = i % s->num_slots;
-        const uint32_t *counts = (const uint32_t *)(eepk_header(s, window, parity, seat) + 1);
+        const uint32_t *counts = (const uint32_t *)(eepk_header(s, window, chain, seat) + 1);
         counts_out[i] = seats[seat / 64] >> (seat % 64) & 1u ? counts[slot] : 0;
     }
 }
@@ -275,9 +275,9 @@ EEPK_SHARED_FN void eepk_prefix_rows(const eepk_shape *s, const uint32_t *count,
 
 /* Where a token's row lies that has come from `seat`: in the window, or in x. */
 EEPK_FN const uint8_t *eepk_came_row(const eepk_shape *s, uint8_t *window, const void *x,
-                                     uint32_t parity, uint32_t seat, uint32_t token)
+                                     uint32_t chain, uint32_t seat, uint32_t token)
 {
-    return eepk_goes_by_window(s, seat) ? eepk_dispatch_row(s, window, parity, seat, token)
+    return eepk_goes_by_window(s, seat) ? eepk_dispatch_row(s, window, chain, seat, token)
                                         : (const uint8_t *)x + (uint64_t)token * s->row_bytes;
 }
 

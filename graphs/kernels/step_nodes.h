@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bodies of the nodes around a step: flip, latch, finish. One thread each. */
+/* Bodies of the nodes around a step: flip and latch, of one thread, and finish, of one block. */
 #ifndef EEPK_STEP_H
 #define EEPK_STEP_H
 
@@ -46,7 +46,9 @@ EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
     latch->aborted = 0;
     latch->status = (eepk_status){0};
     latch->status.began_step = latch->step;
-    latch->num_exchanges = 0;
+    for (uint32_t i = 0; i < EEPK_MAX_CHAINS; i++) {
+        latch->chain[i] = (eepk_chain_state){0, 0, 0};
+    }
     latch->longest_wait = w->shape.self;
     eepk_store_release(&w->status->began_step, latch->step);
     if (latch->step != 0 && latch->step == before) { /* a step number is never used again */
@@ -64,14 +66,47 @@ EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
 /* What ran was part of a step: it is no result, and the others are told so that none waits. */
 EEPK_FN void eepk_check_whole(const eepk_world *w, eepk_latch *latch, eep_grid g)
 {
-    uint32_t layer = latch->num_exchanges / 2, phase = latch->num_exchanges % 2 + 1;
+    const uint32_t all = w->shape.num_layers * EEPK_NODES_PER_LAYER;
+    eepk_exchange_at lacks = {0, 0, 0};
+    uint32_t num_nodes = 0;
+    int is_whole = 1;
 
-    latch->status.num_exchanges = latch->num_exchanges;
-    if (latch->num_exchanges == 2 * w->shape.num_layers || latch->aborted) {
-        return;
+    for (uint32_t chain = 0; chain < w->shape.num_chains; chain++) {
+        uint32_t num = latch->chain[chain].num_nodes;
+        num_nodes += num;
+        if (num != all && is_whole) {
+            is_whole = 0;
+            lacks = (eepk_exchange_at){num / EEPK_NODES_PER_LAYER, chain,
+                                       num % EEPK_NODES_PER_LAYER < EEPK_NODE_COMBINE_SEND
+                                           ? EEPK_PHASE_DISPATCH
+                                           : EEPK_PHASE_COMBINE};
+        }
     }
-    eepk_abort(latch, EEPK_STEP_PART, layer, phase);
-    eepk_post_abort(w, latch, layer, phase, g);
+    if (g.thread == 0) {
+        latch->status.num_nodes = num_nodes;
+        if (!is_whole && !latch->aborted) {
+            eepk_abort(latch, EEPK_STEP_PART, lacks);
+        }
+    }
+    eepk_block_sync();
+    if (!is_whole && latch->status.result == EEPK_STEP_PART) {
+        eepk_post_abort(w, latch, lacks, g);
+    }
+}
+
+/* Rule P1 for the last combines, behind which no tag of the step follows. A peer that completed the
+ * step may have given up the next one since, which takes nothing from this one. */
+EEPK_FN void eepk_recheck_last(const eepk_world *w, eepk_latch *latch, eep_grid g)
+{
+    const int is_good = !latch->aborted;
+
+    eepk_block_sync();
+    for (uint32_t chain = 0; chain < w->shape.num_chains && is_good; chain++) {
+        eepk_recheck_sources(w, latch,
+                             (eepk_exchange_at){w->shape.num_layers - 1, chain, EEPK_PHASE_COMBINE},
+                             EEPK_CONDEMNS_THIS_STEP, g);
+    }
+    eepk_block_sync();
 }
 
 /* Last node: tell the host how the step ended; done_step comes last (partner: the host's acquire
@@ -82,10 +117,14 @@ EEPK_FN void eepk_finish_body(const eepk_world_args *a, eep_grid g)
     eepk_latch *latch = &w->control->latch;
     uint64_t step = latch->step;
 
-    if (g.block != 0 || g.thread != 0) {
+    if (g.block != 0) {
         return;
     }
     eepk_check_whole(w, latch, g);
+    eepk_recheck_last(w, latch, g);
+    if (g.thread != 0) {
+        return;
+    }
     if (latch->aborted && latch->status.result == EEPK_STEP_OK) {
         latch->status.result = EEPK_STEP_STALE;
     }

@@ -5,15 +5,17 @@
  * A rank's window (peer-writable receive memory, one region):
  *
  *   +0                 eepk_window_header        identity, heartbeat, doorbell
- *   off_dispatch_tag   line[2][max_ranks]        [parity][source seat], 128 bytes each
- *   off_combine_tag    line[2][max_ranks]
+ *   off_dispatch_tag   line[C][max_ranks]        [chain][source seat], 128 bytes each
+ *   off_combine_tag    line[C][max_ranks]
  *   off_abort          line[max_ranks]           (epoch, step) that the source aborted
- *   off_header         header[2][max_ranks]      eepk_source_header + uint32 counts[num_slots]
- *   off_list           entry[2][max_ranks][T][K] where each (token, k) goes in this rank
- *   off_dispatch       row[2][max_ranks][T]      a token once per destination rank
- *   off_combine        row[2 copies][2][T][K]    home-indexed: written by whoever computed it
+ *   off_header         header[C][max_ranks]      eepk_source_header + uint32 counts[num_slots]
+ *   off_list           entry[C][max_ranks][T][K] where each (token, k) goes in this rank
+ *   off_dispatch       row[C][max_ranks][T]      a token once per destination rank
+ *   off_combine        row[2 copies][C][T][K]    home-indexed: written by whoever computed it
  *
- * parity = (step * num_layers + layer) mod 2, never a counter. */
+ * A chain is one micro-batch of a step: dispatch and combine of each layer, in order. All that it
+ * writes is its own (rule P4), and is there once: a source stores a chain's next dispatch after it
+ * has this rank's combine tag, and its next combine after this rank's next dispatch tag. */
 #ifndef EEPK_TABLE_LAYOUT_H
 #define EEPK_TABLE_LAYOUT_H
 
@@ -26,18 +28,24 @@ enum {
     EEPK_SEAT_WORDS = 16, /* bits for EEP_MAX_RANKS seats */
     EEPK_NO_SLOT = 0xffff,
     EEPK_ROUTE_WARPS = 32, /* most warps of the route node */
+    EEPK_MAX_CHAINS = 2,
     EEPK_WINDOW_MAGIC = 0x45455057,
 };
 
 /* ------------------------------------------------------------------ tags (rule D1)
  * 63      44 43        10 9     2 1    0
- * | epoch  |  step       | layer | phase |   truncated; compared for equality, and serially */
+ * | epoch  |  step       | layer | phase |   truncated; compared for equality, and serially
+ * The layer's bits hold layer * num_chains + chain. */
 enum {
     EEPK_TAG_EPOCH_BITS = 20,
     EEPK_TAG_STEP_BITS = 34,
     EEPK_PHASE_DISPATCH = 1,
     EEPK_PHASE_COMBINE = 2,
 };
+/* Which exchange of a step. */
+typedef struct eepk_exchange_at {
+    uint32_t layer, chain, phase;
+} eepk_exchange_at;
 
 #if defined(__CUDACC__)
 #define EEPK_LAYOUT_FN __host__ __device__ __forceinline__ static
@@ -119,6 +127,7 @@ typedef struct eepk_shape {
     uint32_t row_bytes, header_bytes;
     uint32_t dispatch_row_bytes; /* in windows: row_bytes; with FP8 the values, then the scales */
     uint32_t num_scales;         /* per row, one for EEP_FP8_GROUP channels; 0: no FP8 */
+    uint32_t num_chains, pad;
     uint64_t off_dispatch_tag, off_combine_tag, off_abort, off_header, off_list;
     uint64_t off_dispatch, off_combine, window_bytes;
     uint64_t bank_off_generation, bank_off_window, bank_off_first, bank_off_replica, bank_bytes;
@@ -157,7 +166,7 @@ enum {
     EEPK_STEP_NEWER_EPOCH, /* a peer serves a newer view */
     EEPK_STEP_STALE,       /* a tag changed under a read, or a list broke its bounds */
     EEPK_STEP_WRONG_BANK,  /* the live bank is not of the epoch the host expects (rule T3) */
-    EEPK_STEP_PART,        /* what ran is not all layers' dispatch and combine, in order */
+    EEPK_STEP_PART,        /* what ran is not all chains' and layers' nodes, in order */
     EEPK_STEP_AGAIN,       /* a step with this number has run already (rule D5) */
 };
 enum { /* bad_input */
@@ -192,19 +201,34 @@ typedef struct eepk_status {
     uint64_t flip_digest; /* OR of what all members announced */
     uint64_t stale_dropped;
     uint64_t suspects[EEPK_SEAT_WORDS];
-    uint64_t began_step;    /* stored by the first node at once */
-    uint32_t num_exchanges; /* that ran in order: two per layer */
-    uint32_t pad;
+    uint64_t began_step; /* stored by the first node at once */
+    uint32_t num_nodes;  /* halves that ran in order: EEPK_NODES_PER_LAYER per layer and chain */
+    uint32_t chain;      /* where it ended, beside layer and phase */
+    uint32_t bad_chain, pad;
 } eepk_status;
+
+/* The halves of a chain's layer, in their order. */
+enum {
+    EEPK_NODE_DISPATCH_SEND,
+    EEPK_NODE_DISPATCH_RECEIVE,
+    EEPK_NODE_COMBINE_SEND,
+    EEPK_NODE_COMBINE_RECEIVE,
+    EEPK_NODES_PER_LAYER,
+};
+/* Where a chain is in the running step. */
+typedef struct eepk_chain_state {
+    uint32_t num_nodes;  /* halves that ran in order */
+    uint32_t blocks_out; /* blocks of the running send that have stored all they store */
+    uint64_t placed;     /* rows that unpack placed in this layer: all, or a list was torn */
+} eepk_chain_state;
 
 /* The running step, device memory; written by the latch, by exchanges, and raised by re-checks. */
 typedef struct eepk_latch {
     uint64_t step, epoch, announce_digest, wait_ns, wants_loads;
     uint32_t bank, combine_copy;
-    uint32_t aborted;       /* sticky for the rest of the step (rule D3) */
-    uint32_t num_exchanges; /* that ran in order: two per layer */
-    uint64_t
-        placed; /* rows that unpack has placed in this layer: all of them, or a list was torn */
+    uint32_t aborted; /* sticky for the rest of the step (rules D3, P3) */
+    uint32_t pad;
+    eepk_chain_state chain[EEPK_MAX_CHAINS];
     uint64_t longest_wait; /* ns << 10 | for whom: one word, since each lane waits by itself */
     eepk_status status;    /* collected here, copied out by the finish node */
 } eepk_latch;
@@ -228,9 +252,22 @@ typedef struct eepk_origin {
 /* What one seat's tag lines held at this rank's last look at them (rule D6). Device memory, not
  * peer-writable. All zero before the first look: no view has epoch 0. */
 typedef struct eepk_seen {
-    uint64_t epoch;     /* under which that look was */
-    uint64_t tag[2][2]; /* [EEPK_PHASE_* - 1][parity] */
+    uint64_t epoch;                   /* under which that look was */
+    uint64_t tag[2][EEPK_MAX_CHAINS]; /* [EEPK_PHASE_* - 1][chain] */
 } eepk_seen;
+
+/* What a chain keeps from node to node (rule P4). Device memory. */
+typedef struct eepk_scratch {
+    eepk_route *route;        /* [T][K] */
+    uint32_t *send_count;     /* [max_ranks][num_slots] */
+    uint32_t *share_begin;    /* [max_ranks * num_slots] */
+    uint32_t *expert_count;   /* [EEPK_ROUTE_WARPS][num_experts] */
+    uint64_t *first_bad;      /* [1] */
+    uint32_t *receive_count;  /* [max_ranks][num_slots]: the copy of rule D2 */
+    uint32_t *receive_base;   /* [max_ranks][num_slots]: first packed row */
+    uint32_t *receive_tokens; /* [max_ranks] */
+    eepk_origin *origin;      /* [rows_capacity] */
+} eepk_scratch;
 
 /* All addresses of a context that kernels use, fixed for its life; itself in device memory. */
 typedef struct eepk_world {
@@ -240,19 +277,14 @@ typedef struct eepk_world {
     const eepk_launch *launch;
     const uint64_t *abort_step;
     eepk_status *status;
-    uint8_t *window;          /* own */
-    eepk_route *route;        /* scratch [T][K] */
-    uint32_t *send_count;     /* scratch [max_ranks][num_slots] */
-    uint32_t *share_begin;    /* scratch [max_ranks * num_slots] */
-    uint32_t *expert_count;   /* scratch [EEPK_ROUTE_WARPS][num_experts] */
-    uint64_t *first_bad;      /* scratch */
-    uint32_t *receive_count;  /* scratch [max_ranks][num_slots]: the copy of rule D2 */
-    uint32_t *receive_base;   /* scratch [max_ranks][num_slots]: first packed row */
-    uint32_t *receive_tokens; /* scratch [max_ranks] */
-    eepk_origin *origin;      /* scratch [rows_capacity] */
-    eepk_seen *seen;          /* scratch [max_ranks] */
-    uint64_t *loads;     /* [num_layers][num_experts] tokens of this rank for each expert, ever */
-    uint64_t *loads_out; /* the same, pinned: eepk_launch.wants_loads */
+    uint8_t *window; /* own */
+    eepk_scratch scratch[EEPK_MAX_CHAINS];
+    eepk_seen *seen;      /* [max_ranks] */
+    uint64_t *waiting_ns; /* [max_ranks] of the running wait */
+    uint64_t *waited_ns;  /* [max_ranks] for each source, ever */
+    uint64_t *waited_out; /* the same, pinned */
+    uint64_t *loads;      /* [num_layers][num_experts] tokens of this rank for each expert, ever */
+    uint64_t *loads_out;  /* the same, pinned: eepk_launch.wants_loads */
 } eepk_world;
 
 /* A token's experts are distinct, so it has at most this many rows on one rank. */
@@ -260,48 +292,61 @@ EEPK_LAYOUT_FN uint32_t eepk_rows_per_token(const eepk_shape *s)
 {
     return s->top_k < s->num_slots ? s->top_k : s->num_slots;
 }
-EEPK_LAYOUT_FN uint32_t eepk_parity(const eepk_shape *s, uint64_t step, uint32_t layer)
+/* The chain's layer as tags and stamps name it. */
+EEPK_LAYOUT_FN uint32_t eepk_chain_layer(const eepk_shape *s, uint32_t layer, uint32_t chain)
 {
-    return (uint32_t)((step * s->num_layers + layer) & 1u);
+    return layer * s->num_chains + chain;
+}
+EEPK_LAYOUT_FN uint64_t eepk_tag_at(const eepk_shape *s, uint64_t epoch, uint64_t step,
+                                    eepk_exchange_at at)
+{
+    return eepk_tag(epoch, step, eepk_chain_layer(s, at.layer, at.chain), at.phase);
 }
 /* Tells what one dispatch wrote into scratch from what earlier ones left there. */
-EEPK_LAYOUT_FN uint16_t eepk_stamp(const eepk_shape *s, uint64_t step, uint32_t layer)
+EEPK_LAYOUT_FN uint16_t eepk_stamp(const eepk_shape *s, uint64_t step, uint32_t layer,
+                                   uint32_t chain)
 {
-    return (uint16_t)(step * s->num_layers + layer);
+    return (uint16_t)(step * s->num_layers * s->num_chains + eepk_chain_layer(s, layer, chain));
 }
-EEPK_LAYOUT_FN uint64_t *eepk_dispatch_tag(const eepk_shape *s, uint8_t *window, uint32_t parity,
+EEPK_LAYOUT_FN uint64_t *eepk_dispatch_tag(const eepk_shape *s, uint8_t *window, uint32_t chain,
                                            uint32_t source)
 {
     return (uint64_t *)(window + s->off_dispatch_tag +
-                        ((uint64_t)parity * s->max_ranks + source) * EEPK_LINE_BYTES);
+                        ((uint64_t)chain * s->max_ranks + source) * EEPK_LINE_BYTES);
 }
-EEPK_LAYOUT_FN uint64_t *eepk_combine_tag(const eepk_shape *s, uint8_t *window, uint32_t parity,
+EEPK_LAYOUT_FN uint64_t *eepk_combine_tag(const eepk_shape *s, uint8_t *window, uint32_t chain,
                                           uint32_t source)
 {
     return (uint64_t *)(window + s->off_combine_tag +
-                        ((uint64_t)parity * s->max_ranks + source) * EEPK_LINE_BYTES);
+                        ((uint64_t)chain * s->max_ranks + source) * EEPK_LINE_BYTES);
+}
+EEPK_LAYOUT_FN uint64_t *eepk_phase_tag(const eepk_shape *s, uint8_t *window, uint32_t phase,
+                                        uint32_t chain, uint32_t source)
+{
+    return phase == EEPK_PHASE_DISPATCH ? eepk_dispatch_tag(s, window, chain, source)
+                                        : eepk_combine_tag(s, window, chain, source);
 }
 EEPK_LAYOUT_FN uint64_t *eepk_abort_word(const eepk_shape *s, uint8_t *window, uint32_t source)
 {
     return (uint64_t *)(window + s->off_abort + (uint64_t)source * EEPK_LINE_BYTES);
 }
-EEPK_LAYOUT_FN eepk_source_header *eepk_header(const eepk_shape *s, uint8_t *window,
-                                               uint32_t parity, uint32_t source)
+EEPK_LAYOUT_FN eepk_source_header *eepk_header(const eepk_shape *s, uint8_t *window, uint32_t chain,
+                                               uint32_t source)
 {
     return (eepk_source_header *)(window + s->off_header +
-                                  ((uint64_t)parity * s->max_ranks + source) * s->header_bytes);
+                                  ((uint64_t)chain * s->max_ranks + source) * s->header_bytes);
 }
-EEPK_LAYOUT_FN eepk_list_entry *eepk_list(const eepk_shape *s, uint8_t *window, uint32_t parity,
+EEPK_LAYOUT_FN eepk_list_entry *eepk_list(const eepk_shape *s, uint8_t *window, uint32_t chain,
                                           uint32_t source, uint32_t token)
 {
     return (eepk_list_entry *)(window + s->off_list) +
-           (((uint64_t)parity * s->max_ranks + source) * s->num_max_tokens + token) * s->top_k;
+           (((uint64_t)chain * s->max_ranks + source) * s->num_max_tokens + token) * s->top_k;
 }
-EEPK_LAYOUT_FN uint8_t *eepk_dispatch_row(const eepk_shape *s, uint8_t *window, uint32_t parity,
+EEPK_LAYOUT_FN uint8_t *eepk_dispatch_row(const eepk_shape *s, uint8_t *window, uint32_t chain,
                                           uint32_t source, uint32_t token)
 {
     return window + s->off_dispatch +
-           (((uint64_t)parity * s->max_ranks + source) * s->num_max_tokens + token) *
+           (((uint64_t)chain * s->max_ranks + source) * s->num_max_tokens + token) *
                s->dispatch_row_bytes;
 }
 /* The scales of a row that was quantised, behind its values. */
@@ -314,10 +359,10 @@ EEPK_LAYOUT_FN float *eepk_row_scales(const eepk_shape *s, uint8_t *row)
     return (float *)(row + eepk_scales_at(s));
 }
 EEPK_LAYOUT_FN uint8_t *eepk_combine_row(const eepk_shape *s, uint8_t *window, uint32_t copy,
-                                         uint32_t parity, uint32_t token, uint32_t k)
+                                         uint32_t chain, uint32_t token, uint32_t k)
 {
     return window + s->off_combine +
-           ((((uint64_t)copy * 2 + parity) * s->num_max_tokens + token) * s->top_k + k) *
+           ((((uint64_t)copy * s->num_chains + chain) * s->num_max_tokens + token) * s->top_k + k) *
                s->row_bytes;
 }
 /* Addresses here of all seats' windows: [max_ranks]. */

@@ -227,8 +227,8 @@ uint64_t eepi_stepper_peer_step(const eepi_stepper *s, const eepk_shape *shape, 
         return 0;
     }
     for (uint32_t seat = 0; seat < shape->max_ranks; seat++) {
-        for (uint32_t parity = 0; parity < 2 && seat != shape->self; parity++) {
-            uint64_t tag = eepk_load_acquire(eepk_dispatch_tag(shape, window, parity, seat));
+        for (uint32_t chain = 0; chain < shape->num_chains && seat != shape->self; chain++) {
+            uint64_t tag = eepk_load_acquire(eepk_dispatch_tag(shape, window, chain, seat));
             uint64_t step = eepk_tag_step_near(tag, s->step);
             if (tag != 0 && eepk_tag_epoch_after(tag, s->live.epoch) == 0 &&
                 eepk_tag_step_after(tag, s->step) > 0 && step > newest) {

@@ -13,10 +13,10 @@
 
 struct eepi_capture {
     eep_stream *stream;
-    struct eepi_owner *owner;   /* of that stream, and of graphs that hold our steps */
-    eepi_sequence sequence;     /* what was put of a step */
-    eepi_after_node after_node; /* NULL: nobody watches */
-    void *after_node_user;
+    struct eepi_owner *owner; /* of that stream, and of graphs that hold our steps */
+    eepi_sequence sequence;   /* what was put of a step */
+    eepi_at_node at_node;     /* NULL: nobody watches */
+    void *at_node_user;
     const int32_t *slot_begin[]; /* [num_layers], from dispatch to combine */
 };
 
@@ -73,14 +73,19 @@ static uint32_t num_blocks(const eep_context *context)
 static eep_status put(eep_context *context, eep_stream *stream, eepi_kernel_id id, uint32_t blocks,
                       uint32_t threads, const void *args, size_t bytes)
 {
-    eep_status status =
-        eep_launch(stream, eepi_tables_kernel(context->tables, id), blocks, threads, args, bytes);
+    const struct eepi_capture *c = context->capture;
+    eep_status status = c->at_node ? c->at_node(c->at_node_user, stream, id, args, false) : EEP_OK;
 
-    if (status != EEP_OK) {
-        status = eepi_fail(context, status, "node %s could not be launched: %s",
-                           eepi_tables_kernel(context->tables, id)->name, eep_error_text());
-    } else if (context->capture->after_node) {
-        status = context->capture->after_node(context->capture->after_node_user, stream, id);
+    if (status == EEP_OK) {
+        status = eep_launch(stream, eepi_tables_kernel(context->tables, id), blocks, threads, args,
+                            bytes);
+        if (status != EEP_OK) {
+            status = eepi_fail(context, status, "node %s could not be launched: %s",
+                               eepi_tables_kernel(context->tables, id)->name, eep_error_text());
+        }
+    }
+    if (status == EEP_OK && c->at_node) {
+        status = c->at_node(c->at_node_user, stream, id, args, true);
     }
     if (status != EEP_OK) {
         eepi_sequence_break(&context->capture->sequence);
@@ -144,10 +149,10 @@ eep_status eepi_check_sequence(eep_context *context, const char *call)
                      call, lacks);
 }
 
-void eepi_capture_watch(eep_context *context, eepi_after_node after, void *user)
+void eepi_capture_watch(eep_context *context, eepi_at_node at_node, void *user)
 {
-    context->capture->after_node = after;
-    context->capture->after_node_user = user;
+    context->capture->at_node = at_node;
+    context->capture->at_node_user = user;
 }
 
 const eepk_world *eepi_capture_world(const eep_context *context)
@@ -159,7 +164,7 @@ static eep_status put_world(eep_context *context, eep_stream *stream, eepi_kerne
 {
     eepk_world_args args = {eepi_tables_world(context->tables)};
 
-    return put(context, stream, id, 1, 1, &args, sizeof args);
+    return put(context, stream, id, 1, EEPI_EXCHANGE_THREADS, &args, sizeof args);
 }
 
 static eep_status check_stream(eep_context *context, const char *call, const eep_stream *stream)
@@ -444,9 +449,16 @@ eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
         return status;
     }
     blocks = num_blocks(context);
-    node = (eepk_combine_node_args){
-        eepi_tables_world(context->tables),  a.rows, a.topk_weights,  a.num_tokens,
-        context->capture->slot_begin[layer], a.out,  (uint32_t)layer, (uint32_t)a.out_dtype};
+    node = (eepk_combine_node_args){eepi_tables_world(context->tables),
+                                    a.rows,
+                                    a.topk_weights,
+                                    a.num_tokens,
+                                    context->capture->slot_begin[layer],
+                                    a.out,
+                                    (uint32_t)layer,
+                                    (uint32_t)a.out_dtype,
+                                    0,
+                                    0};
     status = put(context, stream, EEPI_KERNEL_combine_send, blocks, EEPI_COPY_THREADS, &node,
                  sizeof node);
     if (status == EEP_OK) {

@@ -30,14 +30,16 @@ EEP_MUST_CHECK eep_status eepi_refuse_in_capture(eep_context *context, const cha
 /* EEP_ERR_STATE, with a text, if a step was begun in a stream and not finished; it is dropped. */
 EEP_MUST_CHECK eep_status eepi_check_sequence(eep_context *context, const char *call);
 
-/* Called behind each node that libeep puts into a stream; may put nodes of its own behind it. */
-typedef eep_status (*eepi_after_node)(void *user, eep_stream *stream, eepi_kernel_id id);
+/* Called before and behind each node that libeep puts into a stream, with the node's arguments; may
+ * put nodes of its own there. */
+typedef eep_status (*eepi_at_node)(void *user, eep_stream *stream, eepi_kernel_id id,
+                                   const void *args, bool is_behind);
 /* What the kernels of that context's nodes begin with. */
 const eepk_world *eepi_capture_world(const eep_context *context);
-/* From now on `after` is called behind every node that is put. So a laboratory can put nodes of its
+/* From now on `at_node` is called at every node that is put. So a laboratory can put nodes of its
  * own between those of one eep_dispatch, or of one eep_combine. To be called before the capture;
  * NULL ends it. */
-void eepi_capture_watch(eep_context *context, eepi_after_node after, void *user);
+void eepi_capture_watch(eep_context *context, eepi_at_node at_node, void *user);
 
 #define EEPI_NO_STREAM_TEXT                                                                        \
     "it is not known in which stream steps run: capture the step's graph (eep_step_latch), or "    \

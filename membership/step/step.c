@@ -72,14 +72,13 @@ static void tell_begin(eep_context *context, const eepk_launch *launch)
 {
     const eepk_shape *shape = &context->shape;
     uint64_t tag = eepk_tag(launch->epoch, launch->step, 0, EEPK_PHASE_DISPATCH);
-    uint32_t parity = eepk_parity(shape, launch->step, 0);
 
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
         eepk_window_header *header = context->steps->peer_headers[seat];
         if (!header) {
             continue;
         }
-        eepk_store_release(eepk_dispatch_tag(shape, (uint8_t *)header, parity, shape->self), tag);
+        eepk_store_release(eepk_dispatch_tag(shape, (uint8_t *)header, 0, shape->self), tag);
         eepk_doorbell_ring(&header->doorbell);
     }
 }
@@ -324,11 +323,12 @@ static eep_status say_no_step(eep_context *context, const eepk_status *s)
                          "and eep_step_end",
                          (unsigned long long)context->stepper.step);
     }
-    return eepi_fail(context, EEP_ERR_STATE,
-                     "step %llu: %u of the %d exchanges of %d layers ran in order in what was "
-                     "replayed: replay a whole step, from eep_step_latch to eep_step_finish",
-                     (unsigned long long)context->stepper.step, s->num_exchanges,
-                     2 * context->config.num_layers, context->config.num_layers);
+    return eepi_fail(
+        context, EEP_ERR_STATE,
+        "step %llu: %u of the %d halves of exchanges of %d layers ran in order in what was "
+        "replayed: replay a whole step, from eep_step_latch to eep_step_finish",
+        (unsigned long long)context->stepper.step, s->num_nodes,
+        EEPK_NODES_PER_LAYER * context->config.num_layers, context->config.num_layers);
 }
 
 /* The graph's work has ended with `device`; the lock is held. */

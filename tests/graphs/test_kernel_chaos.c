@@ -57,7 +57,7 @@ static uint64_t inject(chaos_rank *c)
     while (kernel_is_member(w, (int)source)) {
         source = (source + 1) % (uint32_t)w->shape.max_ranks;
     }
-    line = eepk_phase_tag(&w->layout, w->rank[c->seat].window, phase, step & 1u, source);
+    line = eepk_phase_tag(&w->layout, w->rank[c->seat].window, phase, 0, source);
     eepk_store_release(line, eepk_tag(epoch - 1 - step % 3, step, 0, phase));
     __atomic_fetch_add(&c->all->injected, 1, __ATOMIC_RELAXED);
     return 1;

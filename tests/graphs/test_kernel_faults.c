@@ -45,21 +45,18 @@ static kernel_world *pair_open(void)
     return w;
 }
 
-static uint64_t *tag_of(kernel_world *w, uint64_t step, uint32_t layer, uint32_t phase)
+/* Seat 1's in seat 0's window. */
+static uint64_t *tag_of(kernel_world *w, uint32_t phase)
 {
-    const eepk_shape *s = &w->layout;
-    const uint32_t parity = eepk_parity(s, step, layer);
-
-    return phase == EEPK_PHASE_DISPATCH ? eepk_dispatch_tag(s, w->rank[0].window, parity, 1)
-                                        : eepk_combine_tag(s, w->rank[0].window, parity, 1);
+    return eepk_phase_tag(&w->layout, w->rank[0].window, phase, 0, 1);
 }
 
 static void publish(kernel_world *w, uint64_t epoch, uint64_t step, uint32_t layer, uint32_t phase)
 {
-    eepk_store_release(tag_of(w, step, layer, phase), eepk_tag(epoch, step, layer, phase));
+    eepk_store_release(tag_of(w, phase), eepk_tag(epoch, step, layer, phase));
 }
 
-/* Seat 1's rows and lists of a step, through its own nodes; no tag. */
+/* Seat 1's rows, lists and tag of a layer's dispatch, through its own nodes. */
 static void peer_sends(kernel_world *w, uint64_t step, uint32_t layer)
 {
     kernel_rank_prepare(w, 1, step, 0);
@@ -126,19 +123,16 @@ Test(kernel_faults, S5_no_stale_write_consumed)
     kernel_world *w = pair_open();
 
     for (size_t i = 0; i < sizeof stale / sizeof stale[0]; i++) {
-        for (uint32_t parity = 0; parity < 2; parity++) {
-            const uint64_t tag =
-                eepk_tag(EPOCH + (uint64_t)stale[i].epoch, STEP + (uint64_t)stale[i].step,
-                         stale[i].layer, stale[i].phase);
-            peer_sends(w, STEP, 0); /* all is in place, under a tag of the past */
-            memset(w->rank[0].window + w->layout.off_dispatch_tag, 0,
-                   w->layout.off_header - w->layout.off_dispatch_tag);
-            eepk_store_release(tag_of(w, STEP + parity, 0, EEPK_PHASE_DISPATCH), tag);
-            eepk_store_release(tag_of(w, STEP + parity, 1, EEPK_PHASE_DISPATCH), tag);
-            begin(w, STEP, SHORT_NS / 4);
-            expect_nothing(w, 0, EEPK_STEP_DEADLINE);
-            cr_assert_eq(eepi_tables_status(w->rank[0].tables)->suspects[0], 2, "case %zu", i);
-        }
+        const uint64_t tag =
+            eepk_tag(EPOCH + (uint64_t)stale[i].epoch, STEP + (uint64_t)stale[i].step,
+                     stale[i].layer, stale[i].phase);
+        peer_sends(w, STEP, 0); /* all is in place, under a tag of the past */
+        memset(w->rank[0].window + w->layout.off_dispatch_tag, 0,
+               w->layout.off_header - w->layout.off_dispatch_tag);
+        eepk_store_release(tag_of(w, EEPK_PHASE_DISPATCH), tag);
+        begin(w, STEP, SHORT_NS / 4);
+        expect_nothing(w, 0, EEPK_STEP_DEADLINE);
+        cr_assert_eq(eepi_tables_status(w->rank[0].tables)->suspects[0], 2, "case %zu", i);
     }
     kernel_world_close(w);
 }
@@ -151,7 +145,7 @@ Test(kernel_faults, S5_no_stale_combine_consumed)
     peer_sends(w, STEP, 0);
     publish(w, EPOCH, STEP, 0, EEPK_PHASE_DISPATCH);
     publish(w, EPOCH, STEP - 1, 0, EEPK_PHASE_COMBINE);
-    eepk_store_release(tag_of(w, STEP, 0, EEPK_PHASE_COMBINE),
+    eepk_store_release(tag_of(w, EEPK_PHASE_COMBINE),
                        eepk_tag(EPOCH - 1, STEP, 0, EEPK_PHASE_COMBINE));
     begin(w, STEP, SHORT_NS);
     kernel_rank_run_to(w, 0, EEPI_KERNEL_reduce, 0);
@@ -325,8 +319,7 @@ Test(kernel_faults, the_host_ends_a_waiting_step_at_once)
     uint64_t since;
 
     kernel_rank_launch(w, 0, STEP, kernel_long_ns);
-    while (eepk_load_acquire(eepk_dispatch_tag(&w->layout, w->rank[1].window,
-                                               eepk_parity(&w->layout, STEP, 0), 0)) == 0) {
+    while (eepk_load_acquire(eepk_dispatch_tag(&w->layout, w->rank[1].window, 0, 0)) == 0) {
         sched_yield(); /* until it waits for seat 1 */
     }
     since = kernel_now_ns();
@@ -382,70 +375,125 @@ Test(kernel_faults, the_wrong_bank_runs_nothing)
     w->rank[0].epoch = EPOCH + 1;
     begin(w, STEP, kernel_long_ns);
     expect_nothing(w, 0, EEPK_STEP_WRONG_BANK);
-    for (uint32_t parity = 0; parity < 2; parity++) {
-        cr_assert_eq(*eepk_dispatch_tag(&w->layout, w->rank[1].window, parity, 0), 0);
-    }
+    cr_assert_eq(*eepk_dispatch_tag(&w->layout, w->rank[1].window, 0, 0), 0);
     cr_assert_eq(*eepk_abort_word(&w->layout, w->rank[1].window, 0), 0);
     kernel_world_close(w);
 }
 
 /* ------------------------------------------------------------------ torn payload (rule D2) */
 
-/* A source that gave up the step writes its next one's rows under the old tag, after this rank has
- * seen the tag: the second look finds the abort word. */
-Test(kernel_faults, an_aborted_source_is_noticed_after_the_read)
+/* Seat 0 reads what seat 1 sent in a phase of a layer, to the end of its receive. */
+static void read_phase(kernel_world *w, uint32_t layer, uint32_t phase)
 {
-    for (int phase = EEPK_PHASE_DISPATCH; phase <= (int)EEPK_PHASE_COMBINE; phase++) {
+    peer_sends(w, STEP, 0); /* these rows serve for each layer */
+    begin(w, STEP, SHORT_NS);
+    for (uint32_t i = 0; i <= layer; i++) {
+        publish(w, EPOCH, STEP, i, EEPK_PHASE_DISPATCH);
+        kernel_rank_run_to(w, 0, EEPI_KERNEL_unpack, i);
+        if (i == layer && phase == EEPK_PHASE_DISPATCH) {
+            break;
+        }
+        publish(w, EPOCH, STEP, i, EEPK_PHASE_COMBINE);
+        for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++) {
+            kernel_rank_run(w, 0, (eepi_kernel_id)id, i);
+        }
+    }
+    cr_assert_eq(latch_of(w)->aborted, 0);
+}
+
+/* What stores the chain's next tag, and looks before: a send, or the finish. Returns whether seat 1
+ * got that tag. */
+static bool go_on(kernel_world *w, uint32_t layer, uint32_t phase)
+{
+    const uint32_t next = phase == EEPK_PHASE_DISPATCH ? EEPK_PHASE_COMBINE : EEPK_PHASE_DISPATCH;
+    const bool is_last = phase == EEPK_PHASE_COMBINE && layer + 1 == w->layout.num_layers;
+    const uint64_t tag = eepk_tag(EPOCH, STEP, layer + (next == EEPK_PHASE_DISPATCH), next);
+
+    if (phase == EEPK_PHASE_DISPATCH) {
+        kernel_rank_run(w, 0, EEPI_KERNEL_combine_send, layer);
+    } else if (!is_last) {
+        kernel_rank_run_to(w, 0, EEPI_KERNEL_dispatch_send, layer + 1);
+    }
+    return !is_last &&
+           eepk_load_acquire(eepk_phase_tag(&w->layout, w->rank[1].window, next, 0, 0)) == tag;
+}
+
+/* A source that gave up the step writes its next one's rows under the old tag, after this rank has
+ * seen the tag: the look before the chain's next tag finds the abort word (rules D2, P1). */
+Test(kernel_faults, P1_an_aborted_source_is_noticed_before_the_next_tag)
+{
+    for (int i = 0; i < 4; i++) {
         kernel_world *w = pair_open();
-        const eepi_kernel_id last =
-            phase == EEPK_PHASE_DISPATCH ? EEPI_KERNEL_unpack : EEPI_KERNEL_reduce;
-        peer_sends(w, STEP, 0);
-        publish(w, EPOCH, STEP, 0, EEPK_PHASE_DISPATCH);
-        publish(w, EPOCH, STEP, 0, EEPK_PHASE_COMBINE);
-        begin(w, STEP, SHORT_NS);
-        kernel_rank_run_to(w, 0, (eepi_kernel_id)(last - 1), 0);
-        cr_assert_eq(latch_of(w)->aborted, 0);
+        const uint32_t layer = (uint32_t)i / 2, phase = 1 + (uint32_t)i % 2;
+        read_phase(w, layer, phase);
         eepk_store_release(eepk_abort_word(&w->layout, w->rank[0].window, 1),
-                           eepk_tag(EPOCH, STEP, 0, (uint32_t)phase));
-        kernel_rank_fill(w, 1, 4, 77);
-        peer_sends(w, STEP + 2, 0); /* the same parity; its tag is not out yet */
-        kernel_rank_run(w, 0, last, 0);
-        cr_assert_eq(kernel_rank_finish(w, 0)->result, EEPK_STEP_PEER_ABORT);
+                           eepk_tag(EPOCH, STEP, layer, phase));
+        cr_assert(!go_on(w, layer, phase), "case %d: a tag speaks for what was read", i);
+        cr_assert_eq(kernel_rank_finish(w, 0)->result, EEPK_STEP_PEER_ABORT, "case %d", i);
         kernel_world_close(w);
     }
 }
 
-Test(kernel_faults, a_tag_that_changes_is_noticed_after_the_read)
+Test(kernel_faults, P1_a_tag_that_changes_is_noticed_before_the_next_tag)
 {
-    for (int phase = EEPK_PHASE_DISPATCH; phase <= (int)EEPK_PHASE_COMBINE; phase++) {
+    for (int i = 0; i < 4; i++) {
         kernel_world *w = pair_open();
-        const eepi_kernel_id last =
-            phase == EEPK_PHASE_DISPATCH ? EEPI_KERNEL_unpack : EEPI_KERNEL_reduce;
-        peer_sends(w, STEP, 0);
-        publish(w, EPOCH, STEP, 0, EEPK_PHASE_DISPATCH);
-        publish(w, EPOCH, STEP, 0, EEPK_PHASE_COMBINE);
-        begin(w, STEP, SHORT_NS);
-        kernel_rank_run_to(w, 0, (eepi_kernel_id)(last - 1), 0);
-        publish(w, EPOCH, STEP + 2, 0, (uint32_t)phase);
-        kernel_rank_run(w, 0, last, 0);
-        cr_assert_eq(kernel_rank_finish(w, 0)->result, EEPK_STEP_STALE);
+        const uint32_t layer = (uint32_t)i / 2, phase = 1 + (uint32_t)i % 2;
+        read_phase(w, layer, phase);
+        publish(w, EPOCH, STEP + 2, 0, phase);
+        cr_assert(!go_on(w, layer, phase), "case %d: a tag speaks for what was read", i);
+        cr_assert_eq(kernel_rank_finish(w, 0)->result, EEPK_STEP_STALE, "case %d", i);
         cr_assert_geq(kernel_rank_finish(w, 0)->stale_dropped, 1);
         kernel_world_close(w);
     }
+}
+
+/* The step's host gave it up after the rows were read: no tag may speak for what engines made of
+ * them, since their kernels may have left rows out. */
+Test(kernel_faults, P1_a_step_that_its_host_gave_up_stores_no_tag)
+{
+    for (uint32_t phase = EEPK_PHASE_DISPATCH; phase <= (uint32_t)EEPK_PHASE_COMBINE; phase++) {
+        kernel_world *w = pair_open();
+        read_phase(w, 0, phase);
+        eepk_store_release(eepi_tables_abort_step(w->rank[0].tables), STEP);
+        cr_assert(!go_on(w, 0, phase));
+        cr_assert_eq(kernel_rank_finish(w, 0)->result, EEPK_STEP_HOST_ABORT);
+        cr_assert_neq(*eepk_abort_word(&w->layout, w->rank[1].window, 0), 0, "nobody is told");
+        kernel_world_close(w);
+    }
+}
+
+/* A peer that completed the step may have given up the next one since: that condemns what a later
+ * tag would speak for, and not the step's end. */
+Test(kernel_faults, P1_a_peer_that_gave_up_the_next_step_spoils_no_finish)
+{
+    kernel_world *w = pair_open();
+
+    read_phase(w, 1, EEPK_PHASE_COMBINE);
+    eepk_store_release(eepk_abort_word(&w->layout, w->rank[0].window, 1),
+                       eepk_tag(EPOCH, STEP + 1, 0, EEPK_PHASE_DISPATCH));
+    cr_assert_eq(kernel_rank_finish(w, 0)->result, EEPK_STEP_OK);
+    kernel_world_close(w);
+    w = pair_open();
+    read_phase(w, 0, EEPK_PHASE_DISPATCH);
+    eepk_store_release(eepk_abort_word(&w->layout, w->rank[0].window, 1),
+                       eepk_tag(EPOCH, STEP + 1, 0, EEPK_PHASE_DISPATCH));
+    cr_assert(!go_on(w, 0, EEPK_PHASE_DISPATCH));
+    cr_assert_eq(kernel_rank_finish(w, 0)->result, EEPK_STEP_PEER_ABORT);
+    kernel_world_close(w);
 }
 
 /* Change one or more words of what seat 1 sent, before seat 0 reads it or between its two reads. */
 static void tear(kernel_world *w, uint64_t *random)
 {
     const eepk_shape *s = &w->layout;
-    const uint32_t parity = eepk_parity(s, STEP, 0);
-    eepk_source_header *header = eepk_header(s, w->rank[0].window, parity, 1);
+    eepk_source_header *header = eepk_header(s, w->rank[0].window, 0, 1);
     const int big = kernel_below(random, 2);
 
     for (int n = 1 + kernel_below(random, 3); n > 0; n--) {
         const uint32_t value =
             big ? (uint32_t)kernel_random(random) : (uint32_t)kernel_below(random, 6);
-        eepk_list_entry *entry = eepk_list(s, w->rank[0].window, parity, 1,
+        eepk_list_entry *entry = eepk_list(s, w->rank[0].window, 0, 1,
                                            (uint32_t)kernel_below(random, (int)s->num_max_tokens)) +
                                  kernel_below(random, (int)s->top_k);
         switch (kernel_below(random, 4)) {
@@ -470,7 +518,7 @@ static int each_claimed_once(kernel_world *w, int num_rows)
     int claims[2][4][2] = {{{0}}};
 
     for (int i = 0; i < num_rows; i++) {
-        const eepk_origin *o = &w->rank[0].world->origin[i];
+        const eepk_origin *o = &w->rank[0].world->scratch[0].origin[i];
         if (o->seat > 1 || o->token > 3 || o->k > 1 || ++claims[o->seat][o->token][o->k] > 1) {
             return 0;
         }
@@ -485,7 +533,7 @@ static uint32_t run_torn(kernel_world *w, uint64_t *random)
     int once, n;
 
     for (uint32_t i = 0; i < w->layout.rows_capacity; i++) { /* left there long ago */
-        w->rank[0].world->origin[i] = (eepk_origin){.seat = 2};
+        w->rank[0].world->scratch[0].origin[i] = (eepk_origin){.seat = 2};
     }
     kernel_rank_fill(w, 1, 4, kernel_random(random));
     peer_sends(w, STEP, 0);
@@ -506,7 +554,9 @@ static uint32_t run_torn(kernel_world *w, uint64_t *random)
     for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++) {
         kernel_rank_run(w, 0, (eepi_kernel_id)id, 0);
     }
-    latch_of(w)->num_exchanges = 2 * w->layout.num_layers; /* as if the other layers had run */
+    latch_of(w)->chain[0].num_nodes = /* as if the other layers had run */
+        EEPK_NODES_PER_LAYER * w->layout.num_layers;
+    publish(w, EPOCH, STEP, w->layout.num_layers - 1, EEPK_PHASE_COMBINE);
     cr_assert(kernel_rank_finish(w, 0)->result != EEPK_STEP_OK || once);
     return kernel_rank_finish(w, 0)->result;
 }
@@ -528,7 +578,7 @@ Test(kernel_faults, a_part_of_a_step_does_not_end_ok)
     }
     status = kernel_rank_finish(w, 0);
     cr_assert_eq(status->result, EEPK_STEP_PART, "result %u", status->result);
-    cr_assert_eq(status->num_exchanges, 2);
+    cr_assert_eq(status->num_nodes, EEPK_NODES_PER_LAYER);
     cr_assert_eq(eepk_load_acquire(eepk_abort_word(&w->layout, w->rank[1].window, 0)),
                  eepk_tag(EPOCH, STEP, 1, EEPK_PHASE_DISPATCH), "its peer was not told");
     kernel_world_close(w);
@@ -544,9 +594,7 @@ Test(kernel_faults, a_layer_out_of_turn_ends_the_step)
     kernel_rank_run_to(w, 0, EEPI_KERNEL_unpack, 1);
     status = kernel_rank_finish(w, 0);
     cr_assert_eq(status->result, EEPK_STEP_PART, "result %u", status->result);
-    cr_assert_eq(eepk_load_acquire(eepk_dispatch_tag(&w->layout, w->rank[1].window,
-                                                     eepk_parity(&w->layout, STEP, 1), 0)),
-                 0);
+    cr_assert_eq(eepk_load_acquire(eepk_dispatch_tag(&w->layout, w->rank[1].window, 0, 0)), 0);
     kernel_world_close(w);
 }
 

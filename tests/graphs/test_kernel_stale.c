@@ -27,9 +27,7 @@ static uint64_t seed(void)
 static void store_tag(kernel_world *w, int rank, uint32_t source, uint64_t of_epoch, uint64_t step,
                       uint32_t layer, uint32_t phase)
 {
-    const uint32_t parity = eepk_parity(&w->layout, step, layer);
-
-    eepk_store_release(eepk_phase_tag(&w->layout, w->rank[rank].window, phase, parity, source),
+    eepk_store_release(eepk_phase_tag(&w->layout, w->rank[rank].window, phase, 0, source),
                        eepk_tag(of_epoch, step, layer, phase));
 }
 
@@ -66,7 +64,7 @@ static uint64_t counted_alone(kernel_world *w, uint64_t step)
     return kernel_rank_finish(w, 0)->stale_dropped;
 }
 
-/* Seat 1 is a member, seat 2 is not: both kinds of lines, all phases and parities. */
+/* Seat 1 is a member, seat 2 is not: both kinds of lines, all phases and layers. */
 Test(kernel_stale, D6_only_tags_of_older_epochs_count)
 {
     const struct {
@@ -120,8 +118,9 @@ Test(kernel_stale, D6_the_first_look_under_an_epoch_counts_nothing)
 }
 
 /* Seat 2 is stopped before its node `at` of layer 0, expelled without being killed, and goes on
- * when the others serve without it. It publishes one more tag; then it sees their abort words. */
-static void check_zombie(eepi_kernel_id at, int concurrent)
+ * when the others serve without it. Its dispatch publishes one more tag, which counts; then it sees
+ * their abort words. */
+static void check_zombie(eepi_kernel_id at, int concurrent, int stale)
 {
     kernel_world *w = kernel_world_open(&shape, 2);
     uint64_t step = first_step, counted[2] = {0, 0};
@@ -148,7 +147,11 @@ static void check_zombie(eepi_kernel_id at, int concurrent)
     for (int id = at; id <= (int)EEPI_KERNEL_reduce; id++) {
         kernel_rank_run(w, 2, (eepi_kernel_id)id, 0);
     }
-    cr_assert_eq(kernel_rank_finish(w, 2)->result, EEPK_STEP_PEER_ABORT);
+    const uint32_t result = kernel_rank_finish(w, 2)->result;
+    /* the peers' last tags may be there: then it gets on, and its layers are not all */
+    cr_assert(result == EEPK_STEP_PEER_ABORT ||
+                  (at == EEPI_KERNEL_combine_exchange && result == EEPK_STEP_PART),
+              "node %d: result %u", (int)at, result);
     for (int seat = 0; seat < 2 && concurrent; seat++) {
         cr_assert_eq(kernel_rank_end(w, seat)->result, EEPK_STEP_OK);
         cr_assert_lt(kernel_rank_compare(w, seat, false), 0);
@@ -161,7 +164,8 @@ static void check_zombie(eepi_kernel_id at, int concurrent)
         cr_assert_eq(kernel_rank_end(w, seat)->result, EEPK_STEP_OK);
         cr_assert_lt(kernel_rank_compare(w, seat, false), 0);
         counted[seat] += kernel_rank_end(w, seat)->stale_dropped;
-        cr_assert_eq(counted[seat], 1, "node %d, seat %d: %d", (int)at, seat, (int)counted[seat]);
+        cr_assert_eq((int)counted[seat], stale, "node %d, seat %d: %d", (int)at, seat,
+                     (int)counted[seat]);
     }
     check_step(w, ++step, 0);
     kernel_world_close(w);
@@ -170,27 +174,29 @@ static void check_zombie(eepi_kernel_id at, int concurrent)
 Test(kernel_stale, D6_a_zombies_dispatch_is_counted_once)
 {
     for (int concurrent = 0; concurrent < 2; concurrent++) {
-        check_zombie(EEPI_KERNEL_dispatch_send, concurrent); /* rows, then the tag */
-        check_zombie(EEPI_KERNEL_dispatch_exchange, concurrent);
+        check_zombie(EEPI_KERNEL_dispatch_send, concurrent, 1); /* rows, then the tag */
+        check_zombie(EEPI_KERNEL_dispatch_exchange, concurrent, 0);
     }
 }
 
-Test(kernel_stale, D6_a_zombies_combine_is_counted_once)
+/* Before it stores a combine tag it looks at the others' abort words, and stores none. */
+Test(kernel_stale, P1_a_zombie_stores_no_combine_tag)
 {
     for (int concurrent = 0; concurrent < 2; concurrent++) {
-        check_zombie(EEPI_KERNEL_combine_send, concurrent);
-        check_zombie(EEPI_KERNEL_combine_exchange, concurrent);
+        check_zombie(EEPI_KERNEL_combine_send, concurrent, 0);
+        check_zombie(EEPI_KERNEL_combine_exchange, concurrent, 0);
     }
 }
 
 /* Should a predecessor's stores reach a seat where a new generation serves (rule M7 forbids it),
- * between steps and in the lines of layer 1, nothing of them is read: its rows, list and counts are
- * all of ones, each tag counts once, and the outputs are what they are without it. */
-Test(kernel_stale, D6_a_predecessor_in_an_occupied_seat_is_counted_once)
+ * between steps, nothing of them is read: its rows, list and counts are all of ones, and the
+ * outputs are what they are without it. A tag counts once, if the successor's does not replace it
+ * before this rank looks. */
+Test(kernel_stale, D6_a_predecessor_in_an_occupied_seat_is_counted_at_most_once)
 {
     kernel_world *w = kernel_world_open(&shape, 2);
     const eepk_shape *s = &w->layout;
-    const uint32_t parity = eepk_parity(s, 0, 1), phases[] = {1, 2, 3, 0};
+    const uint32_t phases[] = {1, 2, 3, 0};
     uint64_t step = first_step;
 
     kernel_world_switch(w, kernel_view(w, epoch, 7, 1, seed()));
@@ -200,11 +206,11 @@ Test(kernel_stale, D6_a_predecessor_in_an_occupied_seat_is_counted_once)
     for (int i = 0; i < 4; i++) { /* dispatch, combine, both, only rows */
         for (int rank = 0; rank < 2; rank++) {
             uint8_t *window = w->rank[rank].window;
-            memset(eepk_dispatch_row(s, window, parity, 2, 0), 1,
+            memset(eepk_dispatch_row(s, window, 0, 2, 0), 1,
                    (size_t)s->num_max_tokens * s->row_bytes);
-            memset(eepk_list(s, window, parity, 2, 0), 1,
+            memset(eepk_list(s, window, 0, 2, 0), 1,
                    sizeof(eepk_list_entry) * s->num_max_tokens * s->top_k);
-            memset(eepk_header(s, window, parity, 2), 1, s->header_bytes);
+            memset(eepk_header(s, window, 0, 2), 1, s->header_bytes);
             for (uint32_t phase = 1; phase <= 2; phase++) {
                 if (phases[i] & phase) {
                     store_tag(w, rank, 2, epoch, step + 2 * (uint64_t)i, 1, phase);
@@ -220,8 +226,8 @@ Test(kernel_stale, D6_a_predecessor_in_an_occupied_seat_is_counted_once)
             const eepk_status *status = kernel_rank_end(w, seat);
             const int stale = seat == 2 ? 0 : __builtin_popcount(phases[i]);
             cr_assert_eq(status->result, EEPK_STEP_OK);
-            cr_assert_eq((int)status->stale_dropped, stale, "case %d, seat %d: %d", i, seat,
-                         (int)status->stale_dropped);
+            cr_assert_leq((int)status->stale_dropped, stale, "case %d, seat %d: %d", i, seat,
+                          (int)status->stale_dropped);
             cr_assert_lt(kernel_rank_compare(w, seat, false), 0);
         }
         check_step(w, ++step, 0);

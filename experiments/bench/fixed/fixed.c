@@ -29,6 +29,7 @@ eep_status eepi_fixed_tables_make(const eepk_world *world, const uint8_t *bank, 
                                   eepk_fixed_tables *tables_out)
 {
     const eepk_shape *s = &world->shape;
+    const eepk_scratch *own = &world->scratch[0];
 
     if (s->max_ranks > EEPK_FIXED_MAX_RANKS) {
         return EEP_ERR_INVALID;
@@ -37,18 +38,18 @@ eep_status eepi_fixed_tables_make(const eepk_world *world, const uint8_t *bank, 
     tables_out->shape = *s;
     tables_out->routing = (eepk_routing){eepk_replica_first(s, bank, layer),
                                          eepk_replicas(s, bank, layer),
-                                         world->route,
-                                         world->send_count,
-                                         world->share_begin,
-                                         world->expert_count,
-                                         world->first_bad,
+                                         own->route,
+                                         own->send_count,
+                                         own->share_begin,
+                                         own->expert_count,
+                                         own->first_bad,
                                          NULL,
                                          NULL};
     tables_out->state = state;
-    tables_out->receive_count = world->receive_count;
-    tables_out->receive_base = world->receive_base;
-    tables_out->receive_tokens = world->receive_tokens;
-    tables_out->origin = world->origin;
+    tables_out->receive_count = own->receive_count;
+    tables_out->receive_base = own->receive_base;
+    tables_out->receive_tokens = own->receive_tokens;
+    tables_out->origin = own->origin;
     for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
         tables_out->windows[seat] = (uint64_t)(uintptr_t)windows[seat];
     }

@@ -20,6 +20,7 @@ typedef struct eepk_fixed_state {
     eepk_status status; /* bad_* of the last batch that was bad; the rest is not used */
     uint64_t limit_ns; /* of one wait; 0: EEPK_FIXED_LIMIT_NS. Written by the host, before a step */
     uint64_t gave_up;  /* the first step in which a wait reached its limit; 0: none */
+    uint32_t blocks_out, pad; /* of the running send */
 } eepk_fixed_state;
 
 typedef struct eepk_fixed_tables {

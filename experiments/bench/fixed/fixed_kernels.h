@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The baseline: a step as a runtime with frozen membership would have it. The same nodes, grids and
- * copies as the elastic step (rows.h), and nothing of what elasticity needs: no latch, no view, no
- * epoch, no abort word, no deadline of a step, no second look at tags or lists. A peer that dies
- * leaves its partners waiting until the limit that ends a hang (must 12), and then with nonsense;
- * so this is for measurements only and no part of libeep.
+ * copies as the elastic step (rows.h), tags by the last block of a send too, and nothing of what
+ * elasticity needs: no latch, no view, no epoch, no abort word, no deadline of a step, no second
+ * look at tags or lists. A peer that dies leaves its partners waiting until the limit that ends a
+ * hang (must 12), and then with nonsense; so this is for measurements only and no part of libeep.
  *
  * The step's number is a counter that the route node of layer 0 raises; a tag names it with epoch
  * 0. A graph runs the layers in order, once each. */
@@ -12,6 +12,7 @@
 
 #include "graphs/kernels/compiler_macros.h"
 #include "experiments/bench/fixed/fixed_args.h"
+#include "graphs/kernels/exchange.h"
 #include "graphs/kernels/rows.h"
 
 EEPK_FN uint8_t *eepk_fixed_window(const eepk_fixed_tables *t, uint32_t seat)
@@ -34,35 +35,52 @@ EEPK_FN void eepk_fixed_route_body(const eepk_fixed_dispatch_args *a, eep_grid g
     eepk_route_batch(&t->shape, &t->routing, a->topk_idx, a->num_tokens, &t->state->status, g);
 }
 
+EEPK_FN uint64_t *eepk_fixed_tag(const eepk_fixed_tables *t, uint32_t seat, uint32_t phase,
+                                 uint32_t source)
+{
+    return eepk_phase_tag(&t->shape, eepk_fixed_window(t, seat), phase, 0, source);
+}
+
+/* The end of a send: the last block publishes. Rows are stored by then; the fence and the release
+ * store make them visible before the tag (partner: the acquire load in eepk_fixed_receive). */
+EEPK_FN void eepk_fixed_publish(const eepk_fixed_tables *t, uint32_t layer, uint32_t phase,
+                                eep_grid g)
+{
+    const eepk_shape *s = &t->shape;
+    uint64_t tag = eepk_tag(0, t->state->step, layer, phase);
+
+    if (!eepk_is_last_block(&t->state->blocks_out, g)) {
+        return;
+    }
+    eepk_fence_system();
+    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
+        eepk_store_release(eepk_fixed_tag(t, seat, phase, s->self), tag);
+        if (seat != s->self) {
+            eepk_doorbell_ring(&((eepk_window_header *)eepk_fixed_window(t, seat))->doorbell);
+        }
+    }
+}
+
 EEPK_FN void eepk_fixed_dispatch_send_body(const eepk_fixed_dispatch_args *a, eep_grid g)
 {
     const eepk_fixed_tables *t = &a->tables;
     const eepk_shape *s = &t->shape;
-    uint32_t parity = eepk_parity(s, t->state->step, a->layer);
     uint32_t n = eepk_count_tokens(s, &t->state->status, a->num_tokens);
     eep_grid u = eepk_warp_grid(g);
 
     for (uint32_t token = u.block; token < n; token += u.num_blocks) {
         const eepk_row_send row = {s,    t->windows, t->routing.route + (uint64_t)token * s->top_k,
-                                   a->x, parity,     token};
+                                   a->x, 0,          token};
         for (uint32_t seat = u.thread; seat < s->max_ranks; seat += u.num_threads) {
             eepk_send_list(&row, seat);
         }
         eepk_send_row(&row, u);
     }
     for (uint32_t seat = u.block; seat < s->max_ranks; seat += u.num_blocks) {
-        eepk_send_header(s, eepk_header(s, eepk_fixed_window(t, seat), parity, s->self),
+        eepk_send_header(s, eepk_header(s, eepk_fixed_window(t, seat), 0, s->self),
                          t->routing.send_count + (uint64_t)seat * s->num_slots, 0, n, u);
     }
-}
-
-EEPK_FN uint64_t *eepk_fixed_tag(const eepk_fixed_tables *t, uint32_t seat, uint32_t phase,
-                                 uint32_t parity, uint32_t source)
-{
-    uint8_t *window = eepk_fixed_window(t, seat);
-
-    return phase == EEPK_PHASE_DISPATCH ? eepk_dispatch_tag(&t->shape, window, parity, source)
-                                        : eepk_combine_tag(&t->shape, window, parity, source);
+    eepk_fixed_publish(t, a->layer, EEPK_PHASE_DISPATCH, g);
 }
 
 /* A wait that has lasted too long, or any after it: what this lane's seats have not sent counts as
@@ -82,31 +100,21 @@ EEPK_FN int eepk_fixed_gives_up(const eepk_fixed_tables *t, uint64_t *begin)
     return t->state->gave_up != 0;
 }
 
-/* Publish, then wait for everybody. Rows were stored by the node before; the fence and the release
- * store make them visible before the tag (partner: the acquire load below). 1, on all threads: it
- * gave up. */
-EEPK_FN int eepk_fixed_exchange(const eepk_fixed_tables *t, uint32_t layer, uint32_t phase,
-                                eep_grid g)
+/* Wait for everybody. 1, on all threads: it gave up. */
+EEPK_FN int eepk_fixed_receive(const eepk_fixed_tables *t, uint32_t layer, uint32_t phase,
+                               eep_grid g)
 {
     const eepk_shape *s = &t->shape;
-    uint32_t parity = eepk_parity(s, t->state->step, layer);
     uint64_t tag = eepk_tag(0, t->state->step, layer, phase);
     uint32_t *doorbell = &((eepk_window_header *)eepk_fixed_window(t, s->self))->doorbell;
     const uint32_t at_once = eepk_looks_at_once(s->max_ranks);
     uint64_t begin = 0;
     int gives_up = 0;
 
-    eepk_fence_system();
-    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
-        eepk_store_release(eepk_fixed_tag(t, seat, phase, parity, s->self), tag);
-        if (seat != s->self) {
-            eepk_doorbell_ring(&((eepk_window_header *)eepk_fixed_window(t, seat))->doorbell);
-        }
-    }
     for (uint32_t polls = 0;; polls++) {
         uint32_t seen = eepk_doorbell_read(doorbell), pending = 0;
         for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
-            pending += eepk_load_acquire(eepk_fixed_tag(t, s->self, phase, parity, seat)) != tag;
+            pending += eepk_load_acquire(eepk_fixed_tag(t, s->self, phase, seat)) != tag;
         }
         if (pending == 0) {
             break;
@@ -127,32 +135,31 @@ EEPK_FN void eepk_fixed_dispatch_exchange_body(const eepk_fixed_dispatch_args *a
 {
     const eepk_fixed_tables *t = &a->tables;
     const eepk_shape *s = &t->shape;
-    uint32_t parity = eepk_parity(s, t->state->step, a->layer);
     uint64_t seats; /* EEPK_FIXED_MAX_RANKS bits */
     int gave_up;
 
     if (g.block != 0) {
         return;
     }
-    gave_up = eepk_fixed_exchange(t, a->layer, EEPK_PHASE_DISPATCH, g);
+    gave_up = eepk_fixed_receive(t, a->layer, EEPK_PHASE_DISPATCH, g);
     seats = gave_up ? 0 : UINT64_MAX;
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
         t->receive_tokens[seat] =
-            gave_up ? 0 : eepk_header(s, eepk_fixed_window(t, s->self), parity, seat)->num_tokens;
+            gave_up ? 0 : eepk_header(s, eepk_fixed_window(t, s->self), 0, seat)->num_tokens;
     }
-    eepk_read_counts(s, eepk_fixed_window(t, s->self), parity, &seats, t->receive_count, g);
+    eepk_read_counts(s, eepk_fixed_window(t, s->self), 0, &seats, t->receive_count, g);
     eepk_block_sync();
     eepk_prefix_rows(s, t->receive_count, 1, t->receive_base, a->slot_begin, g);
 }
 
 /* Copy the rows of one (source, token) to their packed places, and remember where they are from. */
 EEPK_FN void eepk_fixed_unpack_token(const eepk_fixed_dispatch_args *a, eepk_copies *copies,
-                                     uint32_t parity, uint32_t seat, uint32_t token, eep_grid g)
+                                     uint32_t seat, uint32_t token, eep_grid g)
 {
     const eepk_fixed_tables *t = &a->tables;
     const eepk_shape *s = &t->shape;
     uint8_t *window = eepk_fixed_window(t, s->self);
-    const eepk_list_entry *list = eepk_list(s, window, parity, seat, token);
+    const eepk_list_entry *list = eepk_list(s, window, 0, seat, token);
 
     for (uint32_t k = 0; k < s->top_k; k++) {
         uint32_t slot = list[k].slot, position;
@@ -161,7 +168,7 @@ EEPK_FN void eepk_fixed_unpack_token(const eepk_fixed_dispatch_args *a, eepk_cop
         }
         position = t->receive_base[(uint64_t)seat * s->num_slots + slot] + list[k].ordinal;
         eepk_unpack_row(s, copies, a->rows, a->row_scales,
-                        eepk_came_row(s, window, a->x, parity, seat, token), position, g);
+                        eepk_came_row(s, window, a->x, 0, seat, token), position, g);
         if (g.thread == 0) {
             t->origin[position] = (eepk_origin){(uint16_t)seat, (uint16_t)token, (uint16_t)k, 0};
         }
@@ -171,14 +178,13 @@ EEPK_FN void eepk_fixed_unpack_token(const eepk_fixed_dispatch_args *a, eepk_cop
 EEPK_FN void eepk_fixed_unpack_body(const eepk_fixed_dispatch_args *a, eep_grid g)
 {
     const eepk_fixed_tables *t = &a->tables;
-    uint32_t parity = eepk_parity(&t->shape, t->state->step, a->layer);
     eep_grid u = eepk_warp_grid(g);
     eepk_copies copies = {0};
 
     for (uint32_t seat = 0; seat < t->shape.max_ranks; seat++) {
         uint32_t n = t->receive_tokens[seat];
         for (uint32_t token = u.block; token < n; token += u.num_blocks) {
-            eepk_fixed_unpack_token(a, &copies, parity, seat, token, u);
+            eepk_fixed_unpack_token(a, &copies, seat, token, u);
         }
     }
     eepk_copies_end(&copies);
@@ -188,20 +194,20 @@ EEPK_FN void eepk_fixed_combine_send_body(const eepk_fixed_combine_args *a, eep_
 {
     const eepk_fixed_tables *t = &a->tables;
     const eepk_shape *s = &t->shape;
-    uint32_t parity = eepk_parity(s, t->state->step, a->layer);
     uint32_t n = (uint32_t)a->slot_begin[s->num_slots];
     eep_grid u = eepk_warp_grid(g);
     eepk_copies copies = {0};
 
     for (uint32_t position = u.block; position < n; position += u.num_blocks) {
         eepk_origin origin = t->origin[position];
-        uint8_t *home = eepk_combine_row(s, eepk_fixed_window(t, origin.seat), 0, parity,
-                                         origin.token, origin.k);
+        uint8_t *home =
+            eepk_combine_row(s, eepk_fixed_window(t, origin.seat), 0, 0, origin.token, origin.k);
         eepk_copies_add(&copies, origin.seat == s->self ? 0 : home,
                         (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes, s->row_bytes,
                         u);
     }
     eepk_copies_end(&copies);
+    eepk_fixed_publish(t, a->layer, EEPK_PHASE_COMBINE, g);
 }
 
 EEPK_FN void eepk_fixed_combine_exchange_body(const eepk_fixed_combine_args *a, eep_grid g)
@@ -209,14 +215,13 @@ EEPK_FN void eepk_fixed_combine_exchange_body(const eepk_fixed_combine_args *a, 
     if (g.block != 0) {
         return;
     }
-    (void)eepk_fixed_exchange(&a->tables, a->layer, EEPK_PHASE_COMBINE, g);
+    (void)eepk_fixed_receive(&a->tables, a->layer, EEPK_PHASE_COMBINE, g);
 }
 
 EEPK_FN void eepk_fixed_reduce_body(const eepk_fixed_combine_args *a, eep_grid g)
 {
     const eepk_fixed_tables *t = &a->tables;
     const eepk_shape *s = &t->shape;
-    uint32_t parity = eepk_parity(s, t->state->step, a->layer);
     uint32_t n = eepk_count_tokens(s, &t->state->status, a->num_tokens);
     eep_grid u = eepk_sum_grid(n, g);
 
@@ -225,7 +230,7 @@ EEPK_FN void eepk_fixed_reduce_body(const eepk_fixed_combine_args *a, eep_grid g
             s,
             t->routing.route + (uint64_t)token * s->top_k,
             a->topk_weights + (uint64_t)token * s->top_k,
-            eepk_combine_row(s, eepk_fixed_window(t, s->self), 0, parity, token, 0),
+            eepk_combine_row(s, eepk_fixed_window(t, s->self), 0, 0, token, 0),
             (const uint8_t *)a->rows,
             t->receive_base + (uint64_t)s->self * s->num_slots,
             a->out,

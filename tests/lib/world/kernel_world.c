@@ -54,7 +54,7 @@ static void expert_body(const void *args, eep_grid grid)
     const uint64_t until = eepk_now_ns() + 1000u * (uint64_t)a->rank->delay_us;
 
     (void)grid;
-    memcpy(l->origin, a->rank->world->origin,
+    memcpy(l->origin, a->rank->world->scratch[0].origin,
            (size_t)l->slot_begin[s->num_slots] * sizeof(eepk_origin));
     for (int slot = 0; slot < s->num_slots; slot++) {
         const int expert = a->rank->slot_expert[(int)a->layer * s->num_slots + slot];
@@ -93,9 +93,16 @@ static size_t fill_args(const kernel_world *w, const kernel_rank *r, eepi_kernel
     }
     if (id == EEPI_KERNEL_combine_send || id == EEPI_KERNEL_combine_exchange ||
         id == EEPI_KERNEL_reduce) {
-        args_out->combine = (eepk_combine_node_args){
-            r->world,      l->expert_rows, l->topk_weights, &r->num_tokens,
-            l->slot_begin, l->out,         layer,           (uint32_t)w->shape.out_dtype};
+        args_out->combine = (eepk_combine_node_args){r->world,
+                                                     l->expert_rows,
+                                                     l->topk_weights,
+                                                     &r->num_tokens,
+                                                     l->slot_begin,
+                                                     l->out,
+                                                     layer,
+                                                     (uint32_t)w->shape.out_dtype,
+                                                     0,
+                                                     0};
         return sizeof args_out->combine;
     }
     args_out->dispatch = (eepk_dispatch_node_args){r->world,       l->x,    l->topk_idx,

@@ -159,7 +159,8 @@ Test(stepper, M10_who_is_not_in_the_view_that_all_switch_to_has_left)
 
 static eepk_shape shape_of_four(void)
 {
-    return (eepk_shape){.max_ranks = 4, .num_layers = 1, .self = 3, .off_dispatch_tag = 0};
+    return (eepk_shape){
+        .max_ranks = 4, .num_layers = 1, .num_chains = 1, .self = 3, .off_dispatch_tag = 0};
 }
 
 /* Tags hold 34 bits of a step. */
