@@ -34,7 +34,8 @@ class Config(c.Structure):
                  ("user", c.c_void_p), ("bulk", c.c_int), ("bulk_interface", c.c_char_p)]
     _fields_ += [(name, c.c_int32) for name in (
         "ranks_per_node", "spread_distance", "backup_copies", "background_latency_percent")]
-    _fields_ += [("loads_period_us", c.c_uint64)]
+    _fields_ += [("loads_period_us", c.c_uint64), ("num_chains", c.c_int32),
+                 ("reserved", c.c_int32)]
 
 
 class Tensor(c.Structure):
@@ -54,14 +55,15 @@ class Kernel(c.Structure):
 
 
 class Dispatch(c.Structure):
-    _fields_ = [("struct_bytes", c.c_uint32), ("reserved", c.c_uint32)] + [
+    _fields_ = [("struct_bytes", c.c_uint32), ("chain", c.c_int32)] + [
         (name, c.c_void_p) for name in ("x", "topk_idx", "num_tokens", "rows", "slot_begin",
                                         "row_scales")]
 
 
 class Combine(c.Structure):
     _fields_ = [("struct_bytes", c.c_uint32), ("out_dtype", c.c_int)] + [
-        (name, c.c_void_p) for name in ("rows", "topk_weights", "num_tokens", "out")]
+        (name, c.c_void_p) for name in ("rows", "topk_weights", "num_tokens", "out")] + [
+            ("chain", c.c_int32), ("reserved", c.c_int32)]
 
 
 class Step(c.Structure):

@@ -132,6 +132,12 @@ static eep_status join(eep_context *context)
         return eepi_fail(context, EEP_ERR_STATE,
                          "eep_join: this context has joined already: eep_step_begin comes next");
     }
+    if (!context->has_joined && eepi_capture_order(context) == 0) {
+        return eepi_fail(context, EEP_ERR_STATE,
+                         "eep_join: num_chains is %d, and the order in which their sends and "
+                         "receives mix is told to the others here: capture the step before",
+                         context->config.num_chains);
+    }
     if (!context->has_joined) {
         status = ask_to_join(context);
     }

@@ -17,10 +17,10 @@
 #define ENDS_WITH(type, field)                                                                     \
     static_assert(sizeof(type) == offsetof(type, field) + sizeof(((type *)0)->field),              \
                   #type " must end without padding")
-ENDS_WITH(eep_config, loads_period_us);
+ENDS_WITH(eep_config, reserved);
 ENDS_WITH(eep_event_info, time_ns);
 ENDS_WITH(eep_dispatch_args, row_scales);
-ENDS_WITH(eep_combine_args, out);
+ENDS_WITH(eep_combine_args, reserved);
 ENDS_WITH(eep_step, epoch);
 ENDS_WITH(eep_counters, experts_reused);
 ENDS_WITH(eep_snapshot, epoch);

@@ -64,8 +64,9 @@ EEP_MUST_CHECK eep_status eepi_struct_check(const char *call, const char *type, 
 void eepi_struct_give(void *theirs, const void *ours, size_t ours_bytes);
 
 /* The function that the program called is this one, or `call`. */
-#define EEPI_STRUCT_TAKE(type, ours, theirs)                                                       \
-    eepi_struct_take(__func__, #type, (ours), sizeof(type), EEPI_LEAST_BYTES(type), (theirs))
+#define EEPI_STRUCT_TAKE(type, ours, theirs) EEPI_STRUCT_TAKE_IN(__func__, type, ours, theirs)
+#define EEPI_STRUCT_TAKE_IN(call, type, ours, theirs)                                              \
+    eepi_struct_take((call), #type, (ours), sizeof(type), EEPI_LEAST_BYTES(type), (theirs))
 #define EEPI_STRUCT_CHECK(type, theirs) EEPI_STRUCT_CHECK_IN(__func__, type, (theirs))
 #define EEPI_STRUCT_CHECK_IN(call, type, theirs)                                                   \
     eepi_struct_check((call), #type, EEPI_LEAST_BYTES(type), (theirs))

@@ -52,6 +52,8 @@ static const char *bad_field(const eep_config *c)
         {"num_max_tokens_per_rank", c->num_max_tokens_per_rank, 1, 65535, "rows per step"},
         {"dtype", (int64_t)c->dtype, EEP_FP32, EEP_BF16, "EEP_FP32 or EEP_BF16"},
         {"fp8_dispatch", c->fp8_dispatch, 0, 1, "a switch"},
+        {"num_chains", c->num_chains, 0, c->num_layers > EEP_MAX_LAYERS / 2 ? 1 : EEPK_MAX_CHAINS,
+         "micro-batches of a step; num_layers x num_chains is at most 255"},
     };
 
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
@@ -85,7 +87,7 @@ eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, cons
     s.dtype = (uint32_t)config->dtype;
     s.self = (uint32_t)config->rank;
     s.row_bytes = s.hidden * (uint32_t)eep_dtype_bytes(config->dtype);
-    s.num_chains = 1;
+    s.num_chains = config->num_chains ? (uint32_t)config->num_chains : 1;
     sources = (uint64_t)s.num_chains * s.max_ranks;
     s.dispatch_row_bytes = s.row_bytes;
     if (config->fp8_dispatch) {

@@ -56,9 +56,9 @@ typedef enum eepk_condemns {
  * aborted may store its next step's rows into the buffer under an old tag, but it posts its abort
  * word before (eepk_post_abort ends with the fence that pairs with the one here).
  *
- * Whoever stores the chain's next tags comes here first, in a kernel behind that of the readers, so
- * one look covers all reads: a living source overwrites what we read only after that next tag, or
- * after its abort word. One block; all its threads meet behind it before the first tag. */
+ * The block that stores the chain's next tags comes here first, in a kernel behind that of the
+ * readers, so one look covers all reads: a living source overwrites what we read only after that
+ * next tag, or after its abort word. One block; all its threads meet behind it before the first tag. */
 EEPK_FN void eepk_recheck_sources(const eepk_world *w, eepk_latch *latch, eepk_exchange_at read,
                                   eepk_condemns condemns, eep_grid g)
 {

@@ -25,6 +25,7 @@
 #include <stdint.h>
 
 #include "eep/device.h"
+#include "eep/placement.h"
 #include "eep/status.h"
 
 #ifdef __cplusplus
@@ -59,11 +60,11 @@ typedef enum eep_log_level {
 } eep_log_level;
 /* Called from any of the context's threads. Of this header's calls on a context it may make those
  * that say "any thread" (eep_step_abort, eep_busy, eep_snapshot_get, eep_fault_next, eep_loads_get,
- * eep_loads_set, eep_placement_get, eep_placement_set), eep_rank and eep_generation; the others
- * return EEP_ERR_STATE there, and eep_close does nothing but write a line. libeep waits for its
- * return, so it does not block. `line` is one line without its end, of less than 900 bytes. "rank 2
- * (generation 1)" is the first process in seat 2: each process that takes a seat has the next
- * generation. */
+ * eep_loads_set, eep_waits_get, eep_placement_get, eep_placement_set), eep_rank and
+ * eep_generation; the others return EEP_ERR_STATE there, and eep_close does nothing but write a
+ * line. libeep waits for its return, so it does not block. `line` is one line without its end, of
+ * less than 900 bytes. "rank 2 (generation 1)" is the first process in seat 2: each process that
+ * takes a seat has the next generation. */
 typedef void (*eep_log_fn)(void *user, eep_log_level level, const char *line);
 
 /* What happened, as it happens; times are CLOCK_MONOTONIC nanoseconds of this machine. */
@@ -182,6 +183,12 @@ typedef struct eep_config {
      * (eep_loads_get); 0: never, and all experts count alike unless eep_loads_set says otherwise.
      */
     uint64_t loads_period_us;
+    /* Micro-batches of a step, 1 or 2 (0: 1): each is a chain of dispatches and combines through
+     * all layers, with inputs, results and window memory of its own, so that one's rows travel
+     * while the engine computes the other's. num_layers x num_chains is at most EEP_MAX_LAYERS. The
+     * same on all ranks. */
+    int32_t num_chains;
+    int32_t reserved; /* 0 */
 } eep_config;
 
 /* Defaults, then EEP_RANK, EEP_SIZE, EEP_STORE, EEP_BULK (auto, shm or ucx), EEP_BULK_INTERFACE and
@@ -294,7 +301,7 @@ EEP_API const int32_t *eep_physical_to_logical(const eep_context *context);
  * row_scales) begin at multiples of 16 bytes, here and in a combine: EEP_ERR_INVALID otherwise. */
 typedef struct eep_dispatch_args {
     uint32_t struct_bytes;     /* sizeof(eep_dispatch_args), set by the caller */
-    uint32_t reserved;         /* 0 */
+    int32_t chain;             /* whose micro-batch it is: below num_chains */
     const void *x;             /* [num_tokens, hidden], dtype */
     const int32_t *topk_idx;   /* [num_tokens, top_k], logical experts; -1: no expert */
     const int32_t *num_tokens; /* one number, <= num_max_tokens_per_rank, read at replay */
@@ -311,6 +318,8 @@ typedef struct eep_combine_args {
     const float *topk_weights; /* [num_tokens, top_k] */
     const int32_t *num_tokens; /* as in dispatch */
     void *out;                 /* out [num_tokens, hidden]: sum over k in order of k, in float */
+    int32_t chain;             /* as in dispatch */
+    int32_t reserved;          /* 0 */
 } eep_combine_args;
 
 /* Most rows that a dispatch can deliver to this rank. */
@@ -332,6 +341,26 @@ EEP_API EEP_MUST_CHECK eep_status eep_dispatch(eep_context *context, int32_t lay
                                                eep_stream *stream, const eep_dispatch_args *args);
 EEP_API EEP_MUST_CHECK eep_status eep_combine(eep_context *context, int32_t layer,
                                               eep_stream *stream, const eep_combine_args *args);
+/* The same in two halves, so that the engine's kernels run between them. A send ends as soon as its
+ * rows are stored; its last block tells the members, and no block waits. A receive waits for all
+ * members' rows. Between them the send's buffers stay as they are: x (a rank's own rows are read
+ * there), rows of the combine, slot_begin; outputs are there behind the receive. A chain's halves
+ * come in order: eep_dispatch_send, eep_dispatch_receive, eep_combine_send, eep_combine_receive, of
+ * layer 0, 1 and so on; eep_dispatch and eep_combine stand for two of them. How two chains mix is
+ * the caller's choice. The first whole step that is put decides it, for this context and, from
+ * eep_join on, for all ranks of the instance: EEP_ERR_STATE otherwise. With two chains a whole step
+ * is put before eep_join. A rank without work runs all chains with zero tokens. Errors, streams,
+ * thread and capture as above. */
+EEP_API EEP_MUST_CHECK eep_status eep_dispatch_send(eep_context *context, int32_t layer,
+                                                    eep_stream *stream,
+                                                    const eep_dispatch_args *args);
+EEP_API EEP_MUST_CHECK eep_status eep_dispatch_receive(eep_context *context, int32_t layer,
+                                                       int32_t chain, eep_stream *stream);
+EEP_API EEP_MUST_CHECK eep_status eep_combine_send(eep_context *context, int32_t layer,
+                                                   eep_stream *stream,
+                                                   const eep_combine_args *args);
+EEP_API EEP_MUST_CHECK eep_status eep_combine_receive(eep_context *context, int32_t layer,
+                                                      int32_t chain, eep_stream *stream);
 EEP_API EEP_MUST_CHECK eep_status eep_step_finish(eep_context *context, eep_stream *stream);
 /* The stream in which the step's graphs are replayed from now on, where it is not the one in which
  * eep_step_latch put its node last (a caller that captures by its own means, or many graphs), and
@@ -390,7 +419,7 @@ typedef struct eep_bad_input {
     int32_t layer;
     int32_t token, k, value; /* topk_idx[token, k] is `value`; token and k -1: of the whole batch */
     int32_t num_bad_tokens;  /* of that layer, this one included; 0: the whole batch is bad */
-    int32_t reserved;
+    int32_t chain;           /* whose batch it is */
     uint64_t step;
 } eep_bad_input;
 /* The first bad token, in order of layer, token and k, of the last step that ended with
@@ -482,82 +511,6 @@ typedef struct eep_snapshot {
  * may be NULL; `seats_out` has room for max_ranks entries. Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_snapshot_get(eep_context *context, eep_snapshot *snapshot_out,
                                                    eep_counters *counters_out, eep_seat *seats_out);
-/* How many tokens of this rank each expert got since eep_open: loads_out [num_layers, num_experts].
- * The route kernels count them (after EPLB's use of measured loads; source: the paper's future
- * work), those of steps that were aborted too. As of the last step for which somebody asked; the
- * call asks for newer ones in the next step, and waits for nothing. Costs a copy of 8 bytes per
- * entry. EEP_ERR_INVALID for NULL. Any thread; during capture too. */
-EEP_API EEP_MUST_CHECK eep_status eep_loads_get(eep_context *context, uint64_t *loads_out);
-/* Loads [num_layers, num_experts] that placement and shares go by from now on, instead of what is
- * measured, in any unit that is the same within a layer; a layer of zeros: all its experts alike.
- * Copied. NULL: measured again. The same on all ranks, since whichever of them plans goes by its
- * own. Any thread; during capture too. */
-EEP_API EEP_MUST_CHECK eep_status eep_loads_set(eep_context *context, const uint32_t *loads);
-
-/* A placement that the engine gives: which logical expert each physical slot is to hold. It is an
- * order with a number. In force is the one with the highest number that any rank gave; what a view
- * has taken over stays, whoever ends. libeep decides on what is not given. */
-typedef struct eep_placement {
-    uint32_t struct_bytes; /* set by the caller (EEP_SIZED) */
-    uint32_t reserved;     /* 0 */
-    uint64_t number;       /* 1 to 2^62 */
-    /* [num_layers, max_ranks, num_slots]: a logical expert, -1: libeep decides. NULL: nothing is
-     * given, and what was is lifted. An expert that stands twice in a rank and layer is given once.
-     */
-    const int32_t *experts;
-    /* The same shape; not 0: the slot keeps that expert. NULL: none does. Slots that are not pinned
-     * are libeep's again once all that is given in their layer is there. */
-    const uint8_t *pinned;
-} eep_placement;
-/* Order a placement; copied. Slots of one rank are alike: libeep may exchange what is given for
- * them, where that saves a copy.
- * Between eep_open and the first weights: the first view has it, and eep_slot_expert follows it.
- * All num_ranks ranks of a first view are given the same, or eep_join is EEP_ERR_UNCOVERED (on the
- * rank that is refused EEP_ERR_CHECKSUM), and the text names two that differ. In an instance that
- * runs already it counts, once this rank is let in, if its number is the highest.
- * After eep_join: behind live traffic weights are copied, at background_bytes_per_s, slot by slot,
- * and no expert is ever without a live replica; eep_placement_get tells how far that has come. One
- * rank's call suffices; the same on all is as good. It counts as soon as a view has it: until then
- * it goes with its rank.
- * A pinned slot is refilled for nothing but an expert that no other slot could take and that nobody
- * would hold; it gets its own back as soon as possible. Pins of a rank that ends wait for the next
- * process in its seat, which loads them.
- * EEP_ERR_INVALID: a number or an expert is out of range, a slot without an expert is pinned, or
- * the slots that are left are too few for the experts that are not given (the text names layer and
- * slot). EEP_ERR_CONFLICT: this context gave a higher number, or (after eep_join) one is in
- * force, or the same one is for something else. EEP_ERR_STATE: between the first weights and
- * eep_join; after it with background_bytes_per_s 0. EEP_ERR_NO_MEMORY. Another rank's placement
- * with the same number may win (that of the lower seat): own_state tells. Rank thread before
- * eep_join, then any thread; during capture too. Costs a pass over the arrays. Source:
- * physical_to_logical_map of EPLB, as serving stacks keep it. */
-EEP_API EEP_MUST_CHECK eep_status eep_placement_set(eep_context *context,
-                                                    const eep_placement *placement);
-typedef enum eep_order_state {
-    EEP_ORDER_NONE,     /* this context gave none */
-    EEP_ORDER_WAITS,    /* no view that this rank knows has it yet */
-    EEP_ORDER_IN_FORCE, /* the newest view has it */
-    EEP_ORDER_REPLACED, /* one with a higher number is in force */
-    EEP_ORDER_REFUSED,  /* another one with the same number is */
-} eep_order_state;
-typedef struct eep_placement_info {
-    uint32_t struct_bytes; /* set by the caller (EEP_SIZED) */
-    int32_t num_unmet;     /* slots of members that do not hold what they are given; 0: reached */
-    eep_order_state own_state; /* of the last one that this context gave */
-    /* Of num_unmet: slots of layers whose order cannot be reached by the members that are there. A
-     * layer has no slot to spare, or an expert is given to none of them and no slot is left. */
-    int32_t num_unreachable;
-    uint64_t epoch;      /* of the newest view; 0: none yet */
-    uint64_t number;     /* of the placement in force; 0: none */
-    uint64_t own_number; /* of the last one that this context gave; 0: none */
-} eep_placement_info;
-/* The placement of the newest view that this rank knows, all of one epoch. `experts_out`
- * [num_layers, max_ranks, num_slots]: the logical expert in each slot, -1: empty, being filled, or
- * of no member. `pinned_out`, the same shape: 1 where a pin is in force, whether met or not. Both
- * may be NULL. Costs a pass over the slots. Any thread; during capture too. */
-EEP_API EEP_MUST_CHECK eep_status eep_placement_get(eep_context *context,
-                                                    eep_placement_info *info_out,
-                                                    int32_t *experts_out, uint8_t *pinned_out);
-
 /* What a rank was suspected of, strongest evidence first (rule M5). */
 typedef enum eep_fault_kind {
     EEP_FAULT_EXIT,     /* its process ended */

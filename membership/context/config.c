@@ -57,6 +57,7 @@ static void fill_defaults(eep_config *config)
         .ranks_per_node = from_environment("EEP_RANKS_PER_NODE", 0),
         .backup_copies = 2,
         .background_latency_percent = 25,
+        .num_chains = 1,
     };
     (void)!eep_config_profile(config, EEP_PROFILE_DEFAULT);
 }

@@ -22,7 +22,7 @@ typedef struct record_head {
     uint8_t ready, leaving, has_checkpoint, pad;
     int32_t pid;
     uint64_t pid_start, home;
-    uint64_t order_number, order_digest;
+    uint64_t order_number, order_digest, sequence_digest;
     eepi_window_descriptor window;
     eepi_view_shape shape;
     uint64_t tensor_bytes[EEP_MAX_TENSORS];
@@ -71,6 +71,7 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     head->home = record->home;
     head->order_number = record->member.order_number;
     head->order_digest = record->member.order_digest;
+    head->sequence_digest = record->member.sequence_digest;
     head->window = record->window;
     head->shape = *shape;
     if (record->member.tensor_bytes) {
@@ -125,7 +126,7 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
         .member = {head->seat, head->generation, head->ready, head->leaving, experts, checksums,
                    (const uint64_t *)(from + s.backup), head->tensor_bytes, head->rates,
                    head->has_checkpoint, (const uint64_t *)(from + s.claims), head->order_number,
-                   head->order_digest},
+                   head->order_digest, head->sequence_digest},
         .pid = head->pid,
         .pid_start = head->pid_start,
         .home = head->home,
@@ -300,7 +301,8 @@ static const char *const instance_fields[EEPI_INSTANCE_NUMBERS] = {"max_ranks",
                                                                    "bulk",
                                                                    "ranks_per_node",
                                                                    "spread_distance",
-                                                                   "backup_copies"};
+                                                                   "backup_copies",
+                                                                   "num_chains"};
 
 static const char *const advice_fields[EEPI_INSTANCE_ADVICE] = {
     "step_deadline_us", "warmup_deadline_us", "expel_floor_us", "drain_bound_us",
@@ -308,15 +310,15 @@ static const char *const advice_fields[EEPI_INSTANCE_ADVICE] = {
 
 eepi_instance eepi_instance_of(const eep_config *c)
 {
-    return (eepi_instance){.numbers = {c->max_ranks, c->num_layers, c->num_experts, c->num_slots,
-                                       c->top_k, c->hidden, c->num_max_tokens_per_rank,
-                                       (int32_t)c->dtype, c->fp8_dispatch,
-                                       c->bulk == EEP_BULK_UCX ? EEP_BULK_UCX : EEP_BULK_SHM,
-                                       c->ranks_per_node, c->spread_distance, c->backup_copies},
-                           .num_ranks = c->num_ranks,
-                           .advice = {c->step_deadline_us, c->warmup_deadline_us, c->expel_floor_us,
-                                      c->drain_bound_us, c->propose_delay_us, c->stores_margin_us,
-                                      (uint64_t)c->kill_fence, c->background_bytes_per_s}};
+    return (eepi_instance){
+        .numbers = {c->max_ranks, c->num_layers, c->num_experts, c->num_slots, c->top_k, c->hidden,
+                    c->num_max_tokens_per_rank, (int32_t)c->dtype, c->fp8_dispatch,
+                    c->bulk == EEP_BULK_UCX ? EEP_BULK_UCX : EEP_BULK_SHM, c->ranks_per_node,
+                    c->spread_distance, c->backup_copies, c->num_chains},
+        .num_ranks = c->num_ranks,
+        .advice = {c->step_deadline_us, c->warmup_deadline_us, c->expel_floor_us, c->drain_bound_us,
+                   c->propose_delay_us, c->stores_margin_us, (uint64_t)c->kill_fence,
+                   c->background_bytes_per_s}};
 }
 
 const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance *theirs,

@@ -3,50 +3,136 @@
 #include "membership/context/sequence.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
-static int32_t number_of(const eepi_sequence *s, eepi_sequence_node node, int32_t layer)
+#define CALLS_TEXT                                                                                 \
+    "a step is eep_step_latch, per layer 0 to %d eep_dispatch and eep_combine, then "              \
+    "eep_step_finish"
+
+enum { NAME_BYTES = 80 };
+
+static int32_t halves_of_chain(const eepi_sequence *s)
 {
-    switch (node) {
+    return EEPK_NODES_PER_LAYER * s->num_layers;
+}
+
+static int32_t halves_of_all(const eepi_sequence *s)
+{
+    return halves_of_chain(s) * s->num_chains;
+}
+
+eep_status eepi_sequence_open(eepi_sequence *s, int32_t num_layers, int32_t num_chains)
+{
+    *s = (eepi_sequence){.num_layers = num_layers, .num_chains = num_chains};
+    s->order = calloc((size_t)halves_of_all(s), 1);
+    s->has_order = num_chains == 1; /* all of them are its */
+    return s->order ? EEP_OK : EEP_ERR_NO_MEMORY;
+}
+
+void eepi_sequence_close(eepi_sequence *s)
+{
+    free(s->order);
+    s->order = NULL;
+}
+
+/* FNV-1a. */
+uint64_t eepi_sequence_digest(const eepi_sequence *s)
+{
+    uint64_t digest = 0xcbf29ce484222325ull ^ (uint64_t)s->num_chains;
+
+    for (int32_t i = 0; s->has_order && i < halves_of_all(s); i++) {
+        digest = (digest ^ (s->order[i] + 1u)) * 0x100000001b3ull;
+    }
+    return s->has_order ? digest : 0;
+}
+
+/* ---------------------------------------------------------------- names */
+
+static const char *name_of_half(const eepi_sequence *s, int32_t half, int32_t layer, int32_t chain,
+                                const char *send, char text[NAME_BYTES])
+{
+    const bool is_combine = half >= EEPK_NODE_COMBINE_SEND;
+    const char *suffix = half % 2 == 0 ? send : "_receive";
+    int used = snprintf(text, NAME_BYTES, "eep_%s%s of layer %d",
+                        is_combine ? "combine" : "dispatch", suffix, layer);
+
+    if (s->num_chains > 1 && used > 0) {
+        snprintf(text + used, (size_t)(NAME_BYTES - used), ", chain %d", chain);
+    }
+    return text;
+}
+
+static const char *name_of(const eepi_sequence *s, const eepi_sequence_part *part,
+                           char text[NAME_BYTES])
+{
+    switch (part->node) {
     case EEPI_NODE_LATCH:
-        return 0;
+        return "eep_step_latch";
     case EEPI_NODE_FINISH:
-        return 2 * s->num_layers + 1;
+        return "eep_step_finish";
     default:
-        return 1 + 2 * layer + (node == EEPI_NODE_COMBINE);
+        return name_of_half(s, part->half, part->layer, part->chain, part->is_both ? "" : "_send",
+                            text);
     }
 }
 
-static const char *name_of(const eepi_sequence *s, int32_t number, char text[64])
+/* The chain whose half is to come next; -1: any that has one, or none has. */
+static int32_t chain_of_next(const eepi_sequence *s)
 {
-    if (number == 0) {
+    if (s->has_order && s->num_done < halves_of_all(s)) {
+        return s->order[s->num_done];
+    }
+    for (int32_t chain = 0; chain < s->num_chains; chain++) {
+        if (s->done[chain] < halves_of_chain(s)) {
+            return chain;
+        }
+    }
+    return -1;
+}
+
+static const char *name_of_next(const eepi_sequence *s, char text[NAME_BYTES])
+{
+    const int32_t chain = chain_of_next(s);
+
+    if (!s->is_open) {
         return "eep_step_latch";
     }
-    if (number == 2 * s->num_layers + 1) {
+    if (chain < 0) {
         return "eep_step_finish";
     }
-    snprintf(text, 64, "%s of layer %d", number % 2 ? "eep_dispatch" : "eep_combine",
-             (number - 1) / 2);
-    return text;
+    return name_of_half(s, s->done[chain] % EEPK_NODES_PER_LAYER,
+                        s->done[chain] / EEPK_NODES_PER_LAYER, chain, "", text);
 }
 
 bool eepi_sequence_lacks(const eepi_sequence *s, char *what_out, size_t what_bytes)
 {
-    char next[64];
+    char next[NAME_BYTES];
 
     if (s->broken) {
         snprintf(what_out, what_bytes, "the step was broken off by a node that failed");
-    } else if (s->next != 0) {
+    } else if (s->is_open) {
         snprintf(what_out, what_bytes,
                  "the step was begun with eep_step_latch and lacks what follows from %s on, of %d "
                  "layers",
-                 name_of(s, s->next, next), s->num_layers);
+                 name_of_next(s, next), s->num_layers);
     }
-    return s->broken || s->next != 0;
+    return s->broken || s->is_open;
+}
+
+/* ---------------------------------------------------------------- what may come */
+
+static void begin(eepi_sequence *s, bool is_open)
+{
+    s->is_open = is_open;
+    s->num_done = 0;
+    for (int32_t chain = 0; chain < EEPK_MAX_CHAINS; chain++) {
+        s->done[chain] = 0;
+    }
 }
 
 void eepi_sequence_drop(eepi_sequence *s)
 {
-    s->next = 0;
+    begin(s, false);
     s->broken = false;
 }
 
@@ -64,8 +150,8 @@ static bool is_abandoned(const eepi_sequence *s, const eepi_sequence_place *plac
 
 static bool may_latch(eepi_sequence *s, const eepi_sequence_place *place, char *why, size_t bytes)
 {
-    bool is_open = s->next != 0 || s->broken;
-    char next[64];
+    bool is_open = s->is_open || s->broken;
+    char next[NAME_BYTES];
 
     if (place->capture != 0 && place->stream == s->place.stream &&
         place->capture == s->place.capture) {
@@ -73,7 +159,7 @@ static bool may_latch(eepi_sequence *s, const eepi_sequence_place *place, char *
             why, bytes,
             "a second eep_step_latch came in one capture, where %s was expected: a graph holds "
             "one step; end this capture and begin another",
-            is_open ? name_of(s, s->next, next) : "the end of the capture");
+            is_open ? name_of_next(s, next) : "the end of the capture");
         return false;
     }
     if (place->step != 0 && !place->is_captured && place->step == s->place.step && !is_open) {
@@ -88,51 +174,89 @@ static bool may_latch(eepi_sequence *s, const eepi_sequence_place *place, char *
         why, bytes,
         "a second eep_step_latch came where %s was expected, of a step of %d layers: that step "
         "is dropped; begin another with eep_step_latch",
-        name_of(s, s->next, next), s->num_layers);
+        name_of_next(s, next), s->num_layers);
     eepi_sequence_drop(s);
     return false;
 }
 
-bool eepi_sequence_may(eepi_sequence *s, eepi_sequence_node node, int32_t layer,
+/* Is it a half's turn, within its chain and between the chains? */
+static bool is_turn(const eepi_sequence *s, const eepi_sequence_part *part)
+{
+    if (!s->is_open) {
+        return false;
+    }
+    if (part->node == EEPI_NODE_FINISH) {
+        return s->num_done == halves_of_all(s);
+    }
+    if (s->done[part->chain] != part->layer * EEPK_NODES_PER_LAYER + part->half) {
+        return false;
+    }
+    for (int32_t i = s->num_done; i < s->num_done + 1 + part->is_both && s->has_order; i++) {
+        if (s->order[i] != part->chain) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool eepi_sequence_may(eepi_sequence *s, const eepi_sequence_part *part,
                        const eepi_sequence_place *place, char *why, size_t bytes)
 {
-    int32_t number = number_of(s, node, layer);
-    char came[64], expected[64];
+    char came[NAME_BYTES], expected[NAME_BYTES];
 
-    if (node == EEPI_NODE_LATCH) {
+    if (part->node == EEPI_NODE_LATCH) {
         return may_latch(s, place, why, bytes);
     }
     if (s->broken) {
         snprintf(why, bytes, "%s came after a node that failed: begin again with eep_step_latch",
-                 name_of(s, number, came));
-    } else if (number != s->next) {
-        snprintf(why, bytes,
-                 "%s came where %s was expected: a step is eep_step_latch, per layer 0 to %d "
-                 "eep_dispatch and eep_combine, then eep_step_finish",
-                 name_of(s, number, came), name_of(s, s->next, expected), s->num_layers - 1);
+                 name_of(s, part, came));
+    } else if (!is_turn(s, part)) {
+        snprintf(why, bytes, "%s came where %s was expected: " CALLS_TEXT "%s",
+                 name_of(s, part, came), name_of_next(s, expected), s->num_layers - 1,
+                 s->num_chains > 1 && s->has_order
+                     ? "; chains mix as in the first whole step, on all ranks"
+                     : "");
     } else if (place->stream != s->place.stream) {
         snprintf(why, bytes,
                  "%s came in another stream than its eep_step_latch: all nodes of a step are put "
                  "into one stream",
-                 name_of(s, number, came));
+                 name_of(s, part, came));
     } else if (place->capture != s->place.capture || place->is_captured != s->place.is_captured) {
         snprintf(why, bytes,
                  "%s came in another capture than its eep_step_latch: a graph holds a whole step",
-                 name_of(s, number, came));
+                 name_of(s, part, came));
     } else {
         return true;
     }
     return false;
 }
 
-void eepi_sequence_put(eepi_sequence *s, eepi_sequence_node node, int32_t layer,
+static void put_half(eepi_sequence *s, int32_t chain)
+{
+    if (!s->has_order) {
+        s->order[s->num_done] = (uint8_t)chain;
+    }
+    s->done[chain]++;
+    s->num_done++;
+}
+
+void eepi_sequence_put(eepi_sequence *s, const eepi_sequence_part *part,
                        const eepi_sequence_place *place)
 {
     s->broken = false;
-    s->next = node == EEPI_NODE_FINISH ? 0 : number_of(s, node, layer) + 1;
-    if (node != EEPI_NODE_LATCH) {
+    if (part->node == EEPI_NODE_HALF) {
+        put_half(s, part->chain);
+        if (part->is_both) {
+            put_half(s, part->chain);
+        }
         return;
     }
+    if (part->node == EEPI_NODE_FINISH) {
+        s->has_order = true;
+        begin(s, false);
+        return;
+    }
+    begin(s, true);
     s->place = *place;
     s->by_others |= place->is_captured && place->capture == 0;
     if (!place->is_captured) {

@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The order of a step's nodes: latch, then per layer 0 .. num_layers-1 one dispatch and one
- * combine, then finish, all in one stream. Each node that a caller puts into a stream, captured or
- * not, is checked against this order. So no graph lacks a layer or its end. A pure state machine.
- */
+/* The order of a step's nodes: latch, then the halves of each chain's exchanges, then finish, all
+ * in one stream. A chain's halves come in their order: per layer 0 .. num_layers-1 a dispatch's
+ * send and receive and a combine's send and receive. How two chains mix is the caller's choice,
+ * made with the first whole step, and the same from then on (rule P5): ranks that mixed them
+ * differently would wait for each other for ever. Each node that a caller puts into a stream,
+ * captured or not, is checked against this order. So no graph lacks a layer or its end. A pure
+ * state machine. */
 #ifndef EEPI_SEQUENCE_H
 #define EEPI_SEQUENCE_H
+
+#include "eep/device.h"
+#include "eep/status.h"
+#include "graphs/kernels/table_layout.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,10 +19,16 @@
 
 typedef enum eepi_sequence_node {
     EEPI_NODE_LATCH,
-    EEPI_NODE_DISPATCH,
-    EEPI_NODE_COMBINE,
+    EEPI_NODE_HALF, /* of an exchange */
     EEPI_NODE_FINISH,
 } eepi_sequence_node;
+
+/* What is put. */
+typedef struct eepi_sequence_part {
+    eepi_sequence_node node;
+    int32_t layer, chain, half; /* half: EEPK_NODE_*, the first one of a call for both */
+    bool is_both;               /* the receive follows in the same call */
+} eepi_sequence_part;
 
 /* Where a node is put. */
 typedef struct eepi_sequence_place {
@@ -26,23 +39,34 @@ typedef struct eepi_sequence_place {
 } eepi_sequence_place;
 
 typedef struct eepi_sequence {
-    int32_t num_layers;
-    int32_t next; /* 0: a latch; then 1 + 2 x layer a dispatch, one more its combine; the finish */
-    bool broken;  /* a node could be put in part only: nothing but a latch may follow */
-    eepi_sequence_place place; /* of the latch that was put last */
+    int32_t num_layers, num_chains;
+    bool is_open;                  /* a latch was put, and no finish */
+    bool broken;                   /* a node could be put in part only: a latch must follow */
+    int32_t done[EEPK_MAX_CHAINS]; /* halves of each chain since the latch */
+    int32_t num_done;              /* of all chains */
+    uint8_t *order;                /* [4 x num_layers x num_chains]: whose half comes when */
+    bool has_order;                /* all of it is fixed */
+    eepi_sequence_place place;     /* of the latch that was put last */
     /* of the latch that was put last without a capture; 0: outside of a step, or none was */
     const void *loose_stream;
     uint64_t loose_step;
     bool by_others; /* a latch was captured by other means than libeep's: it sees no replay of it */
 } eepi_sequence;
 
-/* May the node come now? If not, the text names what came and what was expected. A latch that comes
+/* EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status eepi_sequence_open(eepi_sequence *sequence, int32_t num_layers,
+                                             int32_t num_chains);
+void eepi_sequence_close(eepi_sequence *sequence);
+/* Of the order in which the chains' halves come; 0: no whole step was put yet. With one chain there
+ * is one order. */
+uint64_t eepi_sequence_digest(const eepi_sequence *sequence);
+/* May the part come now? If not, the text names what came and what was expected. A latch that comes
  * while a sequence is open is refused, and drops that sequence. A sequence that libeep still
  * captures is kept: its capture must end first. */
-bool eepi_sequence_may(eepi_sequence *sequence, eepi_sequence_node node, int32_t layer,
+bool eepi_sequence_may(eepi_sequence *sequence, const eepi_sequence_part *part,
                        const eepi_sequence_place *place, char *why_out, size_t why_bytes);
 /* It was put. */
-void eepi_sequence_put(eepi_sequence *sequence, eepi_sequence_node node, int32_t layer,
+void eepi_sequence_put(eepi_sequence *sequence, const eepi_sequence_part *part,
                        const eepi_sequence_place *place);
 /* It was put in part. */
 void eepi_sequence_break(eepi_sequence *sequence);

@@ -51,6 +51,7 @@ typedef struct eepi_member {
     bool has_checkpoint;    /* it can read every expert from a file */
     const uint64_t *claims; /* [num_layers] eepi_view_claim_digest of `backup`; NULL: no backups */
     uint64_t order_number, order_digest; /* of the placement it was given before; 0: none */
+    uint64_t sequence_digest;            /* of the order in which its chains mix (rule P5) */
 } eepi_member;
 
 typedef struct eepi_suspect {

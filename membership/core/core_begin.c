@@ -147,7 +147,7 @@ static bool admit_all(eepi_core *core, eepi_view *draft)
         if (same_order && eepi_core_admit(core, draft, seat)) {
             continue;
         }
-        if (same_order && eepi_core_has_their_tensors(core, draft, seat)) {
+        if (same_order && eepi_core_fits_others(core, draft, seat)) {
             say_how_to_forget(core); /* else what an instance left behind is not the cause */
         }
         eepi_core_refuse(core, seat);

@@ -28,10 +28,10 @@ static void say_sizes(const uint64_t *tensor_bytes, char *text, size_t bytes)
     }
 }
 
-/* The seat whose tensor sizes all others of the draft are to have: this rank's, once it is in the
- * draft, else the lowest, so that all who propose a first view refuse the same ranks. -1: the draft
- * has no members. */
-static int whose_tensors_count(const eepi_core *core, const eepi_view *draft)
+/* The seat whose tensor sizes and order of chains all others of the draft are to have: this rank's,
+ * once it is in the draft, else the lowest, so that all who propose a first view refuse the same
+ * ranks. -1: the draft has no members. */
+static int who_sets_the_terms(const eepi_core *core, const eepi_view *draft)
 {
     if (eepi_view_is_member(draft, core->config.seat)) {
         return core->config.seat;
@@ -45,9 +45,9 @@ static int whose_tensors_count(const eepi_core *core, const eepi_view *draft)
 }
 
 /* A repair copies an expert between any two ranks, so its tensors have the same sizes on all. */
-bool eepi_core_has_their_tensors(eepi_core *core, const eepi_view *draft, int seat)
+static bool has_their_tensors(eepi_core *core, const eepi_view *draft, int seat)
 {
-    const int other = whose_tensors_count(core, draft);
+    const int other = who_sets_the_terms(core, draft);
     const uint64_t *here = core->peers[seat].tensor_bytes;
     const uint64_t *there = other < 0 ? here : core->peers[other].tensor_bytes;
     char here_text[72], there_text[72];
@@ -64,6 +64,27 @@ bool eepi_core_has_their_tensors(eepi_core *core, const eepi_view *draft, int se
     return false;
 }
 
+/* Rule P5: ranks that mix their chains differently would wait for each other for ever. */
+static bool has_their_sequence(eepi_core *core, const eepi_view *draft, int seat)
+{
+    const int other = who_sets_the_terms(core, draft);
+
+    if (other < 0 || core->peers[seat].sequence_digest == core->peers[other].sequence_digest) {
+        return true;
+    }
+    snprintf(core->why, sizeof core->why,
+             "rank %d puts the sends and receives of its chains in another order than rank %d "
+             "(digest %016llx, not %016llx): capture the same step on all ranks",
+             seat, other, (unsigned long long)core->peers[seat].sequence_digest,
+             (unsigned long long)core->peers[other].sequence_digest);
+    return false;
+}
+
+bool eepi_core_fits_others(eepi_core *core, const eepi_view *draft, int seat)
+{
+    return has_their_tensors(core, draft, seat) && has_their_sequence(core, draft, seat);
+}
+
 /* Two replicas of an expert with different checksums are refused (S6: only bytes with the view's
  * checksum are served), and other tensor sizes. */
 bool eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
@@ -71,7 +92,7 @@ bool eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
     const eepi_view_shape *shape = &draft->shape;
     core_peer *peer = &core->peers[seat];
 
-    if (!eepi_core_has_their_tensors(core, draft, seat)) {
+    if (!eepi_core_fits_others(core, draft, seat)) {
         return false;
     }
     for (int layer = 0; layer < shape->num_layers; layer++) {

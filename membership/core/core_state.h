@@ -34,6 +34,7 @@ typedef struct core_peer {
     bool claims_are_judged; /* by the checksums of a view: `counted` is of this record */
     uint64_t tensor_bytes[EEP_MAX_TENSORS]; /* 0 behind the last */
     uint64_t order_number, order_digest;    /* that it was given before it asked to be let in */
+    uint64_t sequence_digest;               /* how its chains mix (rule P5) */
     /* evidence, void once (seat, generation) is not in the view (rule M5) */
     int32_t evidence;
     uint32_t evidence_generation;

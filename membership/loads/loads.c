@@ -90,6 +90,24 @@ eep_status eep_loads_get(eep_context *context, uint64_t *loads_out)
     return EEP_OK;
 }
 
+eep_status eep_waits_get(eep_context *context, uint64_t *waited_ns_out)
+{
+    eep_status status = eepi_check_context("eep_waits_get", context);
+    const uint64_t *waited;
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (!waited_ns_out) {
+        return eepi_refuse(EEP_ERR_INVALID, "eep_waits_get: waited_ns_out is NULL");
+    }
+    waited = eepi_tables_waited(context->tables);
+    for (int seat = 0; seat < context->config.max_ranks; seat++) {
+        waited_ns_out[seat] = __atomic_load_n(&waited[seat], __ATOMIC_RELAXED);
+    }
+    return EEP_OK;
+}
+
 eep_status eep_loads_set(eep_context *context, const uint32_t *loads)
 {
     eep_status status = eepi_check_context("eep_loads_set", context);

@@ -1,37 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The nodes of a step's graph. Every argument is an address that stays valid, or a constant. Rank
- * thread, at capture time. */
+/* A step's stream, and the nodes around it. Every argument is an address that stays valid, or a
+ * constant. Rank thread, at capture time. */
 #include "membership/step/capture.h"
 
 #include "graphs/base/public_call.h"
 #include "graphs/device/device_ops.h"
 #include "graphs/device/device_share.h"
 #include "membership/context/context.h"
-#include "membership/context/sequence.h"
+#include "membership/step/capture_state.h"
 
 #include <stdlib.h>
 
-struct eepi_capture {
-    eep_stream *stream;
-    struct eepi_owner *owner; /* of that stream, and of graphs that hold our steps */
-    eepi_sequence sequence;   /* what was put of a step */
-    eepi_at_node at_node;     /* NULL: nobody watches */
-    void *at_node_user;
-    const int32_t *slot_begin[]; /* [num_layers], from dispatch to combine */
-};
-
 eep_status eepi_capture_open(eep_context *context)
 {
-    const size_t layers = (size_t)context->config.num_layers;
-    struct eepi_capture *capture = calloc(1, sizeof *capture + layers * sizeof(int32_t *));
+    struct eepi_capture *capture = calloc(1, sizeof *capture);
 
     context->capture = capture;
     if (!capture) {
         return EEP_ERR_NO_MEMORY;
     }
-    capture->sequence.num_layers = context->config.num_layers;
     capture->owner = eepi_owner_open();
-    return capture->owner ? EEP_OK : EEP_ERR_NO_MEMORY;
+    return capture->owner ? eepi_sequence_open(&capture->sequence, context->config.num_layers,
+                                               context->config.num_chains)
+                          : EEP_ERR_NO_MEMORY;
 }
 
 void eepi_capture_close(eep_context *context)
@@ -41,6 +32,7 @@ void eepi_capture_close(eep_context *context)
     }
     (void)!eepi_set_stream(context, "eep_close", NULL);
     eepi_owner_drop(context->capture->owner);
+    eepi_sequence_close(&context->capture->sequence);
     free(context->capture);
 }
 
@@ -61,7 +53,7 @@ bool eepi_step_is_by_others(const eep_context *context)
 }
 
 /* A guarded host device has a GPU's grid. */
-static uint32_t num_blocks(const eep_context *context)
+uint32_t eepi_capture_blocks(const eep_context *context)
 {
     if (context->config.num_blocks > 0) {
         return (uint32_t)context->config.num_blocks;
@@ -70,8 +62,8 @@ static uint32_t num_blocks(const eep_context *context)
                                                            : EEPI_COPY_BLOCKS_HOST;
 }
 
-static eep_status put(eep_context *context, eep_stream *stream, eepi_kernel_id id, uint32_t blocks,
-                      uint32_t threads, const void *args, size_t bytes)
+eep_status eepi_capture_put(eep_context *context, eep_stream *stream, eepi_kernel_id id,
+                            uint32_t blocks, uint32_t threads, const void *args, size_t bytes)
 {
     const struct eepi_capture *c = context->capture;
     eep_status status = c->at_node ? c->at_node(c->at_node_user, stream, id, args, false) : EEP_OK;
@@ -102,13 +94,13 @@ static eepi_sequence_place place_of(const eep_context *context, eep_stream *stre
                                  context->stepper.in_step ? context->stepper.step : 0};
 }
 
-static eep_status check_order(eep_context *context, eepi_sequence_node node, int32_t layer,
-                              eep_stream *stream)
+eep_status eepi_capture_check_order(eep_context *context, const eepi_sequence_part *part,
+                                    eep_stream *stream)
 {
     const eepi_sequence_place place = place_of(context, stream);
     char why[EEPI_ERROR_BYTES - 64];
 
-    if (eepi_sequence_may(&context->capture->sequence, node, layer, &place, why, sizeof why)) {
+    if (eepi_sequence_may(&context->capture->sequence, part, &place, why, sizeof why)) {
         return EEP_OK;
     }
     return eepi_fail(context, EEP_ERR_STATE, "%s", why);
@@ -123,13 +115,13 @@ static void tell_stream(eep_context *context, eep_stream *stream)
     eepi_stream_note_lack(stream, is_open ? lacks : NULL);
 }
 
-static eep_status note_order(eep_context *context, eepi_sequence_node node, int32_t layer,
-                             eep_stream *stream, eep_status status)
+eep_status eepi_capture_note_order(eep_context *context, const eepi_sequence_part *part,
+                                   eep_stream *stream, eep_status status)
 {
     const eepi_sequence_place place = place_of(context, stream);
 
     if (status == EEP_OK) {
-        eepi_sequence_put(&context->capture->sequence, node, layer, &place);
+        eepi_sequence_put(&context->capture->sequence, part, &place);
     }
     tell_stream(context, stream);
     return status;
@@ -155,6 +147,11 @@ void eepi_capture_watch(eep_context *context, eepi_at_node at_node, void *user)
     context->capture->at_node_user = user;
 }
 
+uint64_t eepi_capture_order(const eep_context *context)
+{
+    return eepi_sequence_digest(&context->capture->sequence);
+}
+
 const eepk_world *eepi_capture_world(const eep_context *context)
 {
     return eepi_tables_world(context->tables);
@@ -164,10 +161,11 @@ static eep_status put_world(eep_context *context, eep_stream *stream, eepi_kerne
 {
     eepk_world_args args = {eepi_tables_world(context->tables)};
 
-    return put(context, stream, id, 1, EEPI_EXCHANGE_THREADS, &args, sizeof args);
+    return eepi_capture_put(context, stream, id, 1, EEPI_EXCHANGE_THREADS, &args, sizeof args);
 }
 
-static eep_status check_stream(eep_context *context, const char *call, const eep_stream *stream)
+eep_status eepi_capture_check_stream(eep_context *context, const char *call,
+                                     const eep_stream *stream)
 {
     eep_status status = eepi_check_own(call, context);
 
@@ -202,7 +200,8 @@ eep_status eepi_set_stream(eep_context *context, const char *call, eep_stream *s
 
 eep_status eep_step_latch(eep_context *context, eep_stream *stream)
 {
-    eep_status status = check_stream(context, "eep_step_latch", stream);
+    const eepi_sequence_part part = {.node = EEPI_NODE_LATCH};
+    eep_status status = eepi_capture_check_stream(context, "eep_step_latch", stream);
     const bool is_first = status == EEP_OK && !context->capture->stream;
 
     if (status != EEP_OK) {
@@ -214,7 +213,7 @@ eep_status eep_step_latch(eep_context *context, eep_stream *stream)
                          "eep_step_end before another graph is captured",
                          (unsigned long long)context->stepper.step);
     }
-    status = check_order(context, EEPI_NODE_LATCH, 0, stream);
+    status = eepi_capture_check_order(context, &part, stream);
     if (status == EEP_OK) {
         status = eepi_set_stream(context, "eep_step_latch", stream);
     }
@@ -229,7 +228,7 @@ eep_status eep_step_latch(eep_context *context, eep_stream *stream)
         return status;
     }
     status = put_world(context, stream, EEPI_KERNEL_latch);
-    status = note_order(context, EEPI_NODE_LATCH, 0, stream, status);
+    status = eepi_capture_note_order(context, &part, stream, status);
     if (status != EEP_OK) {
         return status;
     }
@@ -240,7 +239,7 @@ eep_status eep_step_latch(eep_context *context, eep_stream *stream)
 
 eep_status eep_step_stream(eep_context *context, eep_stream *stream)
 {
-    eep_status status = check_stream(context, "eep_step_stream", stream);
+    eep_status status = eepi_capture_check_stream(context, "eep_step_stream", stream);
 
     if (status != EEP_OK) {
         return status;
@@ -272,202 +271,15 @@ eep_status eepi_refuse_in_capture(eep_context *context, const char *call)
 
 eep_status eep_step_finish(eep_context *context, eep_stream *stream)
 {
-    eep_status status = check_stream(context, "eep_step_finish", stream);
+    const eepi_sequence_part part = {.node = EEPI_NODE_FINISH};
+    eep_status status = eepi_capture_check_stream(context, "eep_step_finish", stream);
 
     if (status == EEP_OK) {
-        status = check_order(context, EEPI_NODE_FINISH, 0, stream);
+        status = eepi_capture_check_order(context, &part, stream);
     }
     if (status != EEP_OK) {
         return status;
     }
     status = put_world(context, stream, EEPI_KERNEL_finish);
-    return note_order(context, EEPI_NODE_FINISH, 0, stream, status);
-}
-
-size_t eep_rows_capacity(const eep_context *context)
-{
-    return context ? context->shape.rows_capacity : 0;
-}
-
-static eep_status check_layer(eep_context *context, const char *call, int32_t layer)
-{
-    if (layer < 0 || layer >= context->config.num_layers) {
-        return eepi_fail(context, EEP_ERR_INVALID, "%s: layer is %d: 0 to %d are possible", call,
-                         layer, context->config.num_layers - 1);
-    }
-    return EEP_OK;
-}
-
-/* Buffers are named as the fields of the struct are. */
-typedef struct named_buffer {
-    const char *name;
-    const void *buffer;
-} named_buffer;
-
-/* Kernels read and write 16 bytes at once. */
-static eep_status check_aligned(eep_context *context, const char *call, const named_buffer *rows,
-                                int num_rows)
-{
-    for (int i = 0; i < num_rows; i++) {
-        if ((uintptr_t)rows[i].buffer % 16 != 0) {
-            return eepi_fail(context, EEP_ERR_INVALID,
-                             "%s: %s is at %p: rows begin at multiples of 16 bytes", call,
-                             rows[i].name, rows[i].buffer);
-        }
-    }
-    return EEP_OK;
-}
-
-static eep_status check_buffers(eep_context *context, const char *call, const named_buffer *buffers,
-                                int num_buffers)
-{
-    for (int i = 0; i < num_buffers; i++) {
-        if (!buffers[i].buffer) {
-            return eepi_fail(context, EEP_ERR_INVALID,
-                             "%s: the buffer %s is NULL: give memory that stays until eep_close",
-                             call, buffers[i].name);
-        }
-    }
-    return EEP_OK;
-}
-
-static eep_status check_dispatch(eep_context *context, const eep_dispatch_args *args)
-{
-    const named_buffer buffers[] = {{"x", args->x},
-                                    {"topk_idx", args->topk_idx},
-                                    {"num_tokens", args->num_tokens},
-                                    {"rows", args->rows},
-                                    {"slot_begin", args->slot_begin}};
-    eep_status status = check_buffers(context, "eep_dispatch", buffers, 5);
-
-    if (status == EEP_OK && (args->row_scales != NULL) != (context->shape.num_scales > 0)) {
-        status = eepi_fail(context, EEP_ERR_INVALID,
-                           "eep_dispatch: row_scales is %s fp8_dispatch: give it exactly with that",
-                           args->row_scales ? "given without" : "NULL with");
-    }
-    if (status == EEP_OK) {
-        status = check_aligned(context, "eep_dispatch",
-                               (const named_buffer[]){{"x", args->x},
-                                                      {"rows", args->rows},
-                                                      {"row_scales", args->row_scales}},
-                               3);
-    }
-    return status;
-}
-
-static eep_status check_combine(eep_context *context, const eep_combine_args *args)
-{
-    const named_buffer buffers[] = {{"rows", args->rows},
-                                    {"topk_weights", args->topk_weights},
-                                    {"num_tokens", args->num_tokens},
-                                    {"out", args->out}};
-    eep_status status = check_buffers(context, "eep_combine", buffers, 4);
-
-    if (status == EEP_OK && eep_dtype_bytes(args->out_dtype) == 0) {
-        status = eepi_fail(context, EEP_ERR_INVALID,
-                           "eep_combine: out_dtype is %d: EEP_FP32 and EEP_BF16 are possible",
-                           (int)args->out_dtype);
-    }
-    if (status == EEP_OK) {
-        status = check_aligned(context, "eep_combine",
-                               (const named_buffer[]){{"rows", args->rows}, {"out", args->out}}, 2);
-    }
-    return status;
-}
-
-eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
-                        const eep_dispatch_args *args)
-{
-    eep_dispatch_args a = {0};
-    eepk_dispatch_node_args node;
-    uint32_t blocks;
-    eep_status status = check_stream(context, "eep_dispatch", stream);
-
-    if (status == EEP_OK) {
-        status = check_layer(context, "eep_dispatch", layer);
-    }
-    if (status == EEP_OK && EEPI_STRUCT_TAKE(eep_dispatch_args, &a, args) != EEP_OK) {
-        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
-    }
-    if (status == EEP_OK) {
-        status = check_dispatch(context, &a);
-    }
-    if (status == EEP_OK) {
-        status = check_order(context, EEPI_NODE_DISPATCH, layer, stream);
-    }
-    if (status != EEP_OK) {
-        return status;
-    }
-    blocks = num_blocks(context);
-    node = (eepk_dispatch_node_args){eepi_tables_world(context->tables),
-                                     a.x,
-                                     a.topk_idx,
-                                     a.num_tokens,
-                                     a.rows,
-                                     a.slot_begin,
-                                     a.row_scales,
-                                     (uint32_t)layer,
-                                     0};
-    context->capture->slot_begin[layer] = a.slot_begin;
-    status = put(context, stream, EEPI_KERNEL_route, 1, EEPI_ROUTE_THREADS, &node, sizeof node);
-    if (status == EEP_OK) {
-        status = put(context, stream, EEPI_KERNEL_dispatch_send, blocks, EEPI_COPY_THREADS, &node,
-                     sizeof node);
-    }
-    if (status == EEP_OK) {
-        status = put(context, stream, EEPI_KERNEL_dispatch_exchange, 1, EEPI_EXCHANGE_THREADS,
-                     &node, sizeof node);
-    }
-    if (status == EEP_OK) {
-        status =
-            put(context, stream, EEPI_KERNEL_unpack, blocks, EEPI_COPY_THREADS, &node, sizeof node);
-    }
-    return note_order(context, EEPI_NODE_DISPATCH, layer, stream, status);
-}
-
-eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
-                       const eep_combine_args *args)
-{
-    eep_combine_args a = {0};
-    eepk_combine_node_args node;
-    uint32_t blocks;
-    eep_status status = check_stream(context, "eep_combine", stream);
-
-    if (status == EEP_OK) {
-        status = check_layer(context, "eep_combine", layer);
-    }
-    if (status == EEP_OK && EEPI_STRUCT_TAKE(eep_combine_args, &a, args) != EEP_OK) {
-        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
-    }
-    if (status == EEP_OK) {
-        status = check_combine(context, &a);
-    }
-    if (status == EEP_OK) {
-        status = check_order(context, EEPI_NODE_COMBINE, layer, stream);
-    }
-    if (status != EEP_OK) {
-        return status;
-    }
-    blocks = num_blocks(context);
-    node = (eepk_combine_node_args){eepi_tables_world(context->tables),
-                                    a.rows,
-                                    a.topk_weights,
-                                    a.num_tokens,
-                                    context->capture->slot_begin[layer],
-                                    a.out,
-                                    (uint32_t)layer,
-                                    (uint32_t)a.out_dtype,
-                                    0,
-                                    0};
-    status = put(context, stream, EEPI_KERNEL_combine_send, blocks, EEPI_COPY_THREADS, &node,
-                 sizeof node);
-    if (status == EEP_OK) {
-        status = put(context, stream, EEPI_KERNEL_combine_exchange, 1, EEPI_EXCHANGE_THREADS, &node,
-                     sizeof node);
-    }
-    if (status == EEP_OK) {
-        status =
-            put(context, stream, EEPI_KERNEL_reduce, blocks, EEPI_COPY_THREADS, &node, sizeof node);
-    }
-    return note_order(context, EEPI_NODE_COMBINE, layer, stream, status);
+    return eepi_capture_note_order(context, &part, stream, status);
 }

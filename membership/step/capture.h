@@ -30,6 +30,9 @@ EEP_MUST_CHECK eep_status eepi_refuse_in_capture(eep_context *context, const cha
 /* EEP_ERR_STATE, with a text, if a step was begun in a stream and not finished; it is dropped. */
 EEP_MUST_CHECK eep_status eepi_check_sequence(eep_context *context, const char *call);
 
+/* Digest of the order in which the chains' halves come (rule P5); 0: no whole step was put yet. */
+uint64_t eepi_capture_order(const eep_context *context);
+
 /* Called before and behind each node that libeep puts into a stream, with the node's arguments; may
  * put nodes of its own there. */
 typedef eep_status (*eepi_at_node)(void *user, eep_stream *stream, eepi_kernel_id id,

@@ -257,6 +257,7 @@ static eep_status bad_input(eep_context *context, const eepk_status *s)
                                    : s->bad_input == EEPK_INPUT_UNCOVERED ? EEP_BAD_EXPERT_UNCOVERED
                                                                           : EEP_BAD_EXPERT_RANGE,
                            .layer = (int32_t)s->bad_layer,
+                           .chain = (int32_t)s->bad_chain,
                            .token = -1,
                            .k = -1,
                            .value = s->bad_value,

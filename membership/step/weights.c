@@ -4,6 +4,7 @@
 
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
+#include "membership/step/capture.h"
 #include "membership/step/checkpoint_places.h"
 #include "membership/step/given_memory.h"
 #include "membership/step/weights_state.h"
@@ -107,7 +108,8 @@ eepi_member eepi_weights_member(const eep_context *context, bool is_ready, int l
                          w->backup_bits,
                          is_ready ? w->tensor_bytes : NULL,
                          .has_checkpoint = is_ready && eepi_places_trusted(context),
-                         .claims = w->backup_claims};
+                         .claims = w->backup_claims,
+                         .sequence_digest = is_ready ? eepi_capture_order(context) : 0};
 }
 
 int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32_t slot)

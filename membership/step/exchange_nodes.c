@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The nodes of dispatches and combines: each has a send half and a receive half, which are put by
+ * one call or by two. Rank thread, at capture time. */
+#include "graphs/base/public_call.h"
+#include "graphs/device/device_ops.h"
+#include "membership/context/context.h"
+#include "membership/step/capture_state.h"
+
+size_t eep_rows_capacity(const eep_context *context)
+{
+    return context ? context->shape.rows_capacity : 0;
+}
+
+/* ------------------------------------------------------------------ arguments */
+
+/* What all calls check first. */
+static eep_status check_place(eep_context *context, const char *call, const eep_stream *stream,
+                              int32_t layer)
+{
+    eep_status status = eepi_capture_check_stream(context, call, stream);
+
+    if (status == EEP_OK && (layer < 0 || layer >= context->config.num_layers)) {
+        status = eepi_fail(context, EEP_ERR_INVALID, "%s: layer is %d: 0 to %d are possible", call,
+                           layer, context->config.num_layers - 1);
+    }
+    return status;
+}
+
+static eep_status check_chain(eep_context *context, const char *call, int32_t chain)
+{
+    if (chain < 0 || chain >= context->config.num_chains) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "%s: chain is %d: 0 to %d are possible (num_chains of eep_config)", call,
+                         chain, context->config.num_chains - 1);
+    }
+    return EEP_OK;
+}
+
+/* Buffers are named as the fields of the struct are. */
+typedef struct named_buffer {
+    const char *name;
+    const void *buffer;
+} named_buffer;
+
+/* Kernels read and write 16 bytes at once. */
+static eep_status check_aligned(eep_context *context, const char *call, const named_buffer *rows,
+                                int num_rows)
+{
+    for (int i = 0; i < num_rows; i++) {
+        if ((uintptr_t)rows[i].buffer % 16 != 0) {
+            return eepi_fail(context, EEP_ERR_INVALID,
+                             "%s: %s is at %p: rows begin at multiples of 16 bytes", call,
+                             rows[i].name, rows[i].buffer);
+        }
+    }
+    return EEP_OK;
+}
+
+static eep_status check_buffers(eep_context *context, const char *call, const named_buffer *buffers,
+                                int num_buffers)
+{
+    for (int i = 0; i < num_buffers; i++) {
+        if (!buffers[i].buffer) {
+            return eepi_fail(context, EEP_ERR_INVALID,
+                             "%s: the buffer %s is NULL: give memory that stays until eep_close",
+                             call, buffers[i].name);
+        }
+    }
+    return EEP_OK;
+}
+
+static eep_status check_dispatch(eep_context *context, const char *call,
+                                 const eep_dispatch_args *args)
+{
+    const named_buffer buffers[] = {{"x", args->x},
+                                    {"topk_idx", args->topk_idx},
+                                    {"num_tokens", args->num_tokens},
+                                    {"rows", args->rows},
+                                    {"slot_begin", args->slot_begin}};
+    eep_status status = check_buffers(context, call, buffers, 5);
+
+    if (status == EEP_OK && (args->row_scales != NULL) != (context->shape.num_scales > 0)) {
+        status = eepi_fail(context, EEP_ERR_INVALID,
+                           "%s: row_scales is %s fp8_dispatch: give it exactly with that", call,
+                           args->row_scales ? "given without" : "NULL with");
+    }
+    if (status == EEP_OK) {
+        status = check_aligned(context, call,
+                               (const named_buffer[]){{"x", args->x},
+                                                      {"rows", args->rows},
+                                                      {"row_scales", args->row_scales}},
+                               3);
+    }
+    return status;
+}
+
+static eep_status check_combine(eep_context *context, const char *call,
+                                const eep_combine_args *args)
+{
+    const named_buffer buffers[] = {{"rows", args->rows},
+                                    {"topk_weights", args->topk_weights},
+                                    {"num_tokens", args->num_tokens},
+                                    {"out", args->out}};
+    eep_status status = check_buffers(context, call, buffers, 4);
+
+    if (status == EEP_OK && eep_dtype_bytes(args->out_dtype) == 0) {
+        status = eepi_fail(context, EEP_ERR_INVALID,
+                           "%s: out_dtype is %d: EEP_FP32 and EEP_BF16 are possible", call,
+                           (int)args->out_dtype);
+    }
+    if (status == EEP_OK) {
+        status = check_aligned(context, "eep_combine",
+                               (const named_buffer[]){{"rows", args->rows}, {"out", args->out}}, 2);
+    }
+    return status;
+}
+
+/* ------------------------------------------------------------------ dispatch */
+
+static eep_status put_dispatch_send(eep_context *context, eep_stream *stream,
+                                    const eepk_dispatch_node_args *node)
+{
+    eep_status status = eepi_capture_put(context, stream, EEPI_KERNEL_route, 1, EEPI_ROUTE_THREADS,
+                                         node, sizeof *node);
+
+    return status == EEP_OK ? eepi_capture_put(context, stream, EEPI_KERNEL_dispatch_send,
+                                               eepi_capture_blocks(context), EEPI_COPY_THREADS,
+                                               node, sizeof *node)
+                            : status;
+}
+
+static eep_status put_dispatch_receive(eep_context *context, eep_stream *stream,
+                                       const eepk_dispatch_node_args *node)
+{
+    eep_status status = eepi_capture_put(context, stream, EEPI_KERNEL_dispatch_exchange, 1,
+                                         EEPI_EXCHANGE_THREADS, node, sizeof *node);
+
+    return status == EEP_OK
+               ? eepi_capture_put(context, stream, EEPI_KERNEL_unpack, eepi_capture_blocks(context),
+                                  EEPI_COPY_THREADS, node, sizeof *node)
+               : status;
+}
+
+/* The send, and with `is_both` the receive. */
+static eep_status dispatch(eep_context *context, const char *call, int32_t layer,
+                           eep_stream *stream, const eep_dispatch_args *args, bool is_both)
+{
+    eep_dispatch_args a = {0};
+    eepi_sequence_part part = {EEPI_NODE_HALF, layer, 0, EEPK_NODE_DISPATCH_SEND, is_both};
+    eepk_dispatch_node_args *node;
+    eep_status status = check_place(context, call, stream, layer);
+
+    if (status == EEP_OK && EEPI_STRUCT_TAKE_IN(call, eep_dispatch_args, &a, args) != EEP_OK) {
+        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
+    }
+    if (status == EEP_OK) {
+        status = check_chain(context, call, a.chain);
+    }
+    if (status == EEP_OK) {
+        status = check_dispatch(context, call, &a);
+    }
+    part.chain = a.chain;
+    if (status == EEP_OK) {
+        status = eepi_capture_check_order(context, &part, stream);
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    node = &context->capture->dispatch[a.chain];
+    *node = (eepk_dispatch_node_args){.world = eepi_tables_world(context->tables),
+                                      .x = a.x,
+                                      .topk_idx = a.topk_idx,
+                                      .num_tokens = a.num_tokens,
+                                      .rows = a.rows,
+                                      .slot_begin = a.slot_begin,
+                                      .row_scales = a.row_scales,
+                                      .layer = (uint32_t)layer,
+                                      .chain = (uint32_t)a.chain};
+    status = put_dispatch_send(context, stream, node);
+    if (status == EEP_OK && is_both) {
+        status = put_dispatch_receive(context, stream, node);
+    }
+    return eepi_capture_note_order(context, &part, stream, status);
+}
+
+eep_status eep_dispatch(eep_context *context, int32_t layer, eep_stream *stream,
+                        const eep_dispatch_args *args)
+{
+    return dispatch(context, "eep_dispatch", layer, stream, args, true);
+}
+
+eep_status eep_dispatch_send(eep_context *context, int32_t layer, eep_stream *stream,
+                             const eep_dispatch_args *args)
+{
+    return dispatch(context, "eep_dispatch_send", layer, stream, args, false);
+}
+
+/* What both receives check. */
+static eep_status check_receive(eep_context *context, const char *call,
+                                const eepi_sequence_part *part, eep_stream *stream)
+{
+    eep_status status = check_place(context, call, stream, part->layer);
+
+    if (status == EEP_OK) {
+        status = check_chain(context, call, part->chain);
+    }
+    return status == EEP_OK ? eepi_capture_check_order(context, part, stream) : status;
+}
+
+eep_status eep_dispatch_receive(eep_context *context, int32_t layer, int32_t chain,
+                                eep_stream *stream)
+{
+    const eepi_sequence_part part = {EEPI_NODE_HALF, layer, chain, EEPK_NODE_DISPATCH_RECEIVE,
+                                     false};
+    eep_status status = check_receive(context, "eep_dispatch_receive", &part, stream);
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    status = put_dispatch_receive(context, stream, &context->capture->dispatch[chain]);
+    return eepi_capture_note_order(context, &part, stream, status);
+}
+
+/* ------------------------------------------------------------------ combine */
+
+static eep_status put_combine_receive(eep_context *context, eep_stream *stream,
+                                      const eepk_combine_node_args *node)
+{
+    eep_status status = eepi_capture_put(context, stream, EEPI_KERNEL_combine_exchange, 1,
+                                         EEPI_EXCHANGE_THREADS, node, sizeof *node);
+
+    return status == EEP_OK
+               ? eepi_capture_put(context, stream, EEPI_KERNEL_reduce, eepi_capture_blocks(context),
+                                  EEPI_COPY_THREADS, node, sizeof *node)
+               : status;
+}
+
+static eep_status combine(eep_context *context, const char *call, int32_t layer, eep_stream *stream,
+                          const eep_combine_args *args, bool is_both)
+{
+    eep_combine_args a = {0};
+    eepi_sequence_part part = {EEPI_NODE_HALF, layer, 0, EEPK_NODE_COMBINE_SEND, is_both};
+    eepk_combine_node_args *node;
+    eep_status status = check_place(context, call, stream, layer);
+
+    if (status == EEP_OK && EEPI_STRUCT_TAKE_IN(call, eep_combine_args, &a, args) != EEP_OK) {
+        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
+    }
+    if (status == EEP_OK) {
+        status = check_chain(context, call, a.chain);
+    }
+    if (status == EEP_OK) {
+        status = check_combine(context, call, &a);
+    }
+    part.chain = a.chain;
+    if (status == EEP_OK) {
+        status = eepi_capture_check_order(context, &part, stream);
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    node = &context->capture->combine[a.chain];
+    *node = (eepk_combine_node_args){.world = eepi_tables_world(context->tables),
+                                     .rows = a.rows,
+                                     .topk_weights = a.topk_weights,
+                                     .num_tokens = a.num_tokens,
+                                     .slot_begin = context->capture->dispatch[a.chain].slot_begin,
+                                     .out = a.out,
+                                     .layer = (uint32_t)layer,
+                                     .out_dtype = (uint32_t)a.out_dtype,
+                                     .chain = (uint32_t)a.chain};
+    status = eepi_capture_put(context, stream, EEPI_KERNEL_combine_send,
+                              eepi_capture_blocks(context), EEPI_COPY_THREADS, node, sizeof *node);
+    if (status == EEP_OK && is_both) {
+        status = put_combine_receive(context, stream, node);
+    }
+    return eepi_capture_note_order(context, &part, stream, status);
+}
+
+eep_status eep_combine(eep_context *context, int32_t layer, eep_stream *stream,
+                       const eep_combine_args *args)
+{
+    return combine(context, "eep_combine", layer, stream, args, true);
+}
+
+eep_status eep_combine_send(eep_context *context, int32_t layer, eep_stream *stream,
+                            const eep_combine_args *args)
+{
+    return combine(context, "eep_combine_send", layer, stream, args, false);
+}
+
+eep_status eep_combine_receive(eep_context *context, int32_t layer, int32_t chain,
+                               eep_stream *stream)
+{
+    const eepi_sequence_part part = {EEPI_NODE_HALF, layer, chain, EEPK_NODE_COMBINE_RECEIVE,
+                                     false};
+    eep_status status = check_receive(context, "eep_combine_receive", &part, stream);
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    status = put_combine_receive(context, stream, &context->capture->combine[chain]);
+    return eepi_capture_note_order(context, &part, stream, status);
+}
