@@ -47,6 +47,8 @@ enum {
     SIM_TOPK = 2,
     SIM_HIDDEN = 4,
     SIM_TOKENS = 4,
+    SIM_CHAINS = 2,
+    SIM_TENSORS = 2,          /* of an expert */
     SIM_MAX_REQUESTS = 16384, /* all that come in one history */
     SIM_MAX_WORK = 1024,      /* in one rank's hands */
     SIM_BEGUN_KEPT = 256,
@@ -95,13 +97,17 @@ typedef struct sim_work {
     uint64_t state;
 } sim_work;
 
+typedef struct sim_chain { /* a micro-batch */
+    float *x, *middle, *out, *rows, *results, *topk_weights;
+    int32_t *topk_idx, *num_tokens, *slot_begin;
+} sim_chain;
+
 typedef struct sim_rank {
     eep_context *context;
     eep_device *device;
     eep_stream *stream;
     eep_graph *graph;
-    float *x, *middle, *out, *rows, *results, *topk_weights;
-    int32_t *topk_idx, *num_tokens, *slot_begin;
+    sim_chain chain[SIM_CHAINS];
     const float **weights; /* [layers][slots] */
     sim_work work[SIM_MAX_WORK];
     int num_work, num_batch;
@@ -280,6 +286,14 @@ int sim_bulk_is_readable(eepi_bulk *bulk);
 /* ---- sim_rank.c */
 void sim_rank_start(int seat);
 float sim_expert_code(int layer, int expert);
+
+/* ---- parts/sim_step.c */
+int sim_num_chains(void);
+void sim_buffers_open(sim_rank *r);
+/* The step's graph. */
+eep_status sim_capture(sim_process *p);
+/* Element h of an expert's output for a row. */
+float sim_result_of(const float *row, const float *code, const float *salt, int h);
 
 /* ---- sim_client.c */
 void sim_client_open(void);

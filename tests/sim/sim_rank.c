@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An engine in a simulated process: it opens a context, loads experts, captures a step, joins, and
- * steps with what the client gives it. Expert outputs are whole numbers that show which expert was
- * used and how often each contributed (S9). */
+ * steps with what the client gives it. */
 #include "tests/sim/sim.h"
 
 #include "experiments/base/random.h"
@@ -13,24 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum {
-    TENSORS = 2,
-    BEGIN_US = 300000,
-    LOOK_US = 30000,
-    SLACK_US = 60000,
-    STACK_BYTES = 640 * 1024
-};
-
-static float *allocate(sim_rank *r, size_t count)
-{
-    void *memory = NULL;
-
-    if (eep_device_alloc(r->device, EEP_MEMORY_PINNED, (count ? count : 1) * sizeof(float),
-                         &memory) != EEP_OK) {
-        abort();
-    }
-    return memory;
-}
+enum { BEGIN_US = 300000, LOOK_US = 30000, SLACK_US = 60000, STACK_BYTES = 640 * 1024 };
 
 float sim_expert_code(int layer, int expert)
 {
@@ -48,46 +30,6 @@ static void write_expert(int layer, int expert, const eep_tensor *tensors)
     }
 }
 
-typedef struct expert_args {
-    sim_process *process;
-    const float *const *weights; /* [slots][TENSORS] */
-    const int32_t *slot_begin;
-    const float *rows;
-    float *results;
-} expert_args;
-
-static float result_of(const float *v, const float *code, const float *salt, int h)
-{
-    switch (h) {
-    case 0:
-        return v[0];
-    case 1:
-        return 1.0f;
-    case 2:
-        return code[0];
-    default:
-        return (float)(((int)v[0] * 31 + (int)v[3] * 7 + (int)code[1] + (int)salt[0]) % 1021);
-    }
-}
-
-static void expert_body(const void *raw, eep_grid grid)
-{
-    const expert_args *a = raw;
-    const float *code = a->weights[grid.block * TENSORS];
-    const float *salt = a->weights[grid.block * TENSORS + 1];
-
-    if (grid.block == 0) {
-        sim_sleep(sim_delay(sim->step_us / 4, sim->step_us));
-    }
-    for (int32_t row = a->slot_begin[grid.block]; row < a->slot_begin[grid.block + 1]; row++) {
-        for (int h = 0; h < SIM_HIDDEN; h++) {
-            a->results[row * SIM_HIDDEN + h] = result_of(a->rows + row * SIM_HIDDEN, code, salt, h);
-        }
-    }
-}
-
-static const eep_kernel expert_kernel = EEP_KERNEL("sim_experts", expert_body, NULL, NULL, 0);
-
 void sim_expected(uint64_t state, float *out)
 {
     float v[SIM_HIDDEN] = {(float)(state % 1000 + 1), 0, 0, 0};
@@ -96,10 +38,10 @@ void sim_expected(uint64_t state, float *out)
         float sum[SIM_HIDDEN] = {0};
         for (int k = 0; k < SIM_TOPK; k++) {
             float code[2], salt[6];
-            const eep_tensor tensors[TENSORS] = {{code, sizeof code}, {salt, sizeof salt}};
+            const eep_tensor tensors[SIM_TENSORS] = {{code, sizeof code}, {salt, sizeof salt}};
             write_expert(layer, sim_route(state, layer, k), tensors);
             for (int h = 0; h < SIM_HIDDEN; h++) {
-                sum[h] += result_of(v, code, salt, h);
+                sum[h] += sim_result_of(v, code, salt, h);
             }
         }
         memcpy(v, sum, sizeof v);
@@ -108,25 +50,6 @@ void sim_expected(uint64_t state, float *out)
 }
 
 /* ------------------------------------------------------------------ opening */
-
-static void open_buffers(sim_rank *r)
-{
-    size_t rows = eep_rows_capacity(r->context);
-
-    r->x = allocate(r, SIM_TOKENS * SIM_HIDDEN);
-    r->middle = allocate(r, SIM_TOKENS * SIM_HIDDEN);
-    r->out = allocate(r, SIM_TOKENS * SIM_HIDDEN);
-    r->rows = allocate(r, rows * SIM_HIDDEN);
-    r->results = allocate(r, rows * SIM_HIDDEN);
-    r->topk_weights = allocate(r, SIM_TOKENS * SIM_TOPK);
-    r->topk_idx = (int32_t *)allocate(r, SIM_LAYERS * SIM_TOKENS * SIM_TOPK);
-    r->num_tokens = (int32_t *)allocate(r, 1);
-    r->slot_begin = (int32_t *)allocate(r, SIM_SLOTS + 1);
-    r->weights = (const float **)allocate(r, 2 * SIM_LAYERS * SIM_SLOTS * TENSORS);
-    for (int i = 0; i < SIM_TOKENS * SIM_TOPK; i++) {
-        r->topk_weights[i] = 1.0f;
-    }
-}
 
 enum { CODES = 2, SALTS = 6, FILE_BYTES = 65536 };
 
@@ -153,8 +76,9 @@ static int write_file(bool is_bad)
     for (int layer = 0; layer < sim->shape.num_layers; layer++) {
         float *code = (float *)(void *)(file + used), *salt = code + num * CODES;
         for (int expert = 0; expert < num; expert++) {
-            const eep_tensor tensors[TENSORS] = {{code + expert * CODES, CODES * sizeof(float)},
-                                                 {salt + expert * SALTS, SALTS * sizeof(float)}};
+            const eep_tensor tensors[SIM_TENSORS] = {
+                {code + expert * CODES, CODES * sizeof(float)},
+                {salt + expert * SALTS, SALTS * sizeof(float)}};
             write_expert(layer, expert, tensors);
             salt[expert * SALTS] += is_bad ? 1.0f : 0.0f;
         }
@@ -170,7 +94,7 @@ static int write_file(bool is_bad)
  * and identity alone, so that other choices stay what they are. */
 static eep_status name_file(sim_rank *r)
 {
-    static const char *const names[TENSORS] = {"{layer}.code", "{layer}.salt"};
+    static const char *const names[SIM_TENSORS] = {"{layer}.code", "{layer}.salt"};
     const uint64_t identity =
         (uint64_t)eep_generation(r->context) * EEP_MAX_RANKS + (uint64_t)eep_rank(r->context);
     const uint64_t draw = (sim->options.seed ^ identity << 20) * 0x9e3779b97f4a7c15u >> 62;
@@ -190,7 +114,7 @@ static eep_status name_file(sim_rank *r)
         return status;
     }
     sim_file_keep(checkpoint->shards[0].fd);
-    status = eep_checkpoint_set_names(r->context, checkpoint, TENSORS, names, 0);
+    status = eep_checkpoint_set_names(r->context, checkpoint, SIM_TENSORS, names, 0);
     eep_checkpoint_close(checkpoint);
     return status;
 }
@@ -201,87 +125,31 @@ static eep_status load(sim_rank *r)
 
     for (int layer = 0; layer < sim->shape.num_layers; layer++) {
         for (int slot = 0; slot < sim->shape.num_slots && status == EEP_OK; slot++) {
-            eep_tensor tensors[TENSORS] = {{NULL, 2 * sizeof(float)}, {NULL, 6 * sizeof(float)}};
+            eep_tensor tensors[SIM_TENSORS] = {{NULL, 2 * sizeof(float)},
+                                               {NULL, 6 * sizeof(float)}};
             int expert = eep_slot_expert(r->context, layer, slot);
-            status = eep_slot_alloc(r->context, layer, slot, tensors, TENSORS);
-            for (int i = 0; i < TENSORS; i++) {
-                r->weights[(layer * sim->shape.num_slots + slot) * TENSORS + i] = tensors[i].data;
+            status = eep_slot_alloc(r->context, layer, slot, tensors, SIM_TENSORS);
+            for (int i = 0; i < SIM_TENSORS; i++) {
+                r->weights[(layer * sim->shape.num_slots + slot) * SIM_TENSORS + i] =
+                    tensors[i].data;
             }
             if (status == EEP_OK && expert >= 0) {
                 write_expert(layer, expert, tensors);
             }
         }
         for (int expert = 0; expert < sim->shape.num_experts && status == EEP_OK; expert++) {
-            eep_tensor tensors[TENSORS] = {{NULL, 2 * sizeof(float)}, {NULL, 6 * sizeof(float)}};
+            eep_tensor tensors[SIM_TENSORS] = {{NULL, 2 * sizeof(float)},
+                                               {NULL, 6 * sizeof(float)}};
             if (!eep_backup_wanted(r->context, layer, expert) || sim->kinds >> SIM_FILE & 1u) {
                 continue;
             }
-            status = eep_backup_alloc(r->context, layer, expert, tensors, TENSORS);
+            status = eep_backup_alloc(r->context, layer, expert, tensors, SIM_TENSORS);
             if (status == EEP_OK) {
                 write_expert(layer, expert, tensors);
             }
         }
     }
     return status == EEP_OK ? name_file(r) : status;
-}
-
-static eep_status put_layer(sim_process *p, int layer)
-{
-    sim_rank *r = &p->rank;
-    int last = layer == sim->shape.num_layers - 1;
-    const int32_t *topk = r->topk_idx + layer * SIM_TOKENS * SIM_TOPK;
-    eep_dispatch_args dispatch = {.struct_bytes = sizeof dispatch,
-                                  .x = layer == 0 ? r->x : r->middle,
-                                  .topk_idx = topk,
-                                  .num_tokens = r->num_tokens,
-                                  .rows = r->rows,
-                                  .slot_begin = r->slot_begin};
-    eep_combine_args combine = {.struct_bytes = sizeof combine,
-                                .out_dtype = EEP_FP32,
-                                .rows = r->results,
-                                .topk_weights = r->topk_weights,
-                                .num_tokens = r->num_tokens,
-                                .out = last ? r->out : r->middle};
-    expert_args experts = {p, r->weights + layer * sim->shape.num_slots * TENSORS, r->slot_begin,
-                           r->rows, r->results};
-    eep_status status = eep_dispatch(r->context, layer, r->stream, &dispatch);
-
-    if (status == EEP_OK) {
-        status = eep_launch(r->stream, &expert_kernel, (uint32_t)sim->shape.num_slots, 1, &experts,
-                            sizeof experts);
-    }
-    if (status == EEP_OK) {
-        status = eep_combine(r->context, layer, r->stream, &combine);
-    }
-    return status;
-}
-
-static eep_status capture(sim_process *p)
-{
-    sim_rank *r = &p->rank;
-    eep_status status;
-
-    p->starts_kernels = 1;
-    status = eep_stream_open(r->device, &r->stream);
-    p->starts_kernels = 0;
-    sim_no_preemption(1); /* the device counts captures by thread, and all fibers are one */
-    if (status == EEP_OK) {
-        status = eep_capture_begin(r->stream);
-    }
-    if (status == EEP_OK) {
-        status = eep_step_latch(r->context, r->stream);
-    }
-    for (int layer = 0; layer < sim->shape.num_layers && status == EEP_OK; layer++) {
-        status = put_layer(p, layer);
-    }
-    if (status == EEP_OK) {
-        status = eep_step_finish(r->context, r->stream);
-    }
-    if (status == EEP_OK) {
-        status = eep_capture_end(r->stream, &r->graph);
-    }
-    sim_no_preemption(0);
-    return status;
 }
 
 static const char *const event_names[] = {
@@ -370,6 +238,7 @@ static eep_status open_rank(sim_process *p)
     config.loads_period_us = knows_loads() == SIM_LOADS_MEASURED ? 100000 : 0;
     config.kill_fence = !(sim->kinds >> SIM_ZOMBIE & 1u);
     config.bind_threads = 0;
+    config.num_chains = sim_num_chains();
     config.log = note_log;
     config.log_level = EEP_LOG_INFO;
     config.event = note_event;
@@ -381,27 +250,37 @@ static eep_status open_rank(sim_process *p)
     }
     p->generation = eep_generation(r->context);
     sim_trace("%d.%u opened", p->seat, p->generation);
-    open_buffers(r);
+    sim_buffers_open(r);
     set_loads(p);
     sim_order_first(p);
     status = load(r);
-    return status == EEP_OK ? capture(p) : status;
+    return status == EEP_OK ? sim_capture(p) : status;
 }
 
 /* ------------------------------------------------------------------ stepping */
+
+/* Tokens are dealt in turn. */
+static const sim_chain *chain_of(const sim_rank *r, int token)
+{
+    return &r->chain[token % sim_num_chains()];
+}
 
 static void fill(sim_rank *r)
 {
     int n = r->num_work < SIM_TOKENS ? r->num_work : SIM_TOKENS;
 
     r->num_batch = n;
-    *r->num_tokens = n;
-    memset(r->x, 0, SIM_TOKENS * SIM_HIDDEN * sizeof(float));
+    for (int i = 0; i < sim_num_chains(); i++) {
+        *r->chain[i].num_tokens = (n + sim_num_chains() - 1 - i) / sim_num_chains();
+        memset(r->chain[i].x, 0, SIM_TOKENS * SIM_HIDDEN * sizeof(float));
+    }
     for (int i = 0; i < n; i++) {
-        r->x[i * SIM_HIDDEN] = (float)(r->work[i].state % 1000 + 1);
+        const sim_chain *c = chain_of(r, i);
+        const int at = i / sim_num_chains();
+        c->x[at * SIM_HIDDEN] = (float)(r->work[i].state % 1000 + 1);
         for (int layer = 0; layer < sim->shape.num_layers; layer++) {
             for (int k = 0; k < SIM_TOPK; k++) {
-                r->topk_idx[(layer * SIM_TOKENS + i) * SIM_TOPK + k] =
+                c->topk_idx[(layer * SIM_TOKENS + at) * SIM_TOPK + k] =
                     sim_route(r->work[i].state, layer, k);
             }
         }
@@ -415,7 +294,7 @@ static void commit(sim_process *p, const eep_step *step, const sim_work *batch, 
     uint64_t delay_us = sim_delay(50, 2000);
 
     for (int i = 0; i < n; i++) {
-        const float *out = r->out + i * SIM_HIDDEN;
+        const float *out = chain_of(r, i)->out + i / sim_num_chains() * SIM_HIDDEN;
         float expected[SIM_HIDDEN];
         uint64_t token;
         sim_expected(batch[i].state, expected);
