@@ -58,7 +58,8 @@ typedef enum eepk_condemns {
  *
  * The block that stores the chain's next tags comes here first, in a kernel behind that of the
  * readers, so one look covers all reads: a living source overwrites what we read only after that
- * next tag, or after its abort word. One block; all its threads meet behind it before the first tag. */
+ * next tag, or after its abort word. One block; all its threads meet behind it before the first
+ * tag. */
 EEPK_FN void eepk_recheck_sources(const eepk_world *w, eepk_latch *latch, eepk_exchange_at read,
                                   eepk_condemns condemns, eep_grid g)
 {
@@ -334,12 +335,13 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, eepk_exchang
             if (look == EEPK_SEAT_ENDED) {
                 return;
             }
+            if (polls > 0 && look == EEPK_SEAT_ARRIVED && w->waiting_ns[seat] == UINT64_MAX) {
+                w->waiting_ns[seat] = now;
+            }
             if (look == EEPK_SEAT_PENDING) {
                 pending++;
                 last = seat;
-                if (!tags_alone) {
-                    w->waiting_ns[seat] = now;
-                }
+                w->waiting_ns[seat] = UINT64_MAX;
                 if (late) {
                     eepk_bits_set(&latch->status.suspects[seat / 64], 1ull << (seat % 64));
                 }

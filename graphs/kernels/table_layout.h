@@ -280,7 +280,7 @@ typedef struct eepk_world {
     uint8_t *window; /* own */
     eepk_scratch scratch[EEPK_MAX_CHAINS];
     eepk_seen *seen;      /* [max_ranks] */
-    uint64_t *waiting_ns; /* [max_ranks] of the running wait */
+    uint64_t *waiting_ns; /* [max_ranks] when each came in the running wait; all ones: not yet */
     uint64_t *waited_ns;  /* [max_ranks] for each source, ever */
     uint64_t *waited_out; /* the same, pinned */
     uint64_t *loads;      /* [num_layers][num_experts] tokens of this rank for each expert, ever */

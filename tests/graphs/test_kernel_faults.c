@@ -346,7 +346,8 @@ Test(kernel_faults, a_part_of_a_step_does_not_end_ok)
     kernel_world_close(w);
 }
 
-/* A layer out of its turn publishes nothing, since no peer could meet it. */
+/* A layer out of its turn publishes nothing, since no peer could meet it, and stores no row: what it
+ * would overwrite may be a live result (rule P4). */
 Test(kernel_faults, a_layer_out_of_turn_ends_the_step)
 {
     kernel_world *w = kernel_pair_open();
@@ -357,6 +358,7 @@ Test(kernel_faults, a_layer_out_of_turn_ends_the_step)
     status = kernel_rank_finish(w, 0);
     cr_assert_eq(status->result, EEPK_STEP_PART, "result %u", status->result);
     cr_assert_eq(eepk_load_acquire(eepk_dispatch_tag(&w->layout, w->rank[1].window, 0, 0)), 0);
+    cr_assert_eq(eepk_header(&w->layout, w->rank[1].window, 0, 0)->num_tokens, 0);
     kernel_world_close(w);
 }
 

@@ -52,6 +52,16 @@ typedef struct rank_buffer {
     void *memory;
 } rank_buffer;
 
+/* A micro-batch. All chains have the same inputs, and so the same results. */
+typedef struct rank_chain {
+    float *out;                     /* pinned */
+    float *middle, *rows, *results; /* device memory: [tokens or capacity, hidden] */
+    int32_t *slot_begin;
+} rank_chain;
+
+/* How two chains mix in a captured step. */
+typedef enum rank_mix { MIX_HALVES, MIX_WHOLE_LAYERS } rank_mix;
+
 struct world;
 typedef struct rank {
     struct world *world;
@@ -73,13 +83,13 @@ typedef struct rank {
 
     rank_buffer buffers[WORLD_BUFFERS];
     int num_buffers;
+    rank_mix mix; /* where config.num_chains is 2 */
     /* pinned: what the host writes and reads between steps */
-    float *x, *out; /* [tokens, hidden] */
+    float *x, *out; /* [tokens, hidden]; out: of the first chain */
     int32_t *topk_idx, *num_tokens;
     void *staging; /* what is copied to device memory */
     /* device memory */
-    float *middle, *rows, *results; /* [tokens or capacity, hidden] */
-    int32_t *slot_begin;
+    rank_chain chain[2];
     float *topk_weights;
     const float **weights; /* [layers][slots][tensors] */
 

@@ -97,6 +97,11 @@ static void upload(rank *r, void *to, const void *from, size_t bytes)
     cr_assert_eq(eep_stream_synchronize(r->stream, COPY_BOUND_US), EEP_OK);
 }
 
+static int num_chains(const rank *r)
+{
+    return r->world->config.num_chains == 2 ? 2 : 1;
+}
+
 static void allocate_step(rank *r)
 {
     size_t capacity = eep_rows_capacity(r->context);
@@ -104,14 +109,18 @@ static void allocate_step(rank *r)
     float weights[WORLD_TOKENS * WORLD_TOPK];
     r->staging = allocate(r, EEP_MEMORY_PINNED, STAGING_BYTES);
     r->x = allocate(r, EEP_MEMORY_PINNED, WORLD_TOKENS * row_bytes);
-    r->out = allocate(r, EEP_MEMORY_PINNED, WORLD_TOKENS * row_bytes);
     r->topk_idx = allocate(r, EEP_MEMORY_PINNED, WORLD_TOKENS * WORLD_TOPK * sizeof(int32_t));
     r->num_tokens = allocate(r, EEP_MEMORY_PINNED, sizeof(int32_t));
-    r->middle = allocate(r, EEP_MEMORY_DEVICE, WORLD_TOKENS * row_bytes);
-    r->rows = allocate(r, EEP_MEMORY_DEVICE, capacity * row_bytes);
-    r->results = allocate(r, EEP_MEMORY_DEVICE, capacity * row_bytes);
+    for (int i = 0; i < num_chains(r); i++) {
+        r->chain[i] = (rank_chain){
+            .out = allocate(r, EEP_MEMORY_PINNED, WORLD_TOKENS * row_bytes),
+            .middle = allocate(r, EEP_MEMORY_DEVICE, WORLD_TOKENS * row_bytes),
+            .rows = allocate(r, EEP_MEMORY_DEVICE, capacity * row_bytes),
+            .results = allocate(r, EEP_MEMORY_DEVICE, capacity * row_bytes),
+            .slot_begin = allocate(r, EEP_MEMORY_DEVICE, (WORLD_SLOTS + 1) * sizeof(int32_t))};
+    }
+    r->out = r->chain[0].out;
     r->topk_weights = allocate(r, EEP_MEMORY_DEVICE, sizeof weights);
-    r->slot_begin = allocate(r, EEP_MEMORY_DEVICE, (WORLD_SLOTS + 1) * sizeof(int32_t));
     r->weights = allocate(r, EEP_MEMORY_DEVICE,
                           WORLD_LAYERS * WORLD_SLOTS * WORLD_TENSORS * sizeof(float *));
     for (int32_t i = 0; i < WORLD_TOKENS * WORLD_TOPK; i++) {
@@ -184,29 +193,87 @@ static void keep_backups(rank *r)
     }
 }
 
+static eep_status put_experts(const rank *r, int32_t layer, const rank_chain *c)
+{
+    const expert_args experts = {r->weights + layer * WORLD_SLOTS * WORLD_TENSORS, c->slot_begin,
+                                 c->rows, c->results};
+
+    return eep_launch(r->stream, &expert_kernel, WORLD_SLOTS, 1, &experts, sizeof experts);
+}
+
+static eep_dispatch_args dispatch_of(const rank *r, int32_t layer, int chain)
+{
+    const rank_chain *c = &r->chain[chain];
+
+    return (eep_dispatch_args){.struct_bytes = sizeof(eep_dispatch_args),
+                               .chain = chain,
+                               .x = layer == 0 ? r->x : c->middle,
+                               .topk_idx = r->topk_idx,
+                               .num_tokens = r->num_tokens,
+                               .rows = c->rows,
+                               .slot_begin = c->slot_begin};
+}
+
+static eep_combine_args combine_of(const rank *r, int32_t layer, int chain)
+{
+    const rank_chain *c = &r->chain[chain];
+
+    return (eep_combine_args){.struct_bytes = sizeof(eep_combine_args),
+                              .out_dtype = EEP_FP32,
+                              .rows = c->results,
+                              .topk_weights = r->topk_weights,
+                              .num_tokens = r->num_tokens,
+                              .out = layer == WORLD_LAYERS - 1 ? c->out : c->middle,
+                              .chain = chain};
+}
+
+/* Both halves of each exchange at once. */
+static eep_status put_whole_layer(rank *r, int32_t layer, int chain)
+{
+    const eep_dispatch_args dispatch = dispatch_of(r, layer, chain);
+    const eep_combine_args combine = combine_of(r, layer, chain);
+    eep_status status = eep_dispatch(r->context, layer, r->stream, &dispatch);
+
+    if (status == EEP_OK) {
+        status = put_experts(r, layer, &r->chain[chain]);
+    }
+    return status == EEP_OK ? eep_combine(r->context, layer, r->stream, &combine) : status;
+}
+
+/* The rows of one chain travel while the experts of the other compute. */
+static eep_status put_mixed_layer(rank *r, int32_t layer)
+{
+    eep_status status = EEP_OK;
+
+    for (int chain = 0; chain < 2 && status == EEP_OK; chain++) {
+        const eep_dispatch_args dispatch = dispatch_of(r, layer, chain);
+        status = eep_dispatch_send(r->context, layer, r->stream, &dispatch);
+    }
+    for (int chain = 0; chain < 2 && status == EEP_OK; chain++) {
+        const eep_combine_args combine = combine_of(r, layer, chain);
+        status = eep_dispatch_receive(r->context, layer, chain, r->stream);
+        if (status == EEP_OK) {
+            status = put_experts(r, layer, &r->chain[chain]);
+        }
+        if (status == EEP_OK) {
+            status = eep_combine_send(r->context, layer, r->stream, &combine);
+        }
+    }
+    for (int chain = 0; chain < 2 && status == EEP_OK; chain++) {
+        status = eep_combine_receive(r->context, layer, chain, r->stream);
+    }
+    return status;
+}
+
 static eep_status put_layer(rank *r, int32_t layer)
 {
-    int last = layer == WORLD_LAYERS - 1;
-    eep_dispatch_args dispatch = {.struct_bytes = sizeof dispatch,
-                                  .x = layer == 0 ? r->x : r->middle,
-                                  .topk_idx = r->topk_idx,
-                                  .num_tokens = r->num_tokens,
-                                  .rows = r->rows,
-                                  .slot_begin = r->slot_begin};
-    eep_combine_args combine = {.struct_bytes = sizeof combine,
-                                .out_dtype = EEP_FP32,
-                                .rows = r->results,
-                                .topk_weights = r->topk_weights,
-                                .num_tokens = r->num_tokens,
-                                .out = last ? r->out : r->middle};
-    expert_args experts = {r->weights + layer * WORLD_SLOTS * WORLD_TENSORS, r->slot_begin, r->rows,
-                           r->results};
-    eep_status status = eep_dispatch(r->context, layer, r->stream, &dispatch);
-    if (status == EEP_OK) {
-        status = eep_launch(r->stream, &expert_kernel, WORLD_SLOTS, 1, &experts, sizeof experts);
+    eep_status status = EEP_OK;
+
+    if (num_chains(r) == 2 && r->mix == MIX_HALVES) {
+        return put_mixed_layer(r, layer);
     }
-    if (status == EEP_OK) {
-        status = eep_combine(r->context, layer, r->stream, &combine);
+    for (int chain = 0; chain < num_chains(r) && status == EEP_OK; chain++) {
+        status = put_whole_layer(r, layer, chain);
     }
     return status;
 }
@@ -326,8 +393,11 @@ uint64_t rank_count_wrong(const rank *r, int32_t num_tokens)
 {
     uint64_t wrong = 0;
     for (int32_t i = 0; i < num_tokens * WORLD_HIDDEN; i++) {
-        wrong += !(r->out[i] ==
-                   expected_value(r->seat, r->position, i / WORLD_HIDDEN, i % WORLD_HIDDEN));
+        const float expected =
+            expected_value(r->seat, r->position, i / WORLD_HIDDEN, i % WORLD_HIDDEN);
+        for (int chain = 0; chain < num_chains(r); chain++) {
+            wrong += !(r->chain[chain].out[i] == expected);
+        }
     }
     return wrong;
 }

@@ -10,10 +10,10 @@ eep_status step_put_node(rank *r, char node, int32_t layer, eep_stream *stream)
                                   .x = r->x,
                                   .topk_idx = r->topk_idx,
                                   .num_tokens = r->num_tokens,
-                                  .rows = r->rows,
-                                  .slot_begin = r->slot_begin};
+                                  .rows = r->chain[0].rows,
+                                  .slot_begin = r->chain[0].slot_begin};
     eep_combine_args combine = {.struct_bytes = sizeof combine,
-                                .rows = r->results,
+                                .rows = r->chain[0].results,
                                 .topk_weights = r->topk_weights,
                                 .num_tokens = r->num_tokens,
                                 .out = r->out,

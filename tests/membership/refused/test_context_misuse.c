@@ -375,7 +375,7 @@ Test(context_misuse, a_refusal_names_call_and_value)
                 "eep_dispatch: layer is 2: 0 to 1 are possible");
     expect_text(r, eep_combine(at, -1, r->stream, &c), EEP_ERR_INVALID,
                 "eep_combine: layer is -1: 0 to 1 are possible");
-    c = (eep_combine_args){sizeof c,        EEP_FP32,      r->rows,
+    c = (eep_combine_args){sizeof c,        EEP_FP32,      r->chain[0].rows,
                            r->topk_weights, r->num_tokens, (char *)r->out + 4};
     expect_text(r, eep_combine(at, 0, r->stream, &c), EEP_ERR_INVALID, "eep_combine: out is at 0x");
     cr_expect_eq(eep_busy(at, 600000001), EEP_ERR_INVALID);
