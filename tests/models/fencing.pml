@@ -5,6 +5,8 @@
  * - D1: payload first, then the tag, compared for equality; parity. D2: the second look at the
  *   tags and at the abort words ("Re-checking what was read"). D3: abort words. D5: a step number
  *   is never used again; jumps.
+ * - P1, P4 with -DONE_BUFFER: one buffer in the place of two parities. The rows of the combine are
+ *   stored before the second look at the dispatch, and finish judges words of this very step.
  * - M2: a fault view switches the combine copy, and the old one is used again only when the stores
  *   of every expelled generation have ended. M3: a planned view is flipped to behind a step whose
  *   headers announced it. M7: a seat's next generation is let in only after the end of its
@@ -43,7 +45,11 @@
 #define ROW(tag, generation) ((tag) * 4 + (generation))
 #define EPOCH_OF(tag) ((tag) / 64)
 #define STEP_OF(tag) (((tag) % 64) / 8)
+#ifdef ONE_BUFFER
+#define PARITY(t, l) 0
+#else
 #define PARITY(t, l) (((t) * LAYERS + (l)) % 2)
+#endif
 
 /* windows: [owner][parity] what the other seat stores there */
 #define AT(owner, parity) ((owner) * 2 + (parity))
@@ -168,6 +174,11 @@ end:
 #define PEER_STEP (TAG_STEP(0) > TAG_STEP(1) -> TAG_STEP(0) : TAG_STEP(1))
 #define GAVE_UP                                                                                    \
     (EPOCH_OF(abort_word[me]) == e && abort_word[me] != 0 && STEP_OF(abort_word[me]) >= t)
+#ifdef ONE_BUFFER /* rule P1: finish judges words of this very step */
+#define JUDGED (GAVE_UP && (l + 1 < LAYERS || STEP_OF(abort_word[me]) == t))
+#else
+#define JUDGED GAVE_UP
+#endif
 #define NEWER_TAG(p) (TAGS(DISPATCH, me, p) != 0 && EPOCH_OF(TAGS(DISPATCH, me, p)) > e &&     \
                       STEP_OF(TAGS(DISPATCH, me, p)) >= t)
 #define AHEAD_TAG(p) (TAGS(DISPATCH, me, p) != 0 && EPOCH_OF(TAGS(DISPATCH, me, p)) == e &&    \
@@ -185,6 +196,11 @@ end:
 inline exchange(phase)
 {
     TAGS(phase, you, p) = tag;
+    wait_for(phase)
+}
+
+inline wait_for(phase)
+{
     if
     :: atomic { ARRIVED(phase) -> skip }
     :: atomic { !ARRIVED(phase) && GAVE_UP -> aborted = 1 }
@@ -202,13 +218,13 @@ inline exchange(phase)
 #endif
 
 /* Rule D2, second half: look at the tags and abort words again; then what was read counts. */
-inline look_again(phase)
+inline look_again(phase, gave_up)
 {
 #ifndef NO_RECHECK
     if
     :: !ARRIVED(phase) -> aborted = 1
 #ifndef NO_ABORT_WORD_RECHECK
-    :: GAVE_UP -> aborted = 1
+    :: gave_up -> aborted = 1
 #endif
     :: else
     fi;
@@ -277,10 +293,17 @@ end_between:
                 :: else
                 fi }
             fi;
-            atomic { look_again(DISPATCH) };
+#ifdef ONE_BUFFER /* rule P1: whoever stores the next tag looks, behind the rows */
+            COMBINE(you, copy[e], p) = ROW(tag, WRITER);
+#endif
+            atomic { look_again(DISPATCH, GAVE_UP) };
             if
             :: atomic { aborted -> POST_ABORT }; break
+#ifdef ONE_BUFFER
+            :: atomic { !aborted -> skip }
+#else
             :: atomic { !aborted -> COMBINE(you, copy[e], p) = ROW(tag, WRITER) }
+#endif
             fi;
             exchange(COMBINED);
             if
@@ -290,7 +313,7 @@ end_between:
                 wanted = ROW(tag, SOURCE) }
             fi;
             atomic {
-                look_again(COMBINED);
+                look_again(COMBINED, JUDGED);
                 l++;
                 if
                 :: aborted && l < LAYERS -> POST_ABORT /* behind the last one nobody posts */

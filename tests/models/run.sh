@@ -38,6 +38,25 @@ holds|no|agreement|steps and the sink, a false alarm|-DSTEPS=1 -DCRASHES=0 -DTOK
 holds|yes|fencing|2 views, 3 steps|-DSTEPS=3 -DEPOCHS=2
 holds|no|fencing|3 views, a second generation|-DSTEPS=3 -DEPOCHS=3
 holds|no|fencing|two layers|-DSTEPS=2 -DEPOCHS=2 -DLAYERS=2
+holds|yes|fencing|2 views, 3 steps, one buffer|-DSTEPS=3 -DEPOCHS=2 -DONE_BUFFER
+holds|no|fencing|3 views, one buffer|-DSTEPS=3 -DEPOCHS=3 -DONE_BUFFER
+holds|no|fencing|two layers, one buffer|-DSTEPS=2 -DEPOCHS=2 -DLAYERS=2 -DONE_BUFFER
+holds|yes|chains|two chains|-DCHAINS=2
+holds|no|chains|3 steps, two given up|-DSTEPS=3 -DGIVE_UPS=2
+holds|no|chains|two layers, two steps given up|-DLAYERS=2 -DGIVE_UPS=2
+holds|no|chains|two chains, two layers|-DCHAINS=2 -DLAYERS=2
+holds|no|chains|two chains in any order|-DCHAINS=2 -DFREE_ORDER
+holds|no|chains|3 ranks|-DRANKS=3
+holds|no|chains|3 ranks, one gives up twice|-DRANKS=3 -DGIVE_UPS=2 -DFIRST_GIVES_UP
+holds|no|chains|a receive left out|-DLAYERS=2 -DSTEPS=1 -DGIVE_UPS=0 -DHOOK_LEFT_OUT
+holds|yes|gate|the receiver gives up|-DROWS=0 -DONLY=2
+holds|no|gate|a view without a source|-DROWS=0 -DGIVE_UPS=0 -DFAULT
+holds|no|gate|a planned view|-DSTEPS=3 -DGIVE_UPS=0 -DPLANNED
+holds|no|gate|a lane fails|-DROWS=2 -DGIVE_UPS=0 -DDUPS=1
+holds|no|gate|a lane fails, two threads a source|-DGIVE_UPS=0 -DDUPS=1 -DPLACERS=2
+holds|yes|colours|two fault views|
+holds|no|colours|three fault views|-DGENERATIONS=3
+holds|no|colours|three fault views, three colours|-DGENERATIONS=3 -DCOLOURS=3
 holds|yes|flip|join, a missed deadline|-DJOIN
 holds|no|flip|join, a crash|-DJOIN -DDEADLINES=0 -DCRASHES=1
 holds|no|flip|leave, a crash|-DLEAVE -DDEADLINES=0 -DCRASHES=1
@@ -65,6 +84,34 @@ caught|yes|fencing|D1: tags without the epoch|-DSTEPS=3 -DEPOCHS=3 -DTAG_WITHOUT
 caught|no|fencing|M2: a promise before the step has ended|-DSTEPS=3 -DEPOCHS=3 -DREPORT_BEFORE_DRAINED
 caught|no|fencing|M7: a seat is given away too early|-DSTEPS=3 -DEPOCHS=3 -DNO_GENERATION_FENCE
 caught|no|fencing|P8: the end of a process is that of its stores|-DSTEPS=3 -DEPOCHS=3 -DEND_OF_PROCESS_FREES
+caught|no|fencing|D2: one buffer, a second look at tags only|-DSTEPS=3 -DEPOCHS=2 -DONE_BUFFER -DNO_ABORT_WORD_RECHECK
+caught|yes|chains|P1: no second look|-DGIVE_UPS=2 -DNO_RECHECK
+caught|no|chains|P1: the tags before the second look|-DRANKS=3 -DGIVE_UPS=2 -DFIRST_GIVES_UP -DMAY_ABORT -DRECHECK_AFTER_PUBLISH
+caught|no|chains|P1: each lane publishes for itself|-DRANKS=3 -DGIVE_UPS=2 -DFIRST_GIVES_UP -DPUBLISH_PER_LANE
+caught|yes|chains|P1: finish judges words of later steps|-DFINISH_JUDGES_LATER_STEPS
+caught|yes|chains|D3: the abort word after the next rows|-DWORD_AFTER_ROWS
+caught|yes|chains|P4: one scratch for both chains|-DCHAINS=2 -DGIVE_UPS=0 -DSHARED_SCRATCH
+caught|no|chains|P4: a send into a live result|-DLAYERS=2 -DSTEPS=1 -DGIVE_UPS=0 -DMAY_ABORT -DHOOK_LEFT_OUT -DSEND_INTO_LIVE_RESULT
+caught|no|chains|P3: a step number for each chain|-DCHAINS=2 -DGIVE_UPS=0 -DSTEP_PER_CHAIN
+caught|no|chains|P3: one chain ends the step: steps are lost|-DCHAINS=2 -DOWN_STREAMS -DEND_WITH_FIRST_CHAIN
+caught|no|chains|P3: one chain ends the step: a wrong token|-DCHAINS=2 -DOWN_STREAMS -DEND_WITH_FIRST_CHAIN -DMAY_ABORT -DDEADLINES_PASS
+caught|no|chains|P5: ranks with different sequences|-DCHAINS=2 -DGIVE_UPS=0 -DDIFFERENT_SEQUENCES
+caught|yes|gate|N1: the gate knows the epoch only|-DROWS=0 -DONLY=2 -DEPOCH_ONLY
+caught|yes|gate|N1: a flag, and nobody waits|-DROWS=0 -DONLY=2 -DFLAG_WITHOUT_QUIESCENCE
+caught|no|gate|N1, N2: the gate knows the step only|-DROWS=0 -DGIVE_UPS=0 -DFAULT -DGATE_WITHOUT_VIEW
+caught|no|gate|N2: newer is dropped|-DGIVE_UPS=0 -DPLANNED -DNEWER_DROPPED
+caught|no|gate|N3: a tag begins a step|-DGIVE_UPS=0 -DBEGIN_BY_TAG
+caught|no|gate|N3: a word ends a step that its sender completed|-DROWS=0 -DGIVE_UPS=0 -DWORDS_OVERTAKE_TAGS
+caught|no|gate|N4: rows are counted|-DROWS=2 -DGIVE_UPS=0 -DDUPS=1 -DTAG_BY_COUNT
+caught|no|gate|N4: two threads place one row|-DGIVE_UPS=0 -DDUPS=1 -DPLACERS=2 -DNO_CLAIM
+caught|no|gate|N5: ring memory is used again|-DONLY=0 -DRING_USED_AGAIN
+caught|yes|colours|P7: a colour of an unproven generation|-DCOLOUR_OF_UNPROVEN
+caught|no|colours|P7: a margin frees a colour|-DMARGIN_FREES
+caught|no|colours|P8: the end of a process frees a colour|-DEND_OF_PROCESS_FREES
+caught|no|colours|P7: replaced memory is given out again|-DGENERATIONS=3 -DOLD_MEMORY_AGAIN
+caught|no|colours|P7, M3: replaced before all have staged|-DGENERATIONS=3 -DREPLACED_BEFORE_STAGED
+caught|no|colours|P7, M4: what a void plan mapped stays|-DGENERATIONS=3 -DVOID_PLAN_STAYS
+caught|no|colours|P7: no colour is replaced in a pause|-DONLY_WHILE_SERVING
 caught|yes|flip|M3: commit before all have staged|-DJOIN -DFLIP_WITHOUT_ACK
 caught|yes|flip|T2: stage before the own flip|-DJOIN -DSTAGE_EARLY
 caught|yes|flip|M3: flip when the commit is known|-DJOIN -DFLIP_ON_COMMIT
