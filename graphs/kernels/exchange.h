@@ -178,7 +178,7 @@ EEPK_FN eepk_exchange_at eepk_exchange_before(eepk_exchange_at at)
 
 /* All blocks of a send end here; the last one publishes. It looks at what the chain's receive
  * before has read, and at the host's word: an engine's kernel that saw the word may have left rows
- * out, and no tag may speak for them (eep_abort_word). */
+ * out, and no tag may speak for them (eep_step_words_get). */
 EEPK_FN void eepk_publish(const eepk_world *w, eepk_exchange_at at, eep_grid g)
 {
     eepk_latch *latch = &w->control->latch;

@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 #include "eep/device.h"
-#include "eep/placement.h"
+#include "eep/experts.h"
 #include "eep/status.h"
 
 #ifdef __cplusplus

@@ -37,7 +37,7 @@ mutated_objects() {
         case $source in
         *.h) case $1 in
              sim) source=tests/sim/sim_kernels.c ;;
-             kernel_race) source=tests/graphs/test_kernel_race.c ;; # it compiles the bodies itself
+             kernel_race) source=tests/graphs/kernels/test_kernel_race.c ;; # it compiles the bodies itself
              *) source=graphs/host/host_kernels.c ;;
              esac ;;
         esac
@@ -114,8 +114,8 @@ for patch in "$root"/tests/mutants/*.patch; do
     rm -rf "$work/tree"
     mkdir "$work/tree"
     (cd "$root" && cp -r include membership graphs repair transport "$work/tree")
-    mkdir -p "$work/tree/tests/graphs" && cp -r "$root/tests/sim" "$work/tree/tests" &&
-        cp "$root/tests/graphs/test_kernel_race.c" "$work/tree/tests/graphs"
+    mkdir -p "$work/tree/tests/graphs/kernels" && cp -r "$root/tests/sim" "$work/tree/tests" &&
+        cp "$root/tests/graphs/kernels/test_kernel_race.c" "$work/tree/tests/graphs/kernels"
     if ! patch -s -p1 -d "$work/tree" <"$patch" >"$work/out" 2>&1; then
         echo "$name: the patch does not apply any more: make it again for the changed source"
         lived=$((lived + 1))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Loads, waits and placement: what a rank's steps counted, and which expert lies in which slot. A
  * part of eep/eep.h, which includes it. */
-#ifndef EEP_PLACEMENT_H
-#define EEP_PLACEMENT_H
+#ifndef EEP_EXPERTS_H
+#define EEP_EXPERTS_H
 
 #include <stdint.h>
 
