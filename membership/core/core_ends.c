@@ -24,8 +24,7 @@ static void tell_later(eepi_core *core, core_peer *peer)
 {
     const int order = core->has_view ? eepi_core_order(core) : -1;
 
-    peer->tell_end_us =
-        core->now_us + (uint64_t)(order < 0 ? 1 : order) * core->config.propose_delay_us;
+    peer->tell_end_us = core->now_us + (uint64_t)(order < 0 ? 1 : order) * eepi_core_turn_us(core);
 }
 
 /* The store keeps one end per seat, the last that was put, and may lose it. A rank that joins later

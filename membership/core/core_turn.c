@@ -10,7 +10,10 @@
 
 #include "membership/core/core_common.h"
 
-enum { WAITS_TURNS = 5 }; /* so many delays of a proposal, and a plan takes long */
+enum {
+    WAITS_TURNS = 5, /* so many delays of a proposal, and a plan takes long */
+    TURN_MEMBERS = 16
+};
 
 /* The place of the seat in the deal: the first seat of each node, then the second of each. */
 static int turn_of(const eepi_view_shape *shape, int seat)
@@ -40,13 +43,22 @@ int eepi_core_order(const eepi_core *core)
     return order;
 }
 
+/* A turn has room for the promises of all members. A rank that begins to listen before they are in
+ * hears all of them once more, and so do the store and the processor that the ranks share. */
+uint64_t eepi_core_turn_us(const eepi_core *core)
+{
+    const int members = core->has_view ? eepi_view_num_active(core->view) : 0;
+    const int groups = members / TURN_MEMBERS;
+
+    return core->config.propose_delay_us * (uint64_t)(groups > 1 ? groups : 1);
+}
+
 /* UINT64_MAX: it has none. */
 static uint64_t own_turn_us(const eepi_core *core)
 {
     const int order = eepi_core_order(core);
 
-    return order < 0 ? UINT64_MAX
-                     : core->wedged_us + (uint64_t)order * core->config.propose_delay_us;
+    return order < 0 ? UINT64_MAX : core->wedged_us + (uint64_t)order * eepi_core_turn_us(core);
 }
 
 bool eepi_core_is_own_turn(eepi_core *core)
@@ -154,7 +166,7 @@ static eepi_suspect cause_of(const eepi_core *core)
  * is not told again. Where all see the reason themselves, only the first in turn tells at once. */
 void eepi_core_tell_wedge(eepi_core *core)
 {
-    const uint64_t others_us = core->wedged_us + core->config.propose_delay_us;
+    const uint64_t others_us = core->wedged_us + eepi_core_turn_us(core);
 
     if (core->told_wedge == core->view->epoch || core->view->phase == EEPI_VIEW_REPAIRING) {
         return;

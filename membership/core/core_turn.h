@@ -8,6 +8,8 @@
 /* Position of this rank among the unsuspected members. Turns are dealt node by node, lowest seats
  * first, so that the loss of a node takes one of the first turns only. -1: it is no member. */
 int eepi_core_order(const eepi_core *core);
+/* How long a turn is. */
+uint64_t eepi_core_turn_us(const eepi_core *core);
 /* It may propose now: the turns before it have passed, and no proposal of its own is under way.
  * Asks for a TICK when that is to come. */
 bool eepi_core_is_own_turn(eepi_core *core);

@@ -24,7 +24,8 @@ typedef struct watched {
     uint64_t heard_us; /* when a new beat was last seen, extended by our own gaps */
     uint64_t last_beat;
     told told;
-    uint64_t rang_us;
+    bool rang;                       /* so the bell thread said */
+    uint64_t look_us, look_after_us; /* rang: the next look at its process, and how long after */
 } watched;
 
 struct eepi_detector {
@@ -36,12 +37,15 @@ struct eepi_detector {
     watched *peers;
     uint64_t expel_us;
     bool stop;
-    bool rang;    /* a bell has, since the last round */
-    bool hurries; /* some process has begun to end: soon its memory is gone */
+    bool rang;         /* a bell has, and the heartbeat thread is to look at once */
+    uint64_t look_us;  /* some process has begun to end: the next look at it; UINT64_MAX: none */
+    uint64_t round_us; /* the next look at all members */
+    int32_t num_watched;
     eepi_bell *bell;
 };
 
-enum { HURRY_US = 1000, HURRY_MOST_US = 1000000 };
+/* The first look at a process that ends, with few members, and the longest time to the next. */
+enum { FIRST_LOOK_US = 1000, FEW_MEMBERS = 8, LONGEST_LOOK_US = 32000 };
 
 /* Its silence is over; is that news? */
 static sign end_silence(watched *peer, uint64_t now)
@@ -55,8 +59,26 @@ static sign end_silence(watched *peer, uint64_t now)
     return was_silent ? SIGN_ALIVE : SIGN_NONE;
 }
 
-/* A member whose bell has rung. Its process is looked at until its memory is gone: not at once, for
- * a look into /proc holds the memory, and whoever lets go last has to tear it down. */
+static void look_by(eepi_detector *d, uint64_t at_us)
+{
+    d->look_us = at_us < d->look_us ? at_us : d->look_us;
+}
+
+/* It has begun to end. Its process is looked at until its memory is gone: not at once, for a look
+ * into /proc holds the memory, and whoever lets go last has to tear it down. All survivors look,
+ * and the dying process needs the processor as well: so the first look comes the later, the more
+ * members there are, and each one twice as late as the one before. */
+static void await_end(eepi_detector *d, watched *peer, uint64_t now)
+{
+    const uint64_t groups = (uint64_t)(d->num_watched + FEW_MEMBERS - 1) / FEW_MEMBERS;
+
+    peer->told = TOLD_RANG;
+    peer->look_after_us = FIRST_LOOK_US * (groups > 1 ? groups : 1);
+    peer->look_us = now + peer->look_after_us;
+    look_by(d, peer->look_us);
+}
+
+/* A member whose bell has rung. */
 static sign look_at_dying(eepi_detector *d, watched *peer, uint64_t now)
 {
     if (peer->told == TOLD_EXIT) {
@@ -67,17 +89,19 @@ static sign look_at_dying(eepi_detector *d, watched *peer, uint64_t now)
         return SIGN_CLOSED;
     }
     if (peer->told != TOLD_RANG) {
-        peer->told = TOLD_RANG;
-        peer->rang_us = now;
-        d->hurries = true;
+        await_end(d, peer, now);
         return SIGN_RANG;
     }
-    if (now - peer->rang_us >= HURRY_US &&
-        eepi_process_look(peer->pid, peer->pid_start) != EEPI_PROCESS_RUNS) {
-        peer->told = TOLD_EXIT;
-        return SIGN_EXIT;
+    if (now >= peer->look_us) {
+        if (eepi_process_look(peer->pid, peer->pid_start) != EEPI_PROCESS_RUNS) {
+            peer->told = TOLD_EXIT;
+            return SIGN_EXIT;
+        }
+        peer->look_us = now + peer->look_after_us;
+        peer->look_after_us =
+            peer->look_after_us < LONGEST_LOOK_US / 2 ? 2 * peer->look_after_us : LONGEST_LOOK_US;
     }
-    d->hurries = d->hurries || now - peer->rang_us < HURRY_MOST_US;
+    look_by(d, peer->look_us);
     return SIGN_NONE;
 }
 
@@ -135,7 +159,8 @@ static void tell(const eepi_detector *d, int32_t seat, uint32_t generation, sign
     }
 }
 
-static void listen_round(eepi_detector *d, uint64_t now, uint64_t gap_us)
+/* Look at all members, or, between two such rounds, at those alone whose bell has rung. */
+static void listen_round(eepi_detector *d, uint64_t now, uint64_t gap_us, bool is_whole)
 {
     for (int32_t seat = 0; seat < d->config.max_ranks; seat++) {
         watched *peer = &d->peers[seat];
@@ -144,7 +169,7 @@ static void listen_round(eepi_detector *d, uint64_t now, uint64_t gap_us)
 
         pthread_mutex_lock(&d->lock);
         generation = peer->generation;
-        if (peer->header) {
+        if (peer->header && (is_whole || peer->rang || peer->told == TOLD_RANG)) {
             if (gap_us > 2 * d->config.period_us) { /* rule M6: we were away, not they */
                 peer->heard_us += gap_us;
                 if (peer->heard_us > now) { /* its watch began within the gap */
@@ -177,6 +202,33 @@ static void hear_warning(eepi_detector *d)
     __atomic_store_n(&d->own->warning_heard, warning, __ATOMIC_RELEASE);
 }
 
+static void begin_round(eepi_detector *d, uint64_t now, bool is_whole)
+{
+    pthread_mutex_lock(&d->lock);
+    d->look_us = UINT64_MAX;
+    if (is_whole) {
+        d->round_us = now + d->config.period_us;
+    }
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* Until the next round, a bell, or a look that is due. True: the thread is to end. */
+static bool wait_for_round(eepi_detector *d)
+{
+    bool stop;
+
+    pthread_mutex_lock(&d->lock);
+    if (!d->stop && !d->rang) {
+        const uint64_t next = d->look_us < d->round_us ? d->look_us : d->round_us;
+        const struct timespec until = {(time_t)(next / 1000000u), (long)(next % 1000000u) * 1000};
+        pthread_cond_timedwait(&d->wake, &d->lock, &until);
+    }
+    stop = d->stop;
+    d->rang = false;
+    pthread_mutex_unlock(&d->lock);
+    return stop;
+}
+
 static void *run(void *argument)
 {
     eepi_detector *d = argument;
@@ -185,44 +237,46 @@ static void *run(void *argument)
     if (d->config.started) {
         d->config.started(d->config.user);
     }
+    d->round_us = last;
     for (;;) {
-        struct timespec until;
-        uint64_t now = eepi_now_us(), next;
+        uint64_t now = eepi_now_us();
+        const bool is_whole = now >= d->round_us;
         bool stop;
 
         __atomic_store_n(&d->own->heartbeat_ns, now * 1000u, __ATOMIC_RELEASE);
         d->own->beats++;
         hear_warning(d);
-        d->hurries = false;
-        listen_round(d, now, now - last);
-        last = now;
-        next =
-            now + (d->hurries && d->config.period_us > HURRY_US ? HURRY_US : d->config.period_us);
-        until = (struct timespec){(time_t)(next / 1000000u), (long)(next % 1000000u) * 1000};
-        pthread_mutex_lock(&d->lock);
-        if (!d->stop && !d->rang) {
-            pthread_cond_timedwait(&d->wake, &d->lock, &until);
-        }
-        stop = d->stop;
-        d->rang = false;
-        pthread_mutex_unlock(&d->lock);
+        begin_round(d, now, is_whole);
+        listen_round(d, now, is_whole ? now - last : 0, is_whole);
+        last = is_whole ? now : last;
+        stop = wait_for_round(d);
         if (stop) {
             return NULL;
         }
     }
 }
 
-/* The bell thread's word: the others hear of it now, and the next round is not waited for. */
+/* The bell thread's word: the others hear of it now. The end of the process is looked for later. */
 static void hear_bell(void *user, int32_t seat, uint32_t generation, eepi_bell_word said)
 {
     eepi_detector *d = user;
+    watched *peer = &d->peers[seat];
+    const bool ends = said == EEPI_BELL_ENDS;
 
-    if (said == EEPI_BELL_ENDS) {
+    if (ends) {
         d->config.suspect(d->config.user, seat, generation, EEP_FAULT_EXIT);
     }
     pthread_mutex_lock(&d->lock);
-    d->rang = true;
-    pthread_cond_signal(&d->wake);
+    if (peer->header && peer->generation == generation) {
+        peer->rang = true;
+        if (ends && peer->told != TOLD_RANG && peer->told != TOLD_EXIT) {
+            await_end(d, peer, eepi_now_us());
+        }
+        d->rang = !ends || peer->look_us < d->round_us;
+        if (d->rang) {
+            pthread_cond_signal(&d->wake);
+        }
+    }
     pthread_mutex_unlock(&d->lock);
 }
 
@@ -288,8 +342,9 @@ void eepi_detector_watch(eepi_detector *d, int32_t seat, uint32_t generation, in
 {
     pthread_mutex_lock(&d->lock);
     if (d->peers[seat].header != header || d->peers[seat].generation != generation) {
-        d->peers[seat] =
-            (watched){header, generation, pid, pid_start, eepi_now_us(), 0, TOLD_NOTHING, 0};
+        d->num_watched += d->peers[seat].header == NULL;
+        d->peers[seat] = (watched){header, generation,   pid,   pid_start, eepi_now_us(),
+                                   0,      TOLD_NOTHING, false, 0,         0};
     }
     pthread_mutex_unlock(&d->lock);
     eepi_bell_watch(d->bell, seat, generation, header);
@@ -298,6 +353,7 @@ void eepi_detector_watch(eepi_detector *d, int32_t seat, uint32_t generation, in
 void eepi_detector_unwatch(eepi_detector *d, int32_t seat)
 {
     pthread_mutex_lock(&d->lock);
+    d->num_watched -= d->peers[seat].header != NULL;
     d->peers[seat] = (watched){0};
     pthread_mutex_unlock(&d->lock);
     eepi_bell_unwatch(d->bell, seat);

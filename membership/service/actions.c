@@ -25,6 +25,7 @@ enum { BEGIN_AGAIN_US = 20000 };
 static void wedge(eep_context *context)
 {
     eepi_tell_without_view(context);
+    eepi_store_note_heard(context); /* the promise comes first, and its answer */
     pthread_mutex_lock(&context->lock);
     if (eepi_stepper_wedge(&context->stepper)) {
         eepi_abort_running(context);

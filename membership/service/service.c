@@ -33,7 +33,11 @@ enum {
     IDLE_POLL_MS = 100,
     EVENTS_PER_ROUND = 64,
     FAILED_PAUSE_NS = 5000000,
-    ENDS_PERIOD_US = 4000,
+    ENDS_PERIOD_US = 4000, /* the first time from one look for ends to the next, and the longest */
+    LONGEST_ENDS_PERIOD_US = 32000,
+    BUSY_PERIOD_US = 20000,
+    EXITS_PERIOD_US = 10000,
+    FEW_EXITS = 16,
     OWN_FDS = 4, /* wake, store, bulk copies, backups */
 };
 
@@ -44,10 +48,17 @@ struct eepi_service {
     bool has_told;        /* this rank's record says that it is ready */
     bool copies_wait;     /* bulk copies had more to do: their descriptor is not armed */
     bool awaits_ends;     /* when they were last looked for: */
-    uint64_t ends_looked_us;
-    int *seats;          /* [max_ranks] of the processes in fds */
-    struct pollfd fds[]; /* [OWN_FDS + max_ranks + EEPI_PORTS_MAX_DEVICES] */
+    uint64_t ends_looked_us, ends_period_us;
+    uint64_t busy_looked_us;
+    uint64_t exits_polled_us; /* of all processes */
+    int *seats;               /* [max_ranks] of the processes in fds */
+    struct pollfd fds[];      /* [OWN_FDS + max_ranks + EEPI_PORTS_MAX_DEVICES] */
 };
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
 
 /* ------------------------------------------------------------------ mail from other threads */
 
@@ -62,6 +73,11 @@ static void feed_evidence(eep_context *context)
                                   .suspect = *of,
                                   .end = {of->seat, of->generation, EEPI_END_STORES}};
         eepi_feed(context, &input);
+        if (of->kind == EEP_FAULT_EXIT) { /* it has only begun to end: no look at once */
+            context->service->ends_looked_us = eepi_now_us();
+            context->service->ends_period_us = ENDS_PERIOD_US;
+            context->service->awaits_ends = true;
+        }
     }
 }
 
@@ -158,22 +174,25 @@ static void feed_exits(eep_context *context, const struct pollfd *fds, const int
 }
 
 /* Look at the processes of whose end the first sign is known. What a second fault waits for may be
- * that they have lost their memory (rule P8). */
+ * that they have lost their memory (rule P8). Each look comes twice as late as the one before: all
+ * survivors look, and take the processor from those that are to end. */
 static void look_for_ends(eep_context *context)
 {
+    struct eepi_service *service = context->service;
     uint64_t now = eepi_now_us();
 
-    if (now - context->service->ends_looked_us < ENDS_PERIOD_US) {
+    if (now - service->ends_looked_us < service->ends_period_us) {
         return;
     }
-    context->service->ends_looked_us = now;
-    context->service->awaits_ends = false;
+    service->ends_looked_us = now;
+    service->ends_period_us = least(2 * service->ends_period_us, LONGEST_ENDS_PERIOD_US);
+    service->awaits_ends = false;
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
         eepi_input end;
         if (!eepi_peer_look_for_end(context, seat, &end)) {
             continue;
         }
-        context->service->awaits_ends = true;
+        service->awaits_ends = true;
         if (end.kind != EEPI_INPUT_TICK) {
             eepi_feed(context, &end);
         }
@@ -183,6 +202,12 @@ static void look_for_ends(eep_context *context)
 /* The core waits for the promises of all ranks that stay: for a busy one as long as it is busy. */
 static void feed_busy(eep_context *context)
 {
+    const uint64_t now = eepi_now_us();
+
+    if (now - context->service->busy_looked_us < BUSY_PERIOD_US) {
+        return;
+    }
+    context->service->busy_looked_us = now;
     for (int seat = 0; eepi_core_is_wedged(context->core) && seat < context->config.max_ranks;
          seat++) {
         (void)eepi_post_busy(context, seat);
@@ -267,11 +292,6 @@ static void run_retries(eep_context *context)
     }
 }
 
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* They are the rank thread's until it has joined. */
 static bool has_backups(const eep_context *context)
 {
@@ -293,6 +313,14 @@ static void look_at_backups(eep_context *context)
     }
 }
 
+/* There is one descriptor for each rank, and to poll many costs more than most rounds. While views
+ * are agreed on they have time: bells and hearts tell more, and sooner. */
+static bool leaves_exits(const eep_context *context)
+{
+    return context->config.max_ranks > FEW_EXITS && eepi_core_is_wedged(context->core) &&
+           eepi_now_us() - context->service->exits_polled_us < EXITS_PERIOD_US;
+}
+
 static int poll_timeout_ms(eep_context *context)
 {
     uint64_t wake = eepi_core_wake_us(context->core), now = eepi_core_now_us(context);
@@ -311,8 +339,9 @@ static int poll_timeout_ms(eep_context *context)
         longest_us = least(longest_us, resume_us > real_us ? resume_us - real_us : 0);
     }
     if (eepi_core_is_wedged(context->core)) {
-        longest_us = least(longest_us,
-                           context->service->awaits_ends ? ENDS_PERIOD_US : EEPI_PROBE_PERIOD_US);
+        longest_us =
+            least(longest_us, context->service->awaits_ends ? context->service->ends_period_us
+                                                            : EEPI_PROBE_PERIOD_US);
     }
     if (!eepi_store_answers(context, real_us)) {
         longest_us = least(longest_us, EEPI_PROBE_PERIOD_US);
@@ -363,7 +392,7 @@ static void serve_round(eep_context *context)
     struct pollfd *fds = context->service->fds;
     eepi_input tick = {.kind = EEPI_INPUT_TICK};
     eepi_store_reply reply;
-    int n;
+    int n = 0;
 
     fds[0] = (struct pollfd){.fd = context->wake.service_fd, .events = POLLIN};
     fds[1] = (struct pollfd){.fd = eepi_store_client_fd(context->store), .events = POLLIN};
@@ -376,8 +405,13 @@ static void serve_round(eep_context *context)
         fds[3] =
             (struct pollfd){.fd = eepi_backups_fd(eepi_weights_node(context)), .events = POLLIN};
     }
-    n = eepi_peers_watched(context, fds + OWN_FDS, context->service->seats);
-    wait_for_input(context, fds, n + OWN_FDS + watch_ports(context, fds + OWN_FDS + n));
+    if (leaves_exits(context)) {
+        wait_for_input(context, fds, OWN_FDS);
+    } else {
+        n = eepi_peers_watched(context, fds + OWN_FDS, context->service->seats);
+        wait_for_input(context, fds, n + OWN_FDS + watch_ports(context, fds + OWN_FDS + n));
+        context->service->exits_polled_us = eepi_now_us();
+    }
     if (fds[0].revents) {
         eepi_service_woke(context);
     }
@@ -440,6 +474,7 @@ eep_status eepi_service_start(eep_context *context)
     if (!service) {
         return EEP_ERR_NO_MEMORY;
     }
+    service->ends_period_us = ENDS_PERIOD_US;
     service->seats = calloc(seats, sizeof *service->seats);
     if (!service->seats || eepi_store_session_start(context) != EEP_OK) {
         return EEP_ERR_NO_MEMORY;

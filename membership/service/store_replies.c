@@ -358,6 +358,9 @@ void eepi_store_reply_handle(eep_context *context, const eepi_store_reply *reply
 {
     const eepi_input lost = {.kind = EEPI_INPUT_STORE_LOST};
 
+    if (reply->kind != EEPI_STORE_DISCONNECTED) {
+        eepi_store_note_heard(context);
+    }
     switch (reply->kind) {
     case EEPI_STORE_ENTRY:
     case EEPI_STORE_CHANGED:

@@ -80,13 +80,21 @@ uint64_t eepi_core_now_us(eep_context *context)
     return session->clock_us;
 }
 
+/* What was heard is as good as an answer. All survivors of a fault would ask at once otherwise,
+ * while the store has their promises to handle. */
+void eepi_store_note_heard(eep_context *context)
+{
+    context->session->heard_us = eepi_now_us();
+}
+
 void eepi_store_probe(eep_context *context)
 {
     struct eepi_store_session *session = context->session;
     uint64_t now = eepi_now_us();
 
     if (!eepi_core_is_wedged(context->core) || session->probe_id != 0 ||
-        now - session->probe_us < EEPI_PROBE_PERIOD_US) {
+        now - session->probe_us < EEPI_PROBE_PERIOD_US ||
+        now - session->heard_us < EEPI_PROBE_PERIOD_US) {
         return;
     }
     session->probe_id = eepi_store_get(context->store, EEPI_KEY_PROBE);

@@ -22,9 +22,10 @@ bool eepi_store_answers(const eep_context *context, uint64_t now_us);
  * away does not count: else each rank would take all others for silent and kill them. Time in which
  * this thread was not scheduled does not count either: what came meanwhile is not read yet. */
 uint64_t eepi_core_now_us(eep_context *context);
-/* While others are waited for, make sure that the store is there to tell of them; every so often.
- */
+/* While others are waited for, make sure that the store is there to tell of them; every so often,
+ * where nothing else was heard of it. */
 enum { EEPI_PROBE_PERIOD_US = 20000 };
+void eepi_store_note_heard(eep_context *context);
 void eepi_store_probe(eep_context *context);
 
 /* Read the register; write it if its revision is the one given. */

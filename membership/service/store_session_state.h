@@ -13,6 +13,7 @@ struct eepi_store_session {
     uint64_t cas_epoch;               /* what the compare-and-swap under way would commit, */
     uint8_t cas_phase;                /* and its phase */
     uint64_t probe_id, probe_us;      /* is the store there? 0: not asked */
+    uint64_t heard_us;                /* its last word, or when a question was put off */
     uint64_t clock_us, clock_seen_us; /* the core's time, and ours when it was set */
     bool is_lost;                     /* the connection is broken */
     bool must_republish;              /* reconnected, and our keys are not republished yet */
