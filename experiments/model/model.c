@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The model's memory on the device. */
 #include "experiments/model/model.h"
+#include "eep/words.h"
 #include "experiments/model/model_bodies.h"
 
 #include <assert.h>
@@ -158,6 +159,17 @@ static eep_status open_kernels(model *m, const char **why_out)
     return m->plugin != NULL ? EEP_OK : EEP_ERR_UNSUPPORTED;
 }
 
+static eep_status get_words(model *m)
+{
+    eep_step_words words;
+    const eep_status status = eep_step_words_get(m->context, EEP_SIZED(&words));
+
+    if (status == EEP_OK) {
+        m->words = (model_words){words.running, words.given_up, words.aborted};
+    }
+    return status;
+}
+
 eep_status model_open(model *m, const model_config *config, eep_context *context,
                       eep_device *device, const char **why_out)
 {
@@ -177,6 +189,11 @@ eep_status model_open(model *m, const model_config *config, eep_context *context
         return status;
     }
     m->control->victim_slot = -1;
+    status = get_words(m);
+    if (status != EEP_OK) {
+        *why_out = "no words of the running step";
+        return status;
+    }
     return model_load(m, why_out);
 }
 

@@ -67,6 +67,7 @@ typedef struct model {
     model_inputs inputs, on_device; /* what the host writes, and the copy that kernels read */
     model_outputs outputs;
     model_control *control; /* pinned; the host and kernels write it */
+    model_words words;      /* of the context */
 
     /* Device memory, filled by copies. */
     float *embedding, *decay, *router, *unembedding; /* decay and router: of all layers */

@@ -20,6 +20,18 @@ EEPK_FN int32_t model_group_rows(eep_grid g, int32_t n)
     return left <= 0 ? 0 : (int32_t)(left < MODEL_GROUP ? left : MODEL_GROUP);
 }
 
+/* Is the step over, so that the rest of this kernel's work is for nothing? The whole block hears
+ * the same, which meets here. What is left out reaches nobody (eep_step_words_get). */
+EEPK_FN int model_is_over(const model_words *words, eep_grid g)
+{
+    int over = 0;
+
+    if (words->running && g.thread == 0) {
+        over = *words->aborted != 0 || eepk_load_acquire(words->given_up) >= *words->running;
+    }
+    return words->running && eepk_block_any(over);
+}
+
 /* ------------------------------------------------------------------ before the dispatch */
 
 EEPK_FN void model_embed_body(const model_embed_args *a, eep_grid g)
@@ -76,7 +88,7 @@ EEPK_FN void model_recur_body(const model_recur_args *a, eep_grid g)
     place = ((size_t)slot * layers + (size_t)a->layer) * hidden;
     from = committed == MODEL_NO_STATE ? NULL : a->state + (size_t)committed * buffer + place;
     to = a->state + (committed == 0 ? buffer : 0) + place;
-    for (; t < n && a->request_slot[t] == slot; t++) {
+    for (; t < n && a->request_slot[t] == slot && !model_is_over(&a->words, g); t++) {
         model_recur_position(a, (size_t)t, from, to, g);
         from = to;
     }
@@ -88,7 +100,7 @@ EEPK_FN void model_route_body(const model_route_args *a, eep_grid g)
     size_t first = (size_t)g.block * MODEL_GROUP;
     size_t experts = (size_t)a->num_experts, top_k = (size_t)a->top_k;
 
-    if (rows == 0) {
+    if (rows == 0 || model_is_over(&a->words, g)) {
         return;
     }
     model_multiply(a->gates + first * experts, a->y + first * (size_t)a->hidden, a->router, rows,
@@ -175,7 +187,7 @@ EEPK_FN void model_experts_body(const model_experts_args *a, eep_grid g)
     if (a->control && a->control->victim_slot == (int32_t)slot && a->control->layer == a->layer) {
         place = (size_t)a->control->source;
     }
-    for (; row < end; row += step) {
+    for (; row < end && !model_is_over(&a->words, g); row += step) {
         int32_t rows = end - row < MODEL_GROUP ? end - row : MODEL_GROUP;
 
         model_expert_group(a, a->weights + place * MODEL_TENSORS, row, rows, scratch, g);
@@ -202,7 +214,7 @@ EEPK_FN void model_head_body(const model_head_args *a, eep_grid g)
     size_t hidden = (size_t)a->hidden, vocabulary = (size_t)a->vocabulary;
     float *q = a->q + first * hidden, *logits = a->logits + first * vocabulary;
 
-    if (rows == 0) {
+    if (rows == 0 || model_is_over(&a->words, g)) {
         return;
     }
     for (size_t r = 0; r < (size_t)rows; r++) {

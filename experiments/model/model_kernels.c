@@ -12,6 +12,9 @@
 #define ADDRESS(type, member)  FIELD(type, member, EEP_ARG_ADDRESS)
 #define CONSTANT(type, member) FIELD(type, member, EEP_ARG_CONSTANT)
 
+#define WORDS(type)                                                                                \
+    ADDRESS(type, words.running), ADDRESS(type, words.given_up), ADDRESS(type, words.aborted)
+
 static const eep_kernel_arg model_embed_args_fields[] = {
     ADDRESS(model_embed_args, num_tokens), ADDRESS(model_embed_args, tokens),
     ADDRESS(model_embed_args, embedding),  ADDRESS(model_embed_args, x),
@@ -33,14 +36,21 @@ static const eep_kernel_arg model_recur_args_fields[] = {
     CONSTANT(model_recur_args, hidden),
     CONSTANT(model_recur_args, dtype),
     CONSTANT(model_recur_args, pad),
+    WORDS(model_recur_args),
 };
 
 static const eep_kernel_arg model_route_args_fields[] = {
-    ADDRESS(model_route_args, num_tokens), ADDRESS(model_route_args, y),
-    ADDRESS(model_route_args, router),     ADDRESS(model_route_args, gates),
-    ADDRESS(model_route_args, topk_idx),   ADDRESS(model_route_args, topk_weights),
-    CONSTANT(model_route_args, hidden),    CONSTANT(model_route_args, num_experts),
-    CONSTANT(model_route_args, top_k),     CONSTANT(model_route_args, pad),
+    ADDRESS(model_route_args, num_tokens),
+    ADDRESS(model_route_args, y),
+    ADDRESS(model_route_args, router),
+    ADDRESS(model_route_args, gates),
+    ADDRESS(model_route_args, topk_idx),
+    ADDRESS(model_route_args, topk_weights),
+    CONSTANT(model_route_args, hidden),
+    CONSTANT(model_route_args, num_experts),
+    CONSTANT(model_route_args, top_k),
+    CONSTANT(model_route_args, pad),
+    WORDS(model_route_args),
 };
 
 static const eep_kernel_arg model_experts_args_fields[] = {
@@ -50,7 +60,7 @@ static const eep_kernel_arg model_experts_args_fields[] = {
     CONSTANT(model_experts_args, layer),     CONSTANT(model_experts_args, hidden),
     CONSTANT(model_experts_args, inner),     CONSTANT(model_experts_args, dtype),
     CONSTANT(model_experts_args, pad),       ADDRESS(model_experts_args, row_scales),
-    ADDRESS(model_experts_args, scratch),
+    ADDRESS(model_experts_args, scratch),    WORDS(model_experts_args),
 };
 
 static const eep_kernel_arg model_add_args_fields[] = {
@@ -59,11 +69,17 @@ static const eep_kernel_arg model_add_args_fields[] = {
 };
 
 static const eep_kernel_arg model_head_args_fields[] = {
-    ADDRESS(model_head_args, num_outputs), ADDRESS(model_head_args, output_token),
-    ADDRESS(model_head_args, x),           ADDRESS(model_head_args, unembedding),
-    ADDRESS(model_head_args, logits),      ADDRESS(model_head_args, next),
-    ADDRESS(model_head_args, digest),      CONSTANT(model_head_args, hidden),
-    CONSTANT(model_head_args, vocabulary), ADDRESS(model_head_args, q),
+    ADDRESS(model_head_args, num_outputs),
+    ADDRESS(model_head_args, output_token),
+    ADDRESS(model_head_args, x),
+    ADDRESS(model_head_args, unembedding),
+    ADDRESS(model_head_args, logits),
+    ADDRESS(model_head_args, next),
+    ADDRESS(model_head_args, digest),
+    CONSTANT(model_head_args, hidden),
+    CONSTANT(model_head_args, vocabulary),
+    ADDRESS(model_head_args, q),
+    WORDS(model_head_args),
 };
 
 static const eep_kernel_arg model_corrupt_args_fields[] = {

@@ -45,6 +45,13 @@ typedef struct model_control {
     int32_t bad_token; /* EXPERT: the position whose k names MODEL_NO_EXPERT */
 } model_control;
 
+/* Where a kernel sees that its step is over before its end (eep_step_words); `running` NULL: it
+ * looks at nothing. */
+typedef struct model_words {
+    const uint64_t *running, *given_up;
+    const uint32_t *aborted;
+} model_words;
+
 /* num_blocks = positions per step: x[t] = embedding[tokens[t]]. */
 typedef struct model_embed_args {
     const int32_t *num_tokens;
@@ -68,6 +75,7 @@ typedef struct model_recur_args {
     void *sent; /* out [num_tokens, hidden], dtype: y as it is dispatched */
     int32_t num_requests, num_layers, layer, hidden;
     int32_t dtype, pad;
+    model_words words;
 } model_recur_args;
 
 /* num_blocks = positions per step / MODEL_GROUP, rounded up. */
@@ -79,6 +87,7 @@ typedef struct model_route_args {
     int32_t *topk_idx;   /* out [num_tokens, top_k] */
     float *topk_weights; /* out [num_tokens, top_k] */
     int32_t hidden, num_experts, top_k, pad;
+    model_words words;
 } model_route_args;
 
 /* num_blocks = num_slots, or a multiple: rows slot_begin[s] .. slot_begin[s + 1] through the expert
@@ -93,6 +102,7 @@ typedef struct model_experts_args {
     int32_t dtype, pad;
     const float *row_scales; /* [rows, groups of hidden] with FP8, else NULL */
     float *scratch;          /* [num_blocks, model_scratch_floats] */
+    model_words words;
 } model_experts_args;
 
 /* num_blocks = positions per step: x[t] += m[t]. */
@@ -114,6 +124,7 @@ typedef struct model_head_args {
     uint64_t *digest;         /* out [num_outputs]: XXH64 of the logits */
     int32_t hidden, vocabulary;
     float *q; /* scratch [num_outputs, hidden]: the rows, normalised */
+    model_words words;
 } model_head_args;
 
 /* num_blocks = 1, only captured where a corruption is configured. Before a layer's dispatch it

@@ -45,7 +45,8 @@ static eep_status launch_recur(const model *m, eep_stream *stream, int32_t layer
                              .num_layers = c->num_layers,
                              .layer = layer,
                              .hidden = c->hidden,
-                             .dtype = c->dtype};
+                             .dtype = c->dtype,
+                             .words = m->words};
     return launch(m, stream, MODEL_KERNEL_recur, c->num_max_tokens, &args, sizeof args, why_out);
 }
 
@@ -62,7 +63,8 @@ static eep_status launch_route(const model *m, eep_stream *stream, int32_t layer
                              .topk_weights = m->topk_weights,
                              .hidden = c->hidden,
                              .num_experts = c->num_experts,
-                             .top_k = c->top_k};
+                             .top_k = c->top_k,
+                             .words = m->words};
     return launch(m, stream, MODEL_KERNEL_route, num_groups(m), &args, sizeof args, why_out);
 }
 
@@ -81,7 +83,8 @@ static eep_status launch_experts(const model *m, eep_stream *stream, int32_t lay
                                .hidden = c->hidden,
                                .inner = c->inner,
                                .dtype = c->dtype,
-                               .scratch = m->scratch};
+                               .scratch = m->scratch,
+                               .words = m->words};
     return launch(m, stream, MODEL_KERNEL_experts, m->expert_blocks, &args, sizeof args, why_out);
 }
 
@@ -103,7 +106,8 @@ static eep_status launch_head(const model *m, eep_stream *stream, const char **w
                             .digest = m->outputs.digest,
                             .hidden = m->config.hidden,
                             .vocabulary = m->config.vocabulary,
-                            .q = m->q};
+                            .q = m->q,
+                            .words = m->words};
     return launch(m, stream, MODEL_KERNEL_head, num_groups(m), &args, sizeof args, why_out);
 }
 
@@ -167,7 +171,8 @@ static eep_status launch_layer(const model *m, eep_stream *stream, int32_t layer
         status = launch_experts(m, stream, layer, why_out);
     }
     if (status == EEP_OK && m->config.expert_us > 0) {
-        status = expert_time_put(stream, m->slot_begin, m->config.num_slots, m->config.expert_us);
+        status = expert_time_put(stream, m->slot_begin, m->config.num_slots, m->config.expert_us,
+                                 &m->words);
     }
     if (status == EEP_OK) {
         status = eep_combine(m->context, layer, stream, &combine);

@@ -5,6 +5,7 @@
 #include "eep/checkpoint.h"
 #include "eep/eep.h"
 #include "eep/watch.h"
+#include "eep/words.h"
 #include "graphs/base/thread.h"
 
 #include <assert.h>
@@ -27,6 +28,7 @@ ENDS_WITH(eep_snapshot, epoch);
 ENDS_WITH(eep_fault, time_ns);
 ENDS_WITH(eep_window_sizes, control_bytes);
 ENDS_WITH(eep_bad_input, step);
+ENDS_WITH(eep_step_words, aborted);
 ENDS_WITH(eep_view_info, epoch);
 ENDS_WITH(eep_kernel, args);
 ENDS_WITH(eep_checkpoint_tensor, dtype);
@@ -43,6 +45,7 @@ static_assert(EEPI_LEAST_BYTES(eep_config) == 208 && EEPI_LEAST_BYTES(eep_dispat
                   EEPI_LEAST_BYTES(eep_snapshot) == 24 && EEPI_LEAST_BYTES(eep_fault) == 32 &&
                   EEPI_LEAST_BYTES(eep_window_sizes) == 32 &&
                   EEPI_LEAST_BYTES(eep_bad_input) == 40 && EEPI_LEAST_BYTES(eep_view_info) == 24 &&
+                  EEPI_LEAST_BYTES(eep_step_words) == 32 &&
                   EEPI_LEAST_BYTES(eep_checkpoint_tensor) == 96 &&
                   EEPI_LEAST_BYTES(eep_placement) == 32 &&
                   EEPI_LEAST_BYTES(eep_placement_info) == 40,

@@ -405,6 +405,11 @@ uint64_t *eepi_tables_abort_step(eepi_tables *t)
     return t->abort_step;
 }
 
+const eepk_latch *eepi_tables_latch(const eepi_tables *t)
+{
+    return &t->control->latch;
+}
+
 uint8_t *eepi_tables_image(eepi_tables *t)
 {
     __atomic_store_n(&t->staged_digest, 0, __ATOMIC_RELEASE);

@@ -35,6 +35,8 @@ const eep_kernel *eepi_tables_kernel(const eepi_tables *tables, eepi_kernel_id i
 eepk_launch *eepi_tables_launch(eepi_tables *tables);
 const eepk_status *eepi_tables_status(const eepi_tables *tables);
 uint64_t *eepi_tables_abort_step(eepi_tables *tables);
+/* Device memory: what the running step goes by. */
+const eepk_latch *eepi_tables_latch(const eepi_tables *tables);
 /* [num_layers][num_experts] tokens of this rank for each expert since the tables were opened, those
  * of aborted steps too, as of the last step that eepk_launch.wants_loads asked. Pinned; to be read
  * between that step's end and the next step. */

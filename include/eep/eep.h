@@ -137,7 +137,8 @@ typedef struct eep_config {
     uint64_t warmup_deadline_us;   /* the same in the first step after a view change */
     uint64_t expel_floor_us;       /* least silence for which a living process is expelled */
     uint64_t drain_bound_us;       /* a survivor that has not wedged by then is left out */
-    uint64_t propose_delay_us;     /* the i-th unsuspected seat proposes after i times this */
+    uint64_t propose_delay_us;     /* the i-th unsuspected seat proposes after i times this, and
+                                    * that for each 16 members, from 32 on */
     /* Kernels of a process may go on storing after its end. What they can reach (its seat, a
      * combine copy) is used again this long after its whole end was seen. 0: nothing on the host;
      * 50 ms on a device that outlives its process, such as a GPU. More where processes share one by

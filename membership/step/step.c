@@ -2,6 +2,7 @@
 /* A rank's steps: begin, end, wait. Rank thread; see docs/PROTOCOL.md, "The step". */
 #include "membership/step/step.h"
 
+#include "eep/words.h"
 #include "graphs/base/public_call.h"
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
@@ -332,13 +333,37 @@ static eep_status say_no_step(eep_context *context, const eepk_status *s)
         EEPK_NODES_PER_LAYER * context->config.num_layers, context->config.num_layers);
 }
 
+/* The host has given up the running step. With the lock held, under which the word is raised. */
+static bool is_given_up(const eep_context *context)
+{
+    return *eepi_tables_abort_step(context->tables) >= context->stepper.step;
+}
+
+/* How the step ended; done_step was read before. A kernel of the engine that saw the step given up
+ * may have left work out, behind the last exchange too (eep_step_words): then its result is none,
+ * whatever the exchanges say. That kernel's look came before done_step, and this one comes behind
+ * it, so this one sees the word as well. */
+static eepk_status how_it_ended(const eep_context *context)
+{
+    eepk_status s = *eepi_tables_status(context->tables);
+
+    if (s.result == EEPK_STEP_OK && is_given_up(context)) {
+        s.result = EEPK_STEP_HOST_ABORT;
+        s.layer = (uint32_t)context->config.num_layers - 1;
+        s.phase = EEPK_PHASE_COMBINE;
+    }
+    return s;
+}
+
 /* The graph's work has ended with `device`; the lock is held. */
 static eep_status end_step(eep_context *context, eep_status device)
 {
-    const eepk_status *s = eepi_tables_status(context->tables);
     eepi_stepper *stepper = &context->stepper;
     uint64_t expel_us = stepper->expel_us;
-    const bool replayed = device == EEP_OK && eepk_load_acquire(&s->done_step) == stepper->step;
+    const bool replayed =
+        device == EEP_OK &&
+        eepk_load_acquire(&eepi_tables_status(context->tables)->done_step) == stepper->step;
+    const eepk_status ended = how_it_ended(context), *s = &ended;
     const bool ok = eepi_stepper_end(stepper, replayed ? s : NULL, eepi_now_us());
 
     if (stepper->mail.flipped || stepper->mail.accused || stepper->mail.drained) {
@@ -380,7 +405,7 @@ static eep_status say_runs_on(eep_context *context)
 /* By our abort word, or since the flip to its view did not come before it: no fault. */
 static bool is_own_abort(const eep_context *context)
 {
-    uint32_t result = eepi_tables_status(context->tables)->result;
+    uint32_t result = how_it_ended(context).result;
 
     return result == EEPK_STEP_HOST_ABORT || result == EEPK_STEP_WRONG_BANK;
 }
@@ -507,6 +532,27 @@ eep_status eep_step_wait(eep_context *context, uint64_t timeout_us)
         return status;
     }
     return eepi_call_end(context, wait_for_step(context, timeout_us));
+}
+
+/* The engine's kernels look at what libeep's own go by: a word that one of them has seen raised is
+ * raised for every node behind it in the stream, so the next exchange publishes no tag. */
+eep_status eep_step_words_get(eep_context *context, eep_step_words *words_out)
+{
+    eep_status status = eepi_check_own("eep_step_words_get", context);
+    const eepk_latch *latch;
+
+    if (status == EEP_OK && EEPI_STRUCT_CHECK(eep_step_words, words_out) != EEP_OK) {
+        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    latch = eepi_tables_latch(context->tables);
+    EEPI_STRUCT_GIVE(eep_step_words, words_out,
+                     (&(eep_step_words){.running = &latch->step,
+                                        .given_up = eepi_tables_abort_step(context->tables),
+                                        .aborted = &latch->aborted}));
+    return EEP_OK;
 }
 
 void eep_step_abort(eep_context *context)

@@ -5,6 +5,7 @@
 #include <eep/eep.h>
 #include <eep/store.h>
 #include <eep/watch.h>
+#include <eep/words.h>
 
 #include <stdint.h>
 #include <stdio.h>
@@ -34,6 +35,7 @@ GUARDED(eep_counters, counters);
 GUARDED(eep_fault, fault);
 GUARDED(eep_placement_info, info);
 GUARDED(eep_window_sizes, sizes);
+GUARDED(eep_step_words, words);
 GUARDED(eep_bad_input, bad);
 GUARDED(eep_view_info, view);
 GUARDED(eep_checkpoint_tensor, tensor);
@@ -216,6 +218,10 @@ static void observe(eep_graph *graph)
     WHOLE(bad);
     CHECK(bad.s.kind == EEP_BAD_EXPERT_RANGE && bad.s.value == 7 && bad.s.num_bad_tokens == 1 &&
           bad.s.struct_bytes == sizeof bad.s);
+    CHECK(eep_step_words_get(context, EEP_SIZED(&words.s)) == EEP_OK);
+    WHOLE(words);
+    CHECK(words.s.running && words.s.given_up && words.s.reserved == 0 &&
+          words.s.struct_bytes == sizeof words.s);
     CHECK(eep_watch_open(store_path, 1000000, error, sizeof error, &watch) == EEP_OK);
     CHECK(eep_watch_next(watch, 1000000, EEP_SIZED(&view.s), NULL, 0) == EEP_OK);
     WHOLE(view);
@@ -267,6 +273,7 @@ static void refuse_the_shorter(void)
     TOO_SHORT(eep_fault, fault.s, eep_fault_next, context, EEP_SIZED(&fault.s));
     TOO_SHORT(eep_placement_info, info.s, eep_placement_get, context, EEP_SIZED(&info.s), NULL,
               NULL);
+    TOO_SHORT(eep_step_words, words.s, eep_step_words_get, context, EEP_SIZED(&words.s));
     TOO_SHORT(eep_bad_input, bad.s, eep_bad_input_get, context, EEP_SIZED(&bad.s));
     CHECK(eep_watch_open(store_path, 1000000, error, sizeof error, &watch) == EEP_OK);
     TOO_SHORT(eep_view_info, view.s, eep_watch_next, watch, 0, EEP_SIZED(&view.s), NULL, 0);
@@ -282,6 +289,7 @@ static void refuse_the_shorter(void)
     WHOLE(snapshot);
     WHOLE(counters);
     WHOLE(fault);
+    WHOLE(words);
     WHOLE(bad);
     WHOLE(view);
     eep_watch_close(watch);
@@ -365,6 +373,7 @@ int main(int argc, char **argv)
     ARM(fault);
     ARM(info);
     ARM(sizes);
+    ARM(words);
     ARM(bad);
     ARM(view);
     ARM(tensor);

@@ -5,6 +5,7 @@
 #include <eep/sink.h>
 #include <eep/store.h>
 #include <eep/watch.h>
+#include <eep/words.h>
 
 #include <stdint.h>
 #include <stdio.h>
@@ -33,6 +34,7 @@ static eep_fault fault;
 static eep_placement placement;
 static eep_placement_info info;
 static eep_bad_input bad;
+static eep_step_words words;
 static eep_window_sizes sizes;
 static eep_seat seats[4];
 static eep_dispatch_args dispatch;

@@ -46,6 +46,7 @@ VALID = {
     "const eep_placement *": "EEP_SIZED(&placement)",
     "eep_placement_info *": "EEP_SIZED(&info)",
     "eep_bad_input *": "EEP_SIZED(&bad)",
+    "eep_step_words *": "EEP_SIZED(&words)",
     "eep_window_sizes *": "EEP_SIZED(&sizes)",
     "eep_seat *": "seats",
     "const eep_tensor *": "tensors",

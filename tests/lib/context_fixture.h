@@ -78,6 +78,9 @@ typedef struct rank {
     uint64_t event_epochs[EEP_EVENT_PORT_UP + 1]; /* of the last one of each kind; atomic */
     void (*ordered)(struct rank *r); /* called before weights are given; NULL: nothing */
     void (*opened)(struct rank *r);  /* called before rank_open captures; NULL: nothing */
+    /* Put into the stream behind the experts of each layer, and behind the last combine with
+     * WORLD_LAYERS; NULL: nothing. */
+    eep_status (*behind)(struct rank *r, int32_t layer);
     size_t longer; /* bytes more of each tensor: 0 but for a test of other sizes */
     float heavier; /* added to the scale of layer 1 expert 3: 0 but for a test of other weights */
 

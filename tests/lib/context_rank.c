@@ -237,6 +237,9 @@ static eep_status put_whole_layer(rank *r, int32_t layer, int chain)
     if (status == EEP_OK) {
         status = put_experts(r, layer, &r->chain[chain]);
     }
+    if (status == EEP_OK && r->behind) {
+        status = r->behind(r, layer);
+    }
     return status == EEP_OK ? eep_combine(r->context, layer, r->stream, &combine) : status;
 }
 
@@ -274,6 +277,9 @@ static eep_status put_layer(rank *r, int32_t layer)
     }
     for (int chain = 0; chain < num_chains(r) && status == EEP_OK; chain++) {
         status = put_whole_layer(r, layer, chain);
+    }
+    if (status == EEP_OK && r->behind && layer == WORLD_LAYERS - 1) {
+        status = r->behind(r, WORLD_LAYERS);
     }
     return status;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/fake_eep.h"
 #include "eep/checkpoint.h"
+#include "eep/words.h"
 #include "graphs/device/device_ops.h"
 
 #include <assert.h>
@@ -282,6 +283,7 @@ eep_context *fake_context_open(const fake_shape *shape)
     eep_context *c = calloc(1, sizeof *c);
     size_t places = (size_t)shape->num_layers * (size_t)shape->num_slots;
     c->shape = *shape;
+    c->running = 1;
     c->experts = calloc(places, sizeof(int32_t));
     c->row_of = calloc((size_t)shape->num_max_tokens * (size_t)shape->top_k, sizeof(int32_t));
     c->backups =
@@ -355,6 +357,14 @@ eep_status eep_backup_set(eep_context *c, int32_t layer, int32_t expert, const e
     b->layer = layer;
     b->expert = expert;
     memcpy(b->tensors, tensors, (size_t)num_tensors * sizeof *tensors);
+    return EEP_OK;
+}
+
+eep_status eep_step_words_get(eep_context *c, eep_step_words *words_out)
+{
+    words_out->running = &c->running;
+    words_out->given_up = &c->given_up;
+    words_out->aborted = &c->aborted;
     return EEP_OK;
 }
 

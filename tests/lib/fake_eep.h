@@ -22,6 +22,8 @@ typedef struct fake_backup {
 struct eep_context {
     fake_shape shape;
     int abort;                 /* 1: steps end as rule D3 says: no rows, nothing combined */
+    uint64_t running, given_up; /* eep_step_words: `running` is 1 higher in each step */
+    uint32_t aborted;
     int num_slots_set;         /* calls of eep_slot_set */
     int32_t *experts;          /* [num_layers, num_slots] */
     int32_t *row_of;           /* [num_max_tokens, top_k]: where dispatch put it, -1: nowhere */

@@ -314,6 +314,58 @@ Test(model_kernels, experts_compute_each_row_alone_whatever_the_grouping)
     }
 }
 
+/* All kernels that are long look at the words of the step, and leave everything as it is. */
+Test(model_kernels, a_step_that_is_over_is_computed_no_further)
+{
+    enum { H = 4, I = 3, V = 5, ROWS = 3 };
+    int32_t slot_begin[2] = {0, ROWS}, num = ROWS, request_slot[ROWS] = {0}, current[1] = {0};
+    int32_t output_token[ROWS] = {0, 1, 2}, topk_idx[ROWS] = {7, 7, 7};
+    float tensors[3][H * V], in[ROWS * H], out[ROWS * H], gates[ROWS * V], topk_weights[ROWS];
+    float state[2 * H] = {0}, scratch[2 * MODEL_GROUP * (H + I)], sent[ROWS * H];
+    const float *weights[3] = {tensors[0], tensors[1], tensors[2]};
+    uint64_t running = 5, given_up = 0, digest[ROWS];
+    uint32_t aborted = 0, next[ROWS];
+    const model_words words = {&running, &given_up, &aborted};
+    model_recur_args recur = {
+        &num, request_slot, current, state, tensors[0], in, out, sent, 1, 1, 0,
+        H,    EEP_FP32,     0,       words};
+    model_route_args route = {&num, in, tensors[0], gates, topk_idx, topk_weights,
+                              H,    V,  1,          0,     words};
+    model_experts_args experts = {.slot_begin = slot_begin,
+                                  .rows = in,
+                                  .out = out,
+                                  .weights = weights,
+                                  .num_slots = 1,
+                                  .hidden = H,
+                                  .inner = I,
+                                  .dtype = EEP_FP32,
+                                  .scratch = scratch,
+                                  .words = words};
+    model_head_args head = {&num, output_token, in,   tensors[0], gates, next, digest, H,
+                            V,    sent,         words};
+    const void *const args[] = {&recur, &route, &experts, &head};
+    const model_kernel_id ids[] = {MODEL_KERNEL_recur, MODEL_KERNEL_route, MODEL_KERNEL_experts,
+                                   MODEL_KERNEL_head};
+
+    fill(in, ROWS * H, 3);
+    for (int i = 0; i < 3; i++) {
+        fill(tensors[i], H * V, 20 + (uint64_t)i);
+    }
+    for (int round = 0; round < 4; round++) {
+        const bool is_over = round == 1 || round == 2;
+        given_up = round == 1 ? running : round == 3 ? running - 1 : 0;
+        aborted = round == 2;
+        for (int k = 0; k < 4; k++) {
+            memset(out, 0xff, sizeof out);
+            memset(next, 0xff, sizeof next);
+            topk_idx[0] = 7;
+            model_kernels[ids[k]].host(args[k], (eep_grid){0, 1, 0, 1});
+            const bool is_untouched = out[0] != out[0] && next[0] == UINT32_MAX && topk_idx[0] == 7;
+            cr_assert_eq(is_untouched, is_over, "kernel %d, round %d", k, round);
+        }
+    }
+}
+
 Test(model_kernels, head_takes_the_positions_that_emit)
 {
     enum { T = 12, N = 10, H = 7, V = 21 };
