@@ -27,7 +27,8 @@ EEPK_FN int model_is_over(const model_words *words, eep_grid g)
     int over = 0;
 
     if (words->running && g.thread == 0) {
-        over = *words->aborted != 0 || eepk_load_acquire(words->given_up) >= *words->running;
+        over =
+            *words->aborted != 0 || eepk_load_acquire(words->given_up) >= (uint64_t)*words->running;
     }
     return words->running && eepk_block_any(over);
 }

@@ -29,7 +29,13 @@
 
 /* All threads of the calling thread's block meet here. */
 void eepk_block_sync(void);
+/* The same; 1 for all if one came with a value that is not 0. */
+int eepk_block_any(int value);
 
+EEPK_FN uint64_t eepk_load_acquire(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
 EEPK_FN float eepk_bf16_to_float(uint16_t half)
 {
     uint32_t bits = (uint32_t)half << 16;

@@ -8,16 +8,36 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-static _Thread_local pthread_barrier_t *meeting; /* of the thread's block */
+typedef struct gpu_block {
+    pthread_barrier_t meeting;
+    int any;
+} gpu_block;
+
+static _Thread_local gpu_block *block_here;
 
 void eepk_block_sync(void)
 {
-    pthread_barrier_wait(meeting);
+    pthread_barrier_wait(&block_here->meeting);
+}
+
+int eepk_block_any(int value)
+{
+    int any;
+
+    if (value) {
+        __atomic_store_n(&block_here->any, 1, __ATOMIC_RELAXED);
+    }
+    eepk_block_sync();
+    any = __atomic_load_n(&block_here->any, __ATOMIC_RELAXED);
+    eepk_block_sync();
+    __atomic_store_n(&block_here->any, 0, __ATOMIC_RELAXED);
+    eepk_block_sync();
+    return any;
 }
 
 typedef struct gpu_thread {
     pthread_t thread;
-    pthread_barrier_t *meeting;
+    gpu_block *block;
     model_kernel_id id;
     const void *args;
     eep_grid grid;
@@ -41,7 +61,7 @@ static void *run_thread(void *raw)
 {
     const gpu_thread *t = raw;
 
-    meeting = t->meeting;
+    block_here = t->block;
     run_body(t->id, t->args, t->grid);
     return NULL;
 }
@@ -50,17 +70,17 @@ void gpu_form_launch(model_kernel_id id, uint32_t num_blocks, uint32_t num_threa
                      const void *args)
 {
     gpu_thread *threads = calloc((size_t)num_blocks * num_threads, sizeof *threads);
-    pthread_barrier_t *meetings = calloc(num_blocks, sizeof *meetings);
+    gpu_block *blocks = calloc(num_blocks, sizeof *blocks);
 
-    if (!threads || !meetings) {
+    if (!threads || !blocks) {
         abort();
     }
     for (uint32_t block = 0; block < num_blocks; block++) {
-        pthread_barrier_init(&meetings[block], NULL, num_threads);
+        pthread_barrier_init(&blocks[block].meeting, NULL, num_threads);
     }
     for (uint32_t i = 0; i < num_blocks * num_threads; i++) {
         uint32_t block = i / num_threads;
-        threads[i] = (gpu_thread){.meeting = &meetings[block],
+        threads[i] = (gpu_thread){.block = &blocks[block],
                                   .id = id,
                                   .args = args,
                                   .grid = {block, num_blocks, i % num_threads, num_threads}};
@@ -72,8 +92,8 @@ void gpu_form_launch(model_kernel_id id, uint32_t num_blocks, uint32_t num_threa
         pthread_join(threads[i].thread, NULL);
     }
     for (uint32_t block = 0; block < num_blocks; block++) {
-        pthread_barrier_destroy(&meetings[block]);
+        pthread_barrier_destroy(&blocks[block].meeting);
     }
     free(threads);
-    free(meetings);
+    free(blocks);
 }
