@@ -3,6 +3,7 @@
 #include "membership/context/records.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,11 +15,15 @@ enum {
     BULK_ADDRESS_MAX = 64 * 1024
 };
 
-/* Layout: head, checksums, backup words, claims of backups, experts, bulk address. */
+/* Layout: head, checksums, backup words, claims of backups, experts, bulk address. The first four
+ * fields keep their place in every version. Version 1 had windows of 64 bytes and no number here.
+ */
+enum { RECORD_VERSION = 2 };
 typedef struct record_head {
-    uint32_t magic, bulk_address_bytes;
+    uint32_t magic, version;
     int32_t seat;
     uint32_t generation;
+    uint32_t bulk_address_bytes, unused;
     uint8_t ready, leaving, has_checkpoint, pad;
     int32_t pid;
     uint64_t pid_start, home;
@@ -60,6 +65,7 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
         return NULL;
     }
     head->magic = RECORD_MAGIC;
+    head->version = RECORD_VERSION;
     head->bulk_address_bytes = record->bulk_address_bytes;
     head->seat = record->member.seat;
     head->generation = record->member.generation;
@@ -103,7 +109,7 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
     const int32_t *experts;
     const uint64_t *checksums;
 
-    if (size < sizeof *head || head->magic != RECORD_MAGIC ||
+    if (size < sizeof *head || head->magic != RECORD_MAGIC || head->version != RECORD_VERSION ||
         memcmp(&head->shape, shape, sizeof *shape) != 0 ||
         head->bulk_address_bytes > BULK_ADDRESS_MAX ||
         size != s.address + head->bulk_address_bytes || head->seat < 0 ||
@@ -135,6 +141,21 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
         .bulk_address_bytes = head->bulk_address_bytes,
     };
     return EEP_OK;
+}
+
+void eepi_record_say_refused(const void *bytes, size_t size, char *text_out, size_t text_bytes)
+{
+    const record_head *head = bytes;
+    const size_t fixed = offsetof(record_head, bulk_address_bytes);
+
+    if (size >= fixed && head->magic == RECORD_MAGIC && head->version != RECORD_VERSION) {
+        snprintf(text_out, text_bytes,
+                 "the record of rank %d (generation %u) is of another version of libeep than this "
+                 "rank's: ignored; run one version on all ranks",
+                 head->seat, head->generation);
+        return;
+    }
+    snprintf(text_out, text_bytes, "a member record does not fit this instance: ignored");
 }
 
 typedef struct report_head {

@@ -39,6 +39,8 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
                          size_t *bytes_out);
 EEP_MUST_CHECK eep_status eepi_record_decode(const void *bytes, size_t size,
                                              const eepi_view_shape *shape, eepi_record *record_out);
+/* Why bytes were refused: those of another version of libeep are named by their rank. */
+void eepi_record_say_refused(const void *bytes, size_t size, char *text_out, size_t text_bytes);
 void *eepi_report_encode(const eepi_report *report, size_t *bytes_out);
 EEP_MUST_CHECK eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
                                              eepi_report *report_out);

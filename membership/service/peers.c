@@ -205,7 +205,9 @@ const eepi_member *eepi_peer_handle_record(eep_context *context, const void *byt
     }
     memcpy(copy, bytes, size);
     if (eepi_record_decode(copy, size, &context->view_shape, &record) != EEP_OK) {
-        eepi_log(context, EEP_LOG_WARN, "a member record does not fit this instance: ignored");
+        char why[EEPI_ERROR_BYTES / 2];
+        eepi_record_say_refused(copy, size, why, sizeof why);
+        eepi_log(context, EEP_LOG_WARN, "%s", why);
         free(copy);
         return NULL;
     }
@@ -276,7 +278,12 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
     }
     if (peer->record_bytes && peer->record.member.generation == generation &&
         peer->record.pid == 0) {
-        snprintf(why, sizeof why, "its process lives in another pid or time namespace");
+        status = EEP_ERR_UNSUPPORTED;
+        snprintf(
+            why, sizeof why,
+            "its process lives on another host, or in another pid or time namespace, and peers "
+            "are reached through shared memory only: run all ranks on one host and in one "
+            "namespace of each kind");
     } else if (peer->record_bytes && peer->record.member.generation == generation) {
         status = eepi_window_map(context->config.device, &peer->record.window, &spec, why,
                                  sizeof why, &window);

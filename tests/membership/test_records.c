@@ -37,6 +37,28 @@ Test(records, R1_a_ready_rank_has_checksums)
     cr_expect_eq(read_record(true, foreign, known), EEP_ERR_PROTOCOL);
 }
 
+/* The fields that say whose record it is keep their place in every version. */
+Test(records, one_of_another_version_of_libeep_is_refused_by_name)
+{
+    const int32_t none[2] = {-1, -1};
+    const uint64_t zero[2] = {0, 0};
+    const eepi_record record = {.member = {1, 7, false, false, none, zero, zero, NULL, NULL, true}};
+    eepi_record read;
+    size_t bytes = 0;
+    uint32_t *encoded = eepi_record_encode(&record, &shape, &bytes);
+    char text[256];
+
+    cr_assert_not_null(encoded);
+    cr_assert_eq(eepi_record_decode(encoded, bytes, &shape, &read), EEP_OK);
+    encoded[1]++;
+    cr_expect_eq(eepi_record_decode(encoded, bytes, &shape, &read), EEP_ERR_PROTOCOL);
+    eepi_record_say_refused(encoded, bytes, text, sizeof text);
+    cr_expect(strstr(text, "rank 1 (generation 7)") && strstr(text, "run one version"), "%s", text);
+    eepi_record_say_refused(encoded, 4, text, sizeof text);
+    cr_expect(strstr(text, "does not fit"), "%s", text);
+    free(encoded);
+}
+
 /* What a rank tells of its links comes back as it was; a rate that no link has is refused. */
 Test(records, rates_of_links_have_a_bound)
 {

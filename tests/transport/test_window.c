@@ -156,6 +156,32 @@ Test(window, a_record_without_a_window_is_told_as_such)
     }
 }
 
+/* Magic and version are the first two words of every version. */
+Test(window, a_descriptor_of_another_version_is_refused_by_name)
+{
+    for (int is_discrete = 0; is_discrete < 2; is_discrete++) {
+        eep_device *device = open_device(is_discrete);
+        eepi_window *own = make(device), *mapped = NULL;
+        eepi_window_descriptor descriptor;
+        char why[256] = "";
+        uint32_t words[2];
+        eepi_window_describe(own, &descriptor);
+        memcpy(words, descriptor.bytes, sizeof words);
+        cr_assert_eq(words[1], EEPI_WINDOW_DESCRIPTOR_VERSION);
+        words[1]++;
+        memcpy(descriptor.bytes, words, sizeof words);
+        cr_expect_eq(eepi_window_map(device, &descriptor, &spec, why, sizeof why, &mapped),
+                     EEP_ERR_UNSUPPORTED);
+        cr_expect(strstr(why, "version 3") && strstr(why, "run one version"), "%s", why);
+        words[0]++;
+        memcpy(descriptor.bytes, words, sizeof words);
+        cr_expect_eq(eepi_window_map(device, &descriptor, &spec, why, sizeof why, &mapped),
+                     EEP_ERR_UNREACHABLE);
+        eepi_window_close(own);
+        eep_device_close(device);
+    }
+}
+
 Test(window, what_mapping_costs_is_counted)
 {
     eep_device *whole = open_device(0), *discrete = open_device(1);

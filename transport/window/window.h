@@ -13,8 +13,9 @@
  * place lies idle, and what a host thread has to say to a peer's host threads (a beat, a ring, a
  * step that begins) it stores into the host side.
  *
- * A descriptor is what the owner publishes and a peer maps from; opaque bytes of fixed size. Both
- * sides live until the last process has closed its mapping, whatever becomes of the owner. */
+ * A descriptor is what the owner publishes and a peer maps from: bytes of fixed size that begin
+ * with the version of their layout. Both sides live until the last process has closed its mapping,
+ * whatever becomes of the owner. */
 #ifndef EEPI_WINDOW_H
 #define EEPI_WINDOW_H
 
@@ -26,7 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { EEPI_WINDOW_DESCRIPTOR_BYTES = 64 };
+enum { EEPI_WINDOW_DESCRIPTOR_BYTES = 256, EEPI_WINDOW_DESCRIPTOR_VERSION = 2 };
 
 typedef struct eepi_window_descriptor {
     uint8_t bytes[EEPI_WINDOW_DESCRIPTOR_BYTES];
@@ -53,7 +54,8 @@ EEP_MUST_CHECK eep_status eepi_window_create(eep_device *device, const eepi_wind
                                              eepi_window **window_out);
 /* Map a peer's window for the device's kernels and check that it is that seat's and generation's.
  * EEP_ERR_UNREACHABLE: its process is gone or its memory is not ours to map. EEP_ERR_UNSUPPORTED:
- * the two devices, or what the kernel lets us do, do not allow it. why_out as above. */
+ * the two devices, or what the kernel lets us do, do not allow it, or the descriptor has another
+ * version. EEP_ERR_NOT_FOUND: the descriptor is all zero. why_out as above. */
 EEP_MUST_CHECK eep_status eepi_window_map(eep_device *device,
                                           const eepi_window_descriptor *descriptor,
                                           const eepi_window_spec *spec, char *why_out,

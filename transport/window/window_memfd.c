@@ -29,13 +29,21 @@ struct eepi_window {
 
 enum { DEVICE_FD, HOST_FD, NUM_FDS }; /* in the order in which they are copied */
 
+/* What a descriptor's bytes are. Magic and version keep their place in every version. Fields of one
+ * version that this build cannot fill are zero. */
+enum { PLACE_MAGIC = 0x45455044 };
 typedef struct place {
+    uint32_t magic, version;
     int32_t pid;
     int32_t fds[NUM_FDS]; /* fds[DEVICE_FD] -1: the host side is all */
     char backend[12];     /* of the owner's device: only one of the same kind can map its memory */
     uint64_t bytes, device_bytes;
+    uint8_t gpu_uuid[16];      /* an ordinal means another GPU in each process */
+    uint8_t fabric_handle[64]; /* device memory that other hosts of a fabric map */
+    uint8_t remote_key[96];    /* what a network interface wants to store into it */
+    uint8_t unused[32];
 } place;
-static_assert(sizeof(place) <= EEPI_WINDOW_DESCRIPTOR_BYTES, "fits");
+static_assert(sizeof(place) == EEPI_WINDOW_DESCRIPTOR_BYTES, "all of it");
 
 eepi_window_spec eepi_window_spec_of(const eepk_shape *shape, uint32_t seat, uint32_t generation)
 {
@@ -159,6 +167,29 @@ static eep_status map_discrete(const place *from, const eepi_window_spec *spec, 
     return status;
 }
 
+/* Are those bytes a descriptor that this build can read? */
+static eep_status check_version(const place *from, char *why_out, size_t why_bytes)
+{
+    static const place none;
+
+    if (memcmp(from, &none, sizeof none) == 0) { /* of a rank that has just taken its seat */
+        snprintf(why_out, why_bytes, "its record names no window yet");
+        return EEP_ERR_NOT_FOUND;
+    }
+    if (from->magic != PLACE_MAGIC) {
+        snprintf(why_out, why_bytes, "its record holds no window descriptor");
+        return EEP_ERR_UNREACHABLE;
+    }
+    if (from->version != EEPI_WINDOW_DESCRIPTOR_VERSION) {
+        snprintf(why_out, why_bytes,
+                 "its window descriptor has version %u and this libeep reads version %d: run one "
+                 "version of libeep on all ranks",
+                 from->version, EEPI_WINDOW_DESCRIPTOR_VERSION);
+        return EEP_ERR_UNSUPPORTED;
+    }
+    return EEP_OK;
+}
+
 /* Can the device's kernels store into that window at all? */
 static eep_status check_kind(const place *from, const eepi_window *window, char *why_out,
                              size_t why_bytes)
@@ -181,9 +212,9 @@ static eep_status map_from(const place *from, const eepi_window_spec *spec, eepi
 {
     eep_status status;
 
-    if (from->pid == 0) { /* as in the record of a rank that has just taken its seat */
-        snprintf(why_out, why_bytes, "its record names no window yet");
-        return EEP_ERR_NOT_FOUND;
+    status = check_version(from, why_out, why_bytes);
+    if (status != EEP_OK) {
+        return status;
     }
     status = check_kind(from, window, why_out, why_bytes);
     if (status != EEP_OK) {
@@ -266,6 +297,8 @@ void eepi_window_describe(const eepi_window *window, eepi_window_descriptor *des
 {
     int is_discrete = eepi_window_is_discrete(window);
     place to = {
+        .magic = PLACE_MAGIC,
+        .version = EEPI_WINDOW_DESCRIPTOR_VERSION,
         .pid = (int32_t)getpid(),
         .fds =
             {[DEVICE_FD] = is_discrete ? window->device_side.fd : -1, [HOST_FD] = window->host.fd},
