@@ -28,6 +28,7 @@ FLOORS = [
     ("graphs/host", "graphs/cuda"),
     ("membership/view",),
     ("transport/window",),
+    ("transport/proxy",),
     ("transport/holder",),
     ("transport/bulk",),
     ("transport/checkpoint",),

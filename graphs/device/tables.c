@@ -3,6 +3,7 @@
 #include "graphs/device/tables.h"
 
 #include "graphs/device/device_ops.h"
+#include "graphs/device/rings.h"
 #include "graphs/base/public_call.h"
 
 #include <stdlib.h>
@@ -21,6 +22,7 @@ struct eepi_tables {
     uint64_t *abort_step;
     eepk_status *status;
     void *scratch;
+    eepi_rings rings;
     eep_stream *staging; /* the device's auxiliary one */
     eep_event *staged_event, *flipped_event;
     uint32_t live; /* host's knowledge of live_bank; rank thread writes, under the caller's lock */
@@ -116,8 +118,8 @@ eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, cons
     at = sizeof(eepk_bank_header);
     s.bank_off_generation = at;
     at = line_up(at + s.max_ranks * sizeof(uint32_t));
-    s.bank_off_window = at;
-    at = line_up(at + s.max_ranks * sizeof(uint64_t));
+    s.bank_off_peer = at;
+    at = line_up(at + s.max_ranks * sizeof(eepk_peer));
     s.bank_off_first = at;
     at = line_up(at + (uint64_t)s.num_layers * (s.num_experts + 1) * sizeof(uint32_t));
     s.bank_off_replica = at;
@@ -318,9 +320,13 @@ eep_status eepi_tables_open(eep_device *device, const eepk_shape *shape, void *w
     if (status == EEP_OK) {
         status = eep_event_open(device, &t->flipped_event);
     }
+    if (status == EEP_OK) {
+        status = eepi_rings_open(device, shape, t->staging, COPY_BOUND_US, &t->rings);
+    }
     if (status != EEP_OK) {
         goto fail;
     }
+    t->host_world.queue = t->rings.queue;
     t->host_world.shape = *shape;
     t->host_world.control = t->control;
     t->host_world.bank[0] = t->bank[0];
@@ -361,6 +367,7 @@ void eepi_tables_close(eepi_tables *t)
     eep_device_free(t->device, EEP_MEMORY_DEVICE, t->bank[0]);
     eep_device_free(t->device, EEP_MEMORY_DEVICE, t->bank[1]);
     eep_device_free(t->device, EEP_MEMORY_DEVICE, t->scratch);
+    eepi_rings_close(t->device, &t->rings);
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->image);
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->launch);
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->abort_step);
@@ -368,6 +375,13 @@ void eepi_tables_close(eepi_tables *t)
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->host_world.loads_out);
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->host_world.waited_out);
     free(t);
+}
+
+uint8_t *eepi_tables_ring(const eepi_tables *t, uint32_t queue)
+{
+    const eepk_shape *s = &t->host_world.shape;
+
+    return t->rings.pinned + queue * eepk_ring_bytes(s->ring_slots, eepk_slot_bytes(s));
 }
 
 const eepk_world *eepi_tables_world(const eepi_tables *t)

@@ -23,10 +23,14 @@ typedef struct eepi_table_sizes {
 } eepi_table_sizes;
 eepi_table_sizes eepi_tables_sizes(const eepk_shape *shape);
 
-/* Allocate everything; `window` is the own window's address. */
+/* Allocate everything; `window` is the own window's address. With shape->num_queues there are
+ * rings; EEP_ERR_INVALID: their slots are too few (eepi_ring_least_slots). */
 EEP_MUST_CHECK eep_status eepi_tables_open(eep_device *device, const eepk_shape *shape,
                                            void *window, eepi_tables **tables_out);
 void eepi_tables_close(eepi_tables *tables);
+
+/* Memory of that ring, for its lane; it lives until the tables are closed. */
+uint8_t *eepi_tables_ring(const eepi_tables *tables, uint32_t queue);
 
 /* Fixed address for kernel arguments. */
 const eepk_world *eepi_tables_world(const eepi_tables *tables);

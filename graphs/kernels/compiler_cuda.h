@@ -95,6 +95,10 @@ EEPK_FN int eepk_count_out(uint32_t *blocks_out, uint32_t num_blocks)
     __threadfence_system();
     return 1;
 }
+EEPK_FN uint64_t eepk_take(uint64_t *counter, uint64_t n)
+{
+    return atomicAdd((unsigned long long *)counter, (unsigned long long)n);
+}
 EEPK_FN void eepk_bits_set(uint64_t *word, uint64_t bits)
 {
     atomicOr((unsigned long long *)word, (unsigned long long)bits);

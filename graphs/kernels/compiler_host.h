@@ -76,6 +76,11 @@ EEPK_FN int eepk_count_out(uint32_t *blocks_out, uint32_t num_blocks)
     *blocks_out = 0;
     return 1;
 }
+/* Add, and return what was there before. */
+EEPK_FN uint64_t eepk_take(uint64_t *counter, uint64_t n)
+{
+    return __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+}
 EEPK_FN void eepk_bits_set(uint64_t *word, uint64_t bits)
 {
     __atomic_fetch_or(word, bits, __ATOMIC_RELAXED);

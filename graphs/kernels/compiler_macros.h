@@ -47,6 +47,13 @@ EEPK_FN eep_grid eepk_warp_grid(eep_grid g)
     return w;
 }
 
+EEPK_FN uint64_t eepk_warp_read64(uint64_t value, uint32_t lane)
+{
+    const uint64_t low = eepk_warp_read((uint32_t)value, lane);
+
+    return (uint64_t)eepk_warp_read((uint32_t)(value >> 32), lane) << 32 | low;
+}
+
 /* Bytes that a chunk beginning `at` of `bytes` still has. */
 EEPK_FN uint32_t eepk_chunk_left(uint32_t bytes, uint32_t at, eep_grid g)
 {

@@ -51,6 +51,7 @@ EEPK_FN void eepk_send_token(const eepk_dispatch_node_args *a, const eepk_latch 
     const uint8_t *bank = w->bank[latch->bank];
     const eepk_row_send row = {s,
                                eepk_windows(s, bank),
+                               EEPK_PEER_WORDS,
                                w->scratch[a->chain].route + (uint64_t)token * s->top_k,
                                a->x,
                                a->chain,

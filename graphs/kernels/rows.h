@@ -37,17 +37,23 @@ EEPK_FN int eepk_goes_by_window(const eepk_shape *s, uint32_t seat)
 
 typedef struct eepk_row_send { /* one token's row on its way */
     const eepk_shape *s;
-    const uint64_t *windows; /* [max_ranks], as this rank reaches them */
+    const uint64_t *windows; /* of all seats, as this rank reaches them, */
+    uint32_t window_words;   /* and how far apart they lie */
     const eepk_route *route; /* [top_k] of the token */
     const void *x;           /* [num_tokens, hidden] */
     uint32_t chain, token;
 } eepk_row_send;
 
+EEPK_FN uint8_t *eepk_row_window(const eepk_row_send *r, uint32_t seat)
+{
+    return (uint8_t *)(uintptr_t)r->windows[(uint64_t)seat * r->window_words];
+}
+
 /* Where the row goes with pair k. */
 EEPK_FN uint8_t *eepk_row_target(const eepk_row_send *r, uint32_t k)
 {
-    return eepk_dispatch_row(r->s, (uint8_t *)(uintptr_t)r->windows[r->route[k].seat], r->chain,
-                             r->s->self, r->token);
+    return eepk_dispatch_row(r->s, eepk_row_window(r, r->route[k].seat), r->chain, r->s->self,
+                             r->token);
 }
 
 /* Does the row go to a window with pair k? */
@@ -195,8 +201,7 @@ EEPK_SHARED_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
 EEPK_SHARED_FN void eepk_send_list(const eepk_row_send *r, uint32_t seat)
 {
     const eepk_shape *s = r->s;
-    eepk_list_entry *list =
-        eepk_list(s, (uint8_t *)(uintptr_t)r->windows[seat], r->chain, s->self, r->token);
+    eepk_list_entry *list = eepk_list(s, eepk_row_window(r, seat), r->chain, s->self, r->token);
 
     for (uint32_t k = 0; k < s->top_k; k++) {
         int here = r->route[k].slot != EEPK_NO_SLOT && r->route[k].seat == seat;

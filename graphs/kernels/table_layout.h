@@ -130,14 +130,15 @@ typedef struct eepk_shape {
     uint32_t num_chains, pad;
     uint64_t off_dispatch_tag, off_combine_tag, off_abort, off_header, off_list;
     uint64_t off_dispatch, off_combine, window_bytes;
-    uint64_t bank_off_generation, bank_off_window, bank_off_first, bank_off_replica, bank_bytes;
+    uint64_t bank_off_generation, bank_off_peer, bank_off_first, bank_off_replica, bank_bytes;
     uint32_t rows_capacity, self;
+    uint32_t num_queues, ring_slots; /* rings of this rank (ring_layout.h), and slots of each */
 } eepk_shape;
 
 /* ------------------------------------------------------------------ banks (rules T1-T4)
  *   eepk_bank_header
  *   uint32_t generation[max_ranks]
- *   uint64_t window[max_ranks]                         address here of each member's window
+ *   eepk_peer peer[max_ranks]                          how each member's window is reached
  *   uint32_t first[num_layers][num_experts + 1]        replicas of e: first[e] .. first[e+1]
  *   eepk_replica replica[num_layers][max_ranks * num_slots]
  * The replicas are this rank's own: what is near is preferred as far as shares allow it. */
@@ -145,7 +146,22 @@ typedef struct eepk_bank_header {
     uint64_t epoch, digest;
     uint32_t combine_copy, num_active;
     uint64_t active[EEPK_SEAT_WORDS];
+    uint32_t num_proxies, pad; /* members of kind EEPK_PEER_PROXY */
 } eepk_bank_header;
+/* How this rank's kernels reach a peer's window (must 11). Only graphs/kernels/peers.h looks into
+ * it. */
+enum {
+    EEPK_PEER_NONE = 0, /* not at all: no member, or this rank has not mapped it */
+    EEPK_PEER_LOCAL,    /* by stores to an address here */
+    EEPK_PEER_PROXY,    /* by a ring that a host thread empties */
+};
+typedef struct eepk_peer {
+    uint64_t address;     /* LOCAL: of its window here, else 0 */
+    uint64_t key;         /* what a network interface asks for beside an address; else 0 */
+    uint32_t kind, queue; /* queue: PROXY: which of this rank's rings */
+} eepk_peer;
+enum { EEPK_PEER_WORDS = sizeof(eepk_peer) / sizeof(uint64_t) };
+static_assert(sizeof(eepk_peer) % sizeof(uint64_t) == 0, "addresses lie whole words apart");
 /* Where this rank sends an expert's tokens. Of 65536 parts of them, `from` go to the replicas
  * before this one, so the first one's is 0. A replica that gets none of this rank's is not listed.
  */
@@ -168,6 +184,7 @@ enum {
     EEPK_STEP_WRONG_BANK,  /* the live bank is not of the epoch the host expects (rule T3) */
     EEPK_STEP_PART,        /* what ran is not all chains' and layers' nodes, in order */
     EEPK_STEP_AGAIN,       /* a step with this number has run already (rule D5) */
+    EEPK_STEP_NO_ROOM,     /* a ring has no room for what an exchange sends (rule N5) */
 };
 enum { /* bad_input */
        EEPK_INPUT_OK = 0,
@@ -285,6 +302,7 @@ typedef struct eepk_world {
     uint64_t *waited_out; /* the same, pinned */
     uint64_t *loads;      /* [num_layers][num_experts] tokens of this rank for each expert, ever */
     uint64_t *loads_out;  /* the same, pinned: eepk_launch.wants_loads */
+    struct eepk_queue *queue; /* [num_queues], device memory */
 } eepk_world;
 
 /* A token's experts are distinct, so it has at most this many rows on one rank. */
@@ -365,14 +383,18 @@ EEPK_LAYOUT_FN uint8_t *eepk_combine_row(const eepk_shape *s, uint8_t *window, u
            ((((uint64_t)copy * s->num_chains + chain) * s->num_max_tokens + token) * s->top_k + k) *
                s->row_bytes;
 }
-/* Addresses here of all seats' windows: [max_ranks]. */
+EEPK_LAYOUT_FN const eepk_peer *eepk_peers(const eepk_shape *s, const uint8_t *bank)
+{
+    return (const eepk_peer *)(bank + s->bank_off_peer);
+}
+/* Addresses here of all seats' windows, EEPK_PEER_WORDS apart: [max_ranks]. */
 EEPK_LAYOUT_FN const uint64_t *eepk_windows(const eepk_shape *s, const uint8_t *bank)
 {
-    return (const uint64_t *)(bank + s->bank_off_window);
+    return &eepk_peers(s, bank)->address;
 }
 EEPK_LAYOUT_FN uint8_t *eepk_peer_window(const eepk_shape *s, const uint8_t *bank, uint32_t seat)
 {
-    return (uint8_t *)(uintptr_t)eepk_windows(s, bank)[seat];
+    return (uint8_t *)(uintptr_t)eepk_peers(s, bank)[seat].address;
 }
 EEPK_LAYOUT_FN const uint32_t *eepk_replica_first(const eepk_shape *s, const uint8_t *bank,
                                                   uint32_t layer)

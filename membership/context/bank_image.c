@@ -87,12 +87,11 @@ static void check_routes(const eepk_shape *s, const eepi_view *view, const uint8
     }
 }
 
-void eepi_bank_image(const eepk_shape *s, const eepi_view *view, void *const *windows,
-                     uint8_t *image)
+/* All but the peers. */
+static void fill_image(const eepk_shape *s, const eepi_view *view, uint8_t *image)
 {
     eepk_bank_header *header = (eepk_bank_header *)image;
     uint32_t *generation = (uint32_t *)(image + s->bank_off_generation);
-    uint64_t *window = (uint64_t *)(image + s->bank_off_window);
     eepi_split_sources sources;
 
     eepi_split_sources_fill(view, (int)s->self, &sources);
@@ -107,11 +106,41 @@ void eepi_bank_image(const eepk_shape *s, const eepi_view *view, void *const *wi
         }
         header->num_active++;
         header->active[seat / 64] |= 1ull << (seat % 64);
-        window[seat] = (uint64_t)(uintptr_t)windows[seat];
     }
     for (uint32_t layer = 0; layer < s->num_layers; layer++) {
         list_replicas(s, view, image, layer);
         split_layer(s, &sources, image, layer);
         check_routes(s, view, image, layer);
+    }
+}
+
+static void fill_peer(const eepk_shape *s, uint8_t *image, uint32_t seat, const eepk_peer *peer)
+{
+    assert(peer->kind != EEPK_PEER_PROXY || (peer->address == 0 && peer->queue < s->num_queues));
+    ((eepk_peer *)(image + s->bank_off_peer))[seat] = *peer;
+    ((eepk_bank_header *)image)->num_proxies += peer->kind == EEPK_PEER_PROXY;
+}
+
+void eepi_bank_image(const eepk_shape *s, const eepi_view *view, void *const *windows,
+                     uint8_t *image)
+{
+    fill_image(s, view, image);
+    for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
+        const eepk_peer peer = {.address = (uint64_t)(uintptr_t)windows[seat],
+                                .kind = windows[seat] ? EEPK_PEER_LOCAL : EEPK_PEER_NONE};
+        if (eepi_view_is_member(view, (int)seat)) {
+            fill_peer(s, image, seat, &peer);
+        }
+    }
+}
+
+void eepi_bank_image_of(const eepk_shape *s, const eepi_view *view, const eepk_peer *peers,
+                        uint8_t *image)
+{
+    fill_image(s, view, image);
+    for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
+        if (eepi_view_is_member(view, (int)seat)) {
+            fill_peer(s, image, seat, &peers[seat]);
+        }
     }
 }

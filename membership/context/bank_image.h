@@ -10,4 +10,7 @@
  * own (repair/split.h). `windows[max_ranks]` are the members' mapped windows. */
 void eepi_bank_image(const eepk_shape *shape, const eepi_view *view, void *const *windows,
                      uint8_t *image);
+/* The same with peers of all kinds: `peers[max_ranks]`, of which those of members count. */
+void eepi_bank_image_of(const eepk_shape *shape, const eepi_view *view, const eepk_peer *peers,
+                        uint8_t *image);
 #endif

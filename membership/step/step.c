@@ -232,11 +232,19 @@ eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *s
 
 static eep_status say_aborted(eep_context *context, const eepk_status *s)
 {
-    static const char *const reasons[] = {"it did not end in time", "a peer missed the deadline",
-                                          "a peer aborted it",      "the host aborted it",
-                                          "peers are ahead",        "peers serve a newer view",
-                                          "a peer's tag changed",   "the live bank is another"};
-    uint32_t reason = s->result < sizeof reasons / sizeof reasons[0] ? s->result : 0;
+    static const char *const reasons[] = {
+        [EEPK_STEP_OK] = "it did not end in time",
+        [EEPK_STEP_DEADLINE] = "a peer missed the deadline",
+        [EEPK_STEP_PEER_ABORT] = "a peer aborted it",
+        [EEPK_STEP_HOST_ABORT] = "the host aborted it",
+        [EEPK_STEP_JUMP] = "peers are ahead",
+        [EEPK_STEP_NEWER_EPOCH] = "peers serve a newer view",
+        [EEPK_STEP_STALE] = "a peer's tag changed",
+        [EEPK_STEP_WRONG_BANK] = "the live bank is another",
+        [EEPK_STEP_NO_ROOM] = "the ring to a peer is full, since the network to it is slower than "
+                              "the steps (a ring of more slots bridges more)"};
+    uint32_t reason =
+        s->result < sizeof reasons / sizeof reasons[0] && reasons[s->result] ? s->result : 0;
 
     return eepi_fail(context, EEP_ERR_ABORTED, "step %llu: %s (layer %u, %s): run it again",
                      (unsigned long long)context->stepper.step, reasons[reason], s->layer,

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Each piece is taken by one thread, which marks it first and writes it without the lock. So a
+ * message that comes twice is written once, and nothing is written after its exchange has closed.
+ */
+#include "transport/proxy/placer_source.h"
+
+#include "graphs/kernels/compiler_macros.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------ windows of the host */
+
+static void host_rows(void *user, uint64_t offset, const void *bytes, uint32_t num_bytes)
+{
+    memcpy((uint8_t *)user + offset, bytes, num_bytes);
+}
+
+/* Release: what was placed before is there when the tag is (partner: eepk_seat_look). */
+static void host_word(void *user, uint64_t offset, uint64_t value)
+{
+    eepk_store_release((uint64_t *)((uint8_t *)user + offset), value);
+    eepk_doorbell_ring(&((eepk_window_header *)user)->doorbell);
+}
+
+static void host_begin(void *user, uint32_t source, uint64_t epoch, uint64_t step)
+{
+    (void)user;
+    (void)source;
+    (void)epoch;
+    (void)step;
+}
+
+const eepi_placer_ops eepi_placer_host_ops = {host_rows, host_word, host_begin};
+
+/* ------------------------------------------------------------------ life */
+
+static bool source_open(eepi_placer *placer, eepi_source *source)
+{
+    bool is_whole = true;
+
+    pthread_mutex_init(&source->lock, NULL);
+    for (int chain = 0; chain < EEPK_MAX_CHAINS; chain++) {
+        for (int phase = 0; phase < EEPI_PHASES; phase++) {
+            eepi_exchange *exchange = &source->exchange[chain][phase];
+            exchange->layer = -1;
+            exchange->taken = calloc((placer->max_pieces + 63) / 64, sizeof(uint64_t));
+            is_whole = is_whole && exchange->taken;
+        }
+        is_whole = is_whole && eepi_parked_open(&source->parked[chain], placer->max_parked,
+                                                placer->piece_bytes);
+    }
+    return is_whole;
+}
+
+eepi_placer *eepi_placer_open(const eepk_shape *s, const eepi_placer_ops *ops, void *user)
+{
+    eepi_placer *placer = calloc(1, sizeof *placer + s->max_ranks * sizeof(eepi_source));
+    bool is_whole;
+
+    if (!placer) {
+        return NULL;
+    }
+    placer->shape = *s;
+    placer->ops = *ops;
+    placer->user = user;
+    placer->max_parked = 2 * s->num_max_tokens + 1; /* rows, stretches of the list, header */
+    placer->max_pieces = s->num_max_tokens * eepk_rows_per_token(s);
+    if (placer->max_pieces < placer->max_parked) {
+        placer->max_pieces = placer->max_parked;
+    }
+    placer->piece_bytes = eepk_slot_bytes(s) - (uint32_t)sizeof(eepk_put);
+    placer->gate = eepi_window_gate_open(s->max_ranks);
+    is_whole = placer->gate != NULL;
+    for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
+        is_whole &= source_open(placer, &placer->source[seat]);
+    }
+    if (!is_whole) {
+        eepi_placer_close(placer);
+        return NULL;
+    }
+    return placer;
+}
+
+void eepi_placer_close(eepi_placer *placer)
+{
+    for (uint32_t seat = 0; placer && seat < placer->shape.max_ranks; seat++) {
+        eepi_source *source = &placer->source[seat];
+        for (int chain = 0; chain < EEPK_MAX_CHAINS; chain++) {
+            for (int phase = 0; phase < EEPI_PHASES; phase++) {
+                free(source->exchange[chain][phase].taken);
+            }
+            eepi_parked_close(&source->parked[chain]);
+        }
+        pthread_mutex_destroy(&source->lock);
+    }
+    if (placer) {
+        eepi_window_gate_close(placer->gate);
+    }
+    free(placer);
+}
+
+eepi_window_gate *eepi_placer_gate(eepi_placer *placer)
+{
+    return placer->gate;
+}
+
+uint64_t eepi_placer_count(const eepi_placer *placer, eepi_placed how)
+{
+    return __atomic_load_n(&placer->count[how], __ATOMIC_RELAXED);
+}
+
+void eepi_placer_note(eepi_placer *placer, eepi_placed how, uint64_t times)
+{
+    __atomic_fetch_add(&placer->count[how], times, __ATOMIC_RELAXED);
+}
+
+/* ------------------------------------------------------------------ what may come */
+
+typedef struct stretch {
+    uint64_t begin, bytes;
+} stretch;
+
+static bool lies_in(const eepk_put *put, stretch where)
+{
+    return put->offset >= where.begin && put->bytes <= where.bytes &&
+           put->offset - where.begin <= where.bytes - put->bytes;
+}
+
+/* A source's own parts of the window, and the rows that are shared: nobody writes anything else. */
+static bool rows_are_allowed(const eepk_shape *s, const eepk_put *put)
+{
+    const uint64_t at = (uint64_t)put->chain * s->max_ranks + put->source;
+    const uint64_t list_bytes = (uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_list_entry);
+    const uint64_t row_bytes = (uint64_t)s->num_max_tokens * s->dispatch_row_bytes;
+    const stretch header = {s->off_header + at * s->header_bytes, s->header_bytes};
+    const stretch list = {s->off_list + at * list_bytes, list_bytes};
+    const stretch rows = {s->off_dispatch + at * row_bytes, row_bytes};
+    const stretch combine = {s->off_combine, s->window_bytes - s->off_combine};
+
+    return put->phase == EEPK_PHASE_DISPATCH
+               ? lies_in(put, header) || lies_in(put, list) || lies_in(put, rows)
+               : lies_in(put, combine);
+}
+
+static uint64_t tag_offset(const eepk_shape *s, const eepk_put *put)
+{
+    const uint64_t lines =
+        put->phase == EEPK_PHASE_DISPATCH ? s->off_dispatch_tag : s->off_combine_tag;
+
+    return lines + ((uint64_t)put->chain * s->max_ranks + put->source) * EEPK_LINE_BYTES;
+}
+
+static bool is_well_formed(const eepi_placer *placer, const eepk_put *put)
+{
+    const eepk_shape *s = &placer->shape;
+
+    if (put->source >= s->max_ranks || put->source == s->self || put->target != s->self ||
+        put->chain >= s->num_chains) {
+        return false;
+    }
+    if (put->kind == EEPK_PUT_ABORT) {
+        return put->offset == s->off_abort + (uint64_t)put->source * EEPK_LINE_BYTES;
+    }
+    if (put->kind == EEPK_PUT_BEGIN) {
+        return true;
+    }
+    if (put->layer >= s->num_layers ||
+        (put->phase != EEPK_PHASE_DISPATCH && put->phase != EEPK_PHASE_COMBINE)) {
+        return false;
+    }
+    if (put->kind == EEPK_PUT_TAG) {
+        return put->bytes == 0 && put->pieces <= placer->max_pieces &&
+               put->offset == tag_offset(s, put) &&
+               put->value == eepk_tag_at(s, put->epoch, put->step,
+                                         (eepk_exchange_at){put->layer, put->chain, put->phase});
+    }
+    return put->kind == EEPK_PUT_ROWS && put->pieces < placer->max_pieces && put->bytes != 0 &&
+           put->bytes <= placer->piece_bytes && rows_are_allowed(s, put);
+}
+
+/* ------------------------------------------------------------------ placing */
+
+/* The exchanges of an earlier step are over: the first message of the step that the gate has come
+ * to forgets them. */
+static eepi_exchange *exchange_of(eepi_source *source, const eepk_put *put)
+{
+    if (source->epoch != put->epoch || source->step != put->step) {
+        source->epoch = put->epoch;
+        source->step = put->step;
+        for (int i = 0; i < EEPK_MAX_CHAINS * EEPI_PHASES; i++) {
+            eepi_exchange *exchange = &source->exchange[i / EEPI_PHASES][i % EEPI_PHASES];
+            exchange->layer = -1;
+            exchange->is_open = false;
+        }
+    }
+    return &source->exchange[put->chain][put->phase - 1];
+}
+
+static void begin_exchange(const eepi_placer *placer, eepi_exchange *exchange, int32_t layer)
+{
+    uint64_t *taken = exchange->taken;
+
+    memset(taken, 0, (placer->max_pieces + 63) / 64 * sizeof *taken);
+    *exchange = (eepi_exchange){.layer = layer, .is_open = true, .taken = taken};
+}
+
+/* Rule N4: a tag is stored when as many different pieces as it names are written. */
+static void close_if_whole(eepi_placer *placer, eepi_exchange *exchange)
+{
+    if (exchange->is_open && exchange->has_tag && exchange->placed == exchange->named) {
+        exchange->is_open = false;
+        placer->ops.word(placer->user, exchange->tag_offset, exchange->tag);
+    }
+}
+
+static eepi_placed take_tag(eepi_placer *placer, eepi_exchange *exchange, const eepk_put *put)
+{
+    if (exchange->has_tag) {
+        return EEPI_PLACED_DOUBLED;
+    }
+    if (exchange->highest > put->pieces) {
+        return EEPI_PLACED_MALFORMED;
+    }
+    exchange->has_tag = true;
+    exchange->named = put->pieces;
+    exchange->tag = put->value;
+    exchange->tag_offset = put->offset;
+    close_if_whole(placer, exchange);
+    return EEPI_PLACED;
+}
+
+static eepi_placed take_piece(eepi_placer *placer, eepi_source *source, eepi_exchange *exchange,
+                              const eepk_put *put, const void *bytes, bool keeps_lock)
+{
+    const uint64_t bit = 1ull << put->pieces % 64;
+
+    if (exchange->taken[put->pieces / 64] & bit) {
+        return EEPI_PLACED_DOUBLED;
+    }
+    if (exchange->has_tag && put->pieces >= exchange->named) {
+        return EEPI_PLACED_MALFORMED;
+    }
+    exchange->taken[put->pieces / 64] |= bit;
+    exchange->highest = put->pieces + 1 > exchange->highest ? put->pieces + 1 : exchange->highest;
+    if (!keeps_lock) {
+        pthread_mutex_unlock(&source->lock);
+    }
+    placer->ops.rows(placer->user, put->offset, bytes, put->bytes);
+    if (!keeps_lock) {
+        pthread_mutex_lock(&source->lock);
+    }
+    exchange->placed++;
+    close_if_whole(placer, exchange);
+    return EEPI_PLACED;
+}
+
+/* An abort word counts for its step and all before it, so an older one says nothing new. */
+static eepi_placed take_word(eepi_placer *placer, eepi_source *source, const eepk_put *put)
+{
+    if (put->kind == EEPK_PUT_BEGIN) {
+        placer->ops.begin(placer->user, put->source, put->epoch, put->step);
+        return EEPI_PLACED;
+    }
+    if (put->epoch < source->abort_epoch ||
+        (put->epoch == source->abort_epoch && put->step <= source->abort_step)) {
+        return EEPI_PLACED_DOUBLED;
+    }
+    source->abort_epoch = put->epoch;
+    source->abort_step = put->step;
+    placer->ops.word(placer->user, put->offset, put->value);
+    return EEPI_PLACED;
+}
+
+eepi_placed eepi_placer_write(eepi_placer *placer, eepi_source *source, const eepk_put *put,
+                              const void *bytes, bool keeps_lock)
+{
+    eepi_exchange *exchange;
+
+    if (put->kind == EEPK_PUT_ABORT || put->kind == EEPK_PUT_BEGIN) {
+        return take_word(placer, source, put);
+    }
+    exchange = exchange_of(source, put);
+    if (!exchange->is_open && put->layer == exchange->layer + 1) {
+        begin_exchange(placer, exchange, put->layer);
+    }
+    if (put->layer > exchange->layer) { /* the one before needs this rank's own part, and is open */
+        return EEPI_PLACED_MALFORMED;
+    }
+    if (put->layer < exchange->layer || !exchange->is_open) {
+        return EEPI_PLACED_OLDER;
+    }
+    return put->kind == EEPK_PUT_TAG ? take_tag(placer, exchange, put)
+                                     : take_piece(placer, source, exchange, put, bytes, keeps_lock);
+}
+
+eepi_placed eepi_placer_place(eepi_placer *placer, const eepk_put *put, const void *bytes,
+                              uint32_t proven)
+{
+    eepi_placed how = EEPI_PLACED_MALFORMED;
+    eepi_source *source;
+
+    if (!is_well_formed(placer, put)) {
+        eepi_placer_note(placer, how, 1);
+        return how;
+    }
+    source = &placer->source[put->source];
+    /* the verdict and what follows from it under one lock: what is parked by an old verdict would
+     * wait for a move that has been */
+    pthread_mutex_lock(&source->lock);
+    switch (eepi_window_gate_enter(placer->gate, put, proven)) {
+    case EEPI_GATE_ENTERED:
+        how = eepi_placer_write(placer, source, put, bytes, false);
+        eepi_window_gate_leave(placer->gate);
+        break;
+    case EEPI_GATE_NEWER:
+        how = eepi_parked_keep(placer, source, put, bytes);
+        break;
+    case EEPI_GATE_OLDER:
+        how = EEPI_PLACED_OLDER;
+        break;
+    case EEPI_GATE_FOREIGN:
+        how = EEPI_PLACED_FOREIGN;
+        break;
+    }
+    pthread_mutex_unlock(&source->lock);
+    eepi_placer_note(placer, how, 1);
+    return how;
+}
+
+eep_status eepi_placer_move(eepi_placer *placer, const eepi_gate_stand *to, uint64_t timeout_us)
+{
+    eep_status status = eepi_window_gate_move(placer->gate, to, timeout_us);
+
+    for (uint32_t seat = 0; seat < placer->shape.max_ranks && status == EEP_OK; seat++) {
+        eepi_source *source = &placer->source[seat];
+        pthread_mutex_lock(&source->lock);
+        eepi_parked_release(placer, source);
+        pthread_mutex_unlock(&source->lock);
+    }
+    return status;
+}

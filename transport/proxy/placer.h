@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Places what comes over a network into this rank's window, in the place of the stores that a
+ * peer's kernels would make (rules N1 to N5). A network calls eepi_placer_place for each message,
+ * from any number of threads and in any order that rule N3 allows, twice if it likes; the rank
+ * moves the gate.
+ *
+ *     message -> well-formed? -> gate -+- entered -> each piece once -> write -> tag, if all are
+ * there
+ *                                      +- newer   -> parked until the gate has come there
+ *                                      +- older, foreign: dropped and counted
+ *
+ * Why newer ones are parked and never dropped: nobody sends them again, and a peer may be a step or
+ * a view ahead of this rank without fault. Only dispatch of layer 0 can be that far: all that
+ * follows it needs this rank's own tag. */
+#ifndef EEPI_PLACER_H
+#define EEPI_PLACER_H
+
+#include "transport/proxy/window_gate.h"
+
+typedef struct eepi_placer eepi_placer;
+
+/* How a window is written. Each returns once the write can be seen by the device that reads the
+ * window (rule N4): a copy by a DMA engine is waited for before a tag is stored. */
+typedef struct eepi_placer_ops {
+    void (*rows)(void *user, uint64_t offset, const void *bytes, uint32_t num_bytes);
+    void (*word)(void *user, uint64_t offset, uint64_t value);
+    /* A peer begins that step. Never parked. */
+    void (*begin)(void *user, uint32_t source, uint64_t epoch, uint64_t step);
+} eepi_placer_ops;
+
+/* A window that host threads can write; `user` is its address. It tells nobody of begins. */
+extern const eepi_placer_ops eepi_placer_host_ops;
+
+typedef enum eepi_placed {
+    EEPI_PLACED,
+    EEPI_PLACED_PARKED,
+    EEPI_PLACED_DOUBLED,   /* that piece or word is there already, or under way */
+    EEPI_PLACED_OLDER,     /* of a view, a step, a generation or an exchange that is over */
+    EEPI_PLACED_FOREIGN,   /* for or from a generation that the gate does not let in */
+    EEPI_PLACED_MALFORMED, /* no rank of this version sends that */
+    EEPI_NUM_PLACED,
+} eepi_placed;
+
+/* `shape` is the window owner's; what it points to is copied. NULL: out of memory. */
+eepi_placer *eepi_placer_open(const eepk_shape *shape, const eepi_placer_ops *ops, void *user);
+/* Nobody places any more. */
+void eepi_placer_close(eepi_placer *placer);
+
+/* `put` as it came, and its bytes, which are read before this returns. `proven` is the generation
+ * of the source that the connection has proven (rule N2). Any thread. */
+eepi_placed eepi_placer_place(eepi_placer *placer, const eepk_put *put, const void *bytes,
+                              uint32_t proven);
+/* Move the gate (eepi_window_gate_move), then place what was parked for where it stands now. Before
+ * a step is launched: to that step. After a step that did not end well, and before a report: to a
+ * stand that lets nothing in. */
+EEP_MUST_CHECK eep_status eepi_placer_move(eepi_placer *placer, const eepi_gate_stand *to,
+                                           uint64_t timeout_us);
+eepi_window_gate *eepi_placer_gate(eepi_placer *placer);
+/* How many messages ended so. Any thread. */
+uint64_t eepi_placer_count(const eepi_placer *placer, eepi_placed how);
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What has come before its step: one dispatch of layer 0 for each source and chain, copied, so that
+ * the network's memory is free. */
+#include "transport/proxy/placer_source.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool eepi_parked_open(eepi_parked *parked, uint32_t max_pieces, uint32_t piece_bytes)
+{
+    parked->puts = calloc(max_pieces, sizeof *parked->puts);
+    parked->bytes = malloc((size_t)max_pieces * piece_bytes);
+    return parked->puts && parked->bytes;
+}
+
+void eepi_parked_close(eepi_parked *parked)
+{
+    free(parked->puts);
+    free(parked->bytes);
+}
+
+static void forget(const eepi_placer *placer, eepi_parked *parked)
+{
+    memset(parked->puts, 0, placer->max_parked * sizeof *parked->puts);
+    parked->num = 0;
+    parked->has_tag = false;
+}
+
+static bool is_before(const eepk_put *put, const eepi_parked *parked)
+{
+    return put->epoch < parked->epoch || (put->epoch == parked->epoch && put->step < parked->step);
+}
+
+eepi_placed eepi_parked_keep(eepi_placer *placer, eepi_source *source, const eepk_put *put,
+                             const void *bytes)
+{
+    eepi_parked *parked = &source->parked[put->chain];
+
+    if (put->layer != 0 || put->phase != EEPK_PHASE_DISPATCH) {
+        return EEPI_PLACED_MALFORMED; /* nobody comes so far without this rank */
+    }
+    if (parked->num != 0 && is_before(put, parked)) {
+        return EEPI_PLACED_OLDER;
+    }
+    if (parked->num != 0 && (put->epoch != parked->epoch || put->step != parked->step)) {
+        eepi_placer_note(placer, EEPI_PLACED_OLDER, parked->num);
+        forget(placer, parked);
+    }
+    if (put->kind == EEPK_PUT_TAG
+            ? parked->has_tag
+            : put->pieces >= placer->max_parked || parked->puts[put->pieces].kind != 0) {
+        return put->kind == EEPK_PUT_TAG || put->pieces < placer->max_parked
+                   ? EEPI_PLACED_DOUBLED
+                   : EEPI_PLACED_MALFORMED;
+    }
+    parked->epoch = put->epoch;
+    parked->step = put->step;
+    parked->num++;
+    if (put->kind == EEPK_PUT_TAG) {
+        parked->has_tag = true;
+        parked->tag = *put;
+        return EEPI_PLACED_PARKED;
+    }
+    parked->puts[put->pieces] = *put;
+    memcpy(parked->bytes + (size_t)put->pieces * placer->piece_bytes, bytes, put->bytes);
+    return EEPI_PLACED_PARKED;
+}
+
+/* Its source was the one that it said when it came. False: the gate has not come to it. */
+static bool release(eepi_placer *placer, eepi_source *source, const eepk_put *put,
+                    const void *bytes)
+{
+    eepi_placed how = EEPI_PLACED_FOREIGN;
+
+    switch (eepi_window_gate_enter(placer->gate, put, put->source_generation)) {
+    case EEPI_GATE_ENTERED:
+        how = eepi_placer_write(placer, source, put, bytes, true);
+        eepi_window_gate_leave(placer->gate);
+        break;
+    case EEPI_GATE_NEWER:
+        return false;
+    case EEPI_GATE_OLDER:
+        how = EEPI_PLACED_OLDER;
+        break;
+    case EEPI_GATE_FOREIGN:
+        break;
+    }
+    eepi_placer_note(placer, how, 1);
+    return true;
+}
+
+void eepi_parked_release(eepi_placer *placer, eepi_source *source)
+{
+    for (int chain = 0; chain < EEPK_MAX_CHAINS; chain++) {
+        eepi_parked *parked = &source->parked[chain];
+        bool is_due = true;
+        for (uint32_t i = 0; i < placer->max_parked && parked->num != 0 && is_due; i++) {
+            if (parked->puts[i].kind != 0) {
+                is_due = release(placer, source, &parked->puts[i],
+                                 parked->bytes + (size_t)i * placer->piece_bytes);
+            }
+        }
+        if (is_due && parked->has_tag) {
+            is_due = release(placer, source, &parked->tag, NULL);
+        }
+        if (is_due && parked->num != 0) {
+            forget(placer, parked);
+        }
+    }
+}
