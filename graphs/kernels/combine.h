@@ -12,31 +12,48 @@
 /* Each expert output goes home: to the row (token, k) of the rank the token came from. Those of
  * this rank's own tokens are looked at like any others, and stay: reduce finds them. Counts and
  * lists are their source's word: only if as many rows were placed as were counted, and every place
- * was filled in this dispatch, did each row get a place of its own (S9). */
-EEPK_FN void eepk_send_home(const eepk_combine_node_args *a, eepk_latch *latch, eep_grid g)
+ * was filled in this dispatch, did each row get a place of its own (S9). `to_proxies`: only to the
+ * peers of that kind, else to the others. 1: something is torn. */
+EEPK_FN int eepk_send_home_by(const eepk_combine_node_args *a, const eepk_sender *p, int to_proxies,
+                              eep_grid u)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
-    const uint8_t *bank = w->bank[latch->bank];
-    uint32_t n = (uint32_t)a->slot_begin[s->num_slots];
-    uint16_t stamp = eepk_stamp(s, latch->step, a->layer, a->chain);
-    eep_grid u = eepk_warp_grid(g);
+    const eepk_latch *latch = p->latch;
+    const uint32_t n = (uint32_t)a->slot_begin[s->num_slots];
+    const uint16_t stamp = eepk_stamp(s, latch->step, a->layer, a->chain);
     eepk_copies copies = {0};
     int torn = latch->chain[a->chain].placed != n;
 
     for (uint32_t position = u.block; position < n && !torn; position += u.num_blocks) {
-        eepk_origin origin = w->scratch[a->chain].origin[position];
-        uint8_t *window = eepk_peer_window(s, bank, origin.seat);
-        torn = origin.stamp != stamp || !window;
-        if (!torn) {
-            uint8_t *home =
-                eepk_combine_row(s, window, latch->combine_copy, a->chain, origin.token, origin.k);
-            eepk_copies_add(&copies, origin.seat == s->self ? 0 : home,
-                            (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes,
-                            s->row_bytes, u);
+        const eepk_origin origin = w->scratch[a->chain].origin[position];
+        const uint8_t *row = (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes;
+        const uint64_t offset =
+            eepk_combine_row_offset(s, latch->combine_copy, a->chain, origin.token, origin.k);
+        torn = origin.stamp != stamp;
+        if (torn) {
+            continue;
+        }
+        if (to_proxies) {
+            eepk_put_home_by_ring(p, origin.seat, offset, row, s->row_bytes, u);
+        } else {
+            torn = !eepk_put_home(p, &copies, origin.seat, offset, row, s->row_bytes, u);
         }
     }
     eepk_copies_end(&copies);
+    return torn;
+}
+
+/* Two loops, so that what a ring needs takes no registers from plain copies. */
+EEPK_FN void eepk_send_home(const eepk_combine_node_args *a, eepk_latch *latch, eep_grid g)
+{
+    const eepk_sender p = eepk_sender_at(a->world, eepk_combine_at(a));
+    const eep_grid u = eepk_warp_grid(g);
+    int torn = eepk_send_home_by(a, &p, 0, u);
+
+    if (eepk_num_proxies(p.bank)) {
+        torn |= eepk_send_home_by(a, &p, 1, u);
+    }
     if (torn && u.thread == 0) {
         eepk_count_add(&latch->status.stale_dropped, 1);
         eepk_abort(latch, EEPK_STEP_STALE,

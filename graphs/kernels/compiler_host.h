@@ -19,7 +19,9 @@
 #define EEPK_FN static inline
 /* A loop that several kernels share: one function on the host, so that the C compiler makes the
  * same code of it for all of them and a comparison of two kernels does not compare its moods. */
-#define EEPK_SHARED_FN  static __attribute__((noinline, unused))
+#define EEPK_SHARED_FN static __attribute__((noinline, unused))
+/* What few launches need. */
+#define EEPK_COLD_FN    static __attribute__((noinline, unused))
 #define EEPK_FMUL(a, b) ((a) * (b)) /* -ffp-contract=off: one rounding each */
 #define EEPK_FADD(a, b) ((a) + (b))
 #define EEPK_FDIV(a, b) ((a) / (b))

@@ -12,6 +12,24 @@
 #include "graphs/kernels/exchange.h"
 #include "graphs/kernels/rows.h"
 
+/* Room in the rings for all that this rank's tokens make it send, or the step aborts (rule N5). One
+ * block, before the first row. */
+EEPK_FN void eepk_reserve_dispatch(const eepk_dispatch_node_args *a, eepk_latch *latch, eep_grid g)
+{
+    const eepk_world *w = a->world;
+    const eepk_shape *s = &w->shape;
+    const eepk_sender p = {w, latch, w->bank[latch->bank], eepk_dispatch_at(a)};
+    const uint32_t at_once = eepk_lists_at_once(s);
+    const uint64_t n = eepk_count_tokens(s, &latch->status, a->num_tokens);
+
+    for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
+        if (eepk_is_reached(&p, seat) && eepk_is_proxy(&p, seat) &&
+            !eepk_reserve(&p, seat, n + (n + at_once - 1) / at_once + 1)) {
+            eepk_abort(latch, EEPK_STEP_NO_ROOM, p.at);
+        }
+    }
+}
+
 EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
 {
     const eepk_world *w = a->world;
@@ -40,25 +58,32 @@ EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
         latch->status.bad_layer = a->layer;
         latch->status.bad_chain = a->chain;
     }
+    if (eepk_num_proxies(bank)) {
+        eepk_block_sync(); /* thread 0 may have said that the batch is bad */
+        eepk_reserve_dispatch(a, latch, g);
+    }
 }
 
 /* A row goes once to each other rank, by the warp that owns the token. */
-EEPK_FN void eepk_send_token(const eepk_dispatch_node_args *a, const eepk_latch *latch,
-                             uint32_t token, eep_grid g)
+EEPK_FN void eepk_send_token(const eepk_dispatch_node_args *a, const eepk_sender *p, uint32_t token,
+                             eep_grid g)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
-    const uint8_t *bank = w->bank[latch->bank];
-    const eepk_row_send row = {s,
-                               eepk_windows(s, bank),
-                               EEPK_PEER_WORDS,
-                               w->scratch[a->chain].route + (uint64_t)token * s->top_k,
-                               a->x,
-                               a->chain,
-                               token};
+    eepk_row_send row = {s,
+                         eepk_windows(s, p->bank),
+                         EEPK_PEER_WORDS,
+                         p,
+                         eepk_num_proxies(p->bank),
+                         w->scratch[a->chain].route + (uint64_t)token * s->top_k,
+                         a->x,
+                         a->chain,
+                         token,
+                         0,
+                         {0, 0}};
 
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
-        if (eepk_member_window(s, bank, seat)) {
+        if (eepk_is_reached(p, seat) && !eepk_is_proxy(p, seat)) {
             eepk_send_list(&row, seat);
         }
     }
@@ -70,20 +95,31 @@ EEPK_FN void eepk_send_tokens(const eepk_dispatch_node_args *a, const eepk_latch
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
-    const uint8_t *bank = w->bank[latch->bank];
+    const eepk_scratch *own = &w->scratch[a->chain];
+    const eepk_sender p = {w, latch, w->bank[latch->bank], eepk_dispatch_at(a)};
+    const uint32_t bytes =
+        (uint32_t)sizeof(eepk_source_header) + s->num_slots * (uint32_t)sizeof(uint32_t);
     uint32_t n = eepk_count_tokens(s, &latch->status, a->num_tokens);
     eep_grid u = eepk_warp_grid(g);
 
     for (uint32_t token = u.block; token < n; token += u.num_blocks) {
-        eepk_send_token(a, latch, token, u);
+        eepk_send_token(a, &p, token, u);
     }
     for (uint32_t seat = u.block; seat < s->max_ranks; seat += u.num_blocks) {
-        uint8_t *window = eepk_member_window(s, bank, seat);
-        if (window) {
-            eepk_send_header(s, eepk_header(s, window, a->chain, s->self),
-                             w->scratch[a->chain].send_count + (uint64_t)seat * s->num_slots,
-                             latch->announce_digest, n, u);
+        eepk_slot slot;
+        uint8_t *header;
+        if (!eepk_is_reached(&p, seat)) {
+            continue;
         }
+        if (eepk_is_proxy(&p, seat)) {
+            eepk_put_lists(&p, seat, own->route, n, u);
+        }
+        header =
+            eepk_put_begin(&p, seat, eepk_header_offset(s, a->chain, s->self), bytes, &slot, u);
+        eepk_send_header(s, (eepk_source_header *)header,
+                         own->send_count + (uint64_t)seat * s->num_slots, latch->announce_digest, n,
+                         u);
+        eepk_put_end(&slot, u);
     }
 }
 

@@ -7,6 +7,7 @@
 
 #include "graphs/kernels/compiler_macros.h"
 #include "graphs/kernels/kernel_args.h"
+#include "graphs/kernels/peer_puts.h"
 #include "graphs/kernels/rows.h"
 
 /* Set once per step, by the first reason; the flag is raised last. `jump_step`: 0, or where a peer
@@ -25,12 +26,6 @@ EEPK_FN void eepk_abort_for(eepk_latch *latch, uint32_t result, eepk_exchange_at
 EEPK_FN void eepk_abort(eepk_latch *latch, uint32_t result, eepk_exchange_at at)
 {
     eepk_abort_for(latch, result, at, 0);
-}
-
-/* A member's window as this rank reaches it; 0: the seat is no member, or it is not mapped here. */
-EEPK_FN uint8_t *eepk_member_window(const eepk_shape *s, const uint8_t *bank, uint32_t seat)
-{
-    return eepk_is_active(bank, seat) ? eepk_peer_window(s, bank, seat) : 0;
 }
 
 /* The word by which `source` gave up a step of this epoch, from ours on: how many steps later; -1:
@@ -92,18 +87,14 @@ EEPK_FN void eepk_store_tags(const eepk_world *w, const eepk_latch *latch, eepk_
                              eep_grid g)
 {
     const eepk_shape *s = &w->shape;
-    const uint8_t *bank = w->bank[latch->bank];
+    const eepk_sender p = {w, latch, w->bank[latch->bank], at};
+    const uint64_t offset = eepk_phase_tag_offset(s, at.phase, at.chain, s->self);
     uint64_t tag = eepk_tag_at(s, latch->epoch, latch->step, at);
 
     eepk_fence_system();
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
-        uint8_t *window = eepk_member_window(s, bank, seat);
-        if (!window) {
-            continue;
-        }
-        eepk_store_release(eepk_phase_tag(s, window, at.phase, at.chain, s->self), tag);
-        if (seat != s->self) {
-            eepk_doorbell_ring(&((eepk_window_header *)window)->doorbell);
+        if (eepk_is_reached(&p, seat)) {
+            eepk_put_tag(&p, seat, offset, tag);
         }
     }
 }
@@ -115,19 +106,16 @@ EEPK_FN void eepk_post_abort(const eepk_world *w, const eepk_latch *latch, eepk_
                              eep_grid g)
 {
     const eepk_shape *s = &w->shape;
-    const uint8_t *bank = w->bank[latch->bank];
+    const eepk_sender p = {w, latch, w->bank[latch->bank], at};
     uint64_t word = eepk_tag_at(s, latch->epoch, latch->step, at);
 
     if (latch->status.result == EEPK_STEP_WRONG_BANK || latch->status.result == EEPK_STEP_AGAIN) {
         return;
     }
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
-        uint8_t *window = eepk_member_window(s, bank, seat);
-        if (!window || seat == s->self) {
-            continue;
+        if (seat != s->self && eepk_is_reached(&p, seat)) {
+            eepk_put_abort(&p, seat, eepk_abort_offset(s, s->self), word);
         }
-        eepk_store_release(eepk_abort_word(s, window, s->self), word);
-        eepk_doorbell_ring(&((eepk_window_header *)window)->doorbell);
     }
     eepk_fence_system();
 }
@@ -467,6 +455,20 @@ EEPK_FN void eepk_check_source(const eepk_dispatch_node_args *a, eepk_latch *lat
     }
 }
 
+/* Room in the peer's ring for the outputs of its rows, or the step aborts (rule N5). */
+EEPK_FN void eepk_reserve_combine(const eepk_dispatch_node_args *a, eepk_latch *latch,
+                                  uint32_t seat, const uint32_t *copy)
+{
+    const eepk_world *w = a->world;
+    const eepk_sender p = {
+        w, latch, w->bank[latch->bank], {a->layer, a->chain, EEPK_PHASE_COMBINE}};
+
+    if (eepk_is_reached(&p, seat) && eepk_is_proxy(&p, seat) &&
+        !eepk_reserve(&p, seat, eepk_sum_counts(copy, w->shape.num_slots))) {
+        eepk_abort(latch, EEPK_STEP_NO_ROOM, p.at);
+    }
+}
+
 /* After the tags: copy each source's counts once, check them, and lay out the packed rows. On an
  * abort no slot has rows. Ends with slot_begin filled. */
 EEPK_FN void eepk_layout_rows(const eepk_dispatch_node_args *a, eepk_latch *latch, eep_grid g)
@@ -483,7 +485,11 @@ EEPK_FN void eepk_layout_rows(const eepk_dispatch_node_args *a, eepk_latch *latc
     }
     eepk_block_sync();
     for (uint32_t seat = g.thread; came && seat < s->max_ranks; seat += g.num_threads) {
-        eepk_check_source(a, latch, seat, own->receive_count + (uint64_t)seat * s->num_slots);
+        const uint32_t *copy = own->receive_count + (uint64_t)seat * s->num_slots;
+        eepk_check_source(a, latch, seat, copy);
+        if (eepk_num_proxies(bank)) {
+            eepk_reserve_combine(a, latch, seat, copy);
+        }
     }
     eepk_block_sync();
     eepk_prefix_rows(s, own->receive_count, !latch->aborted, own->receive_base, a->slot_begin, g);

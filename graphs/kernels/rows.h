@@ -8,6 +8,7 @@
 
 #include "graphs/kernels/compiler_macros.h"
 #include "graphs/kernels/fp8.h"
+#include "graphs/kernels/peer_puts.h"
 #include "graphs/kernels/routing.h"
 #include "graphs/kernels/table_layout.h"
 
@@ -37,29 +38,45 @@ EEPK_FN int eepk_goes_by_window(const eepk_shape *s, uint32_t seat)
 
 typedef struct eepk_row_send { /* one token's row on its way */
     const eepk_shape *s;
-    const uint64_t *windows; /* of all seats, as this rank reaches them, */
-    uint32_t window_words;   /* and how far apart they lie */
-    const eepk_route *route; /* [top_k] of the token */
-    const void *x;           /* [num_tokens, hidden] */
+    const uint64_t *windows;   /* of all seats, as this rank reaches them, */
+    uint32_t window_words;     /* and how far apart they lie */
+    const eepk_sender *sender; /* with num_proxies */
+    uint32_t num_proxies;      /* 0: all of them are LOCAL */
+    const eepk_route *route;   /* [top_k] of the token */
+    const void *x;             /* [num_tokens, hidden] */
     uint32_t chain, token;
+    uint64_t lane_target; /* of a warp's lane k: where the row goes with pair k; with num_proxies */
+    eepk_slot lane_slot;
 } eepk_row_send;
-
-EEPK_FN uint8_t *eepk_row_window(const eepk_row_send *r, uint32_t seat)
-{
-    return (uint8_t *)(uintptr_t)r->windows[(uint64_t)seat * r->window_words];
-}
-
-/* Where the row goes with pair k. */
-EEPK_FN uint8_t *eepk_row_target(const eepk_row_send *r, uint32_t k)
-{
-    return eepk_dispatch_row(r->s, eepk_row_window(r, r->route[k].seat), r->chain, r->s->self,
-                             r->token);
-}
 
 /* Does the row go to a window with pair k? */
 EEPK_FN int eepk_sends_by_window(const eepk_row_send *r, uint32_t k)
 {
     return eepk_sends_row(r->route, k) && eepk_goes_by_window(r->s, r->route[k].seat);
+}
+
+/* Where the row goes with pair k; 0: nowhere. */
+EEPK_FN uint8_t *eepk_row_target(const eepk_row_send *r, uint32_t k)
+{
+    return eepk_sends_by_window(r, k)
+               ? eepk_dispatch_row(r->s,
+                                   eepk_window_in(r->windows, r->window_words, r->route[k].seat),
+                                   r->chain, r->s->self, r->token)
+               : 0;
+}
+
+/* The same where some peers are PROXY: with a slot, eepk_slot_end follows the stores. One thread.
+ */
+EEPK_FN uint8_t *eepk_row_place(const eepk_row_send *r, uint32_t k, eepk_slot *slot_out)
+{
+    const eepk_shape *s = r->s;
+
+    *slot_out = (eepk_slot){0, 0};
+    return eepk_sends_by_window(r, k)
+               ? eepk_put_place(r->sender, r->route[k].seat,
+                                eepk_dispatch_row_offset(s, r->chain, s->self, r->token),
+                                s->dispatch_row_bytes, slot_out)
+               : 0;
 }
 
 EEPK_FN float eepk_x_value(const eepk_shape *s, const void *x, uint64_t i)
@@ -68,19 +85,22 @@ EEPK_FN float eepk_x_value(const eepk_shape *s, const void *x, uint64_t i)
 }
 
 #ifdef EEPK_WHOLE_ROWS
-EEPK_SHARED_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
+EEPK_SHARED_FN void eepk_send_row(eepk_row_send *r, eep_grid g)
 {
     const eepk_shape *s = r->s;
     const uint8_t *row = (const uint8_t *)r->x + (uint64_t)r->token * s->row_bytes;
     void *to[EEP_MAX_TOPK];
     const void *from[EEP_MAX_TOPK];
+    eepk_slot slots[EEP_MAX_TOPK];
     uint32_t num_to = 0;
 
     (void)g;
     for (uint32_t k = 0; k < s->top_k; k++) {
-        if (eepk_sends_by_window(r, k)) {
+        uint8_t *target =
+            r->num_proxies ? eepk_row_place(r, k, &slots[num_to]) : eepk_row_target(r, k);
+        if (target) {
             from[num_to] = row;
-            to[num_to++] = eepk_row_target(r, k);
+            to[num_to++] = target;
         }
     }
     if (s->num_scales == 0) {
@@ -90,8 +110,18 @@ EEPK_SHARED_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
                                                   num_to, s->hidden,         s->dtype};
         eepk_rows_quantise(&quantise);
     }
+    for (uint32_t i = 0; i < num_to && r->num_proxies; i++) {
+        eepk_slot_end(&slots[i]);
+    }
 }
 #else
+/* Where the warp's row goes with pair k; 0: nowhere. All lanes come here together. */
+EEPK_FN uint8_t *eepk_warp_target(const eepk_row_send *r, uint32_t k)
+{
+    return r->num_proxies ? (uint8_t *)(uintptr_t)eepk_warp_read64(r->lane_target, k)
+                          : eepk_row_target(r, k);
+}
+
 enum { EEPK_LANE_CHANNELS = EEPK_FP8_GROUP / EEPK_GROUP_LANES };
 
 /* Channels first .. first+n of the token. */
@@ -145,12 +175,11 @@ EEPK_FN void eepk_send_group(const eepk_row_send *r, uint32_t group, uint32_t la
     for (uint32_t i = 0; i < EEPK_LANE_CHANNELS; i++) {
         codes[i] = eepk_float_to_e4m3(EEPK_FMUL(values[i], inverse));
     }
-    for (uint32_t k = 0; k < s->top_k && group < s->num_scales; k++) {
-        uint8_t *row;
-        if (!eepk_sends_row(r->route, k)) {
+    for (uint32_t k = 0; k < s->top_k; k++) {
+        uint8_t *row = eepk_warp_target(r, k);
+        if (!row || group >= s->num_scales) {
             continue;
         }
-        row = eepk_row_target(r, k);
         eepk_store_codes(row + first, codes, n);
         if (lane == 0) {
             eepk_row_scales(s, row)[group] = EEPK_FMUL(largest, 1.0f / EEPK_E4M3_MAX);
@@ -170,43 +199,88 @@ EEPK_FN void eepk_send_as_it_is(const eepk_row_send *r, eep_grid g)
         eepk_chunk chunk;
         eepk_chunk_load(&chunk, row + at, left, g);
         for (uint32_t k = 0; k < s->top_k; k++) {
-            if (eepk_sends_by_window(r, k)) {
-                eepk_chunk_store(&chunk, eepk_row_target(r, k) + at, left, g);
+            uint8_t *to = eepk_warp_target(r, k);
+            if (to) {
+                eepk_chunk_store(&chunk, to + at, left, g);
             }
         }
     }
     for (uint32_t k = 0; k < s->top_k && !is_aligned; k++) {
-        if (eepk_sends_by_window(r, k)) {
-            eepk_copy_row(eepk_row_target(r, k), row, s->row_bytes, g);
+        uint8_t *to = eepk_warp_target(r, k);
+        if (to) {
+            eepk_copy_row(to, row, s->row_bytes, g);
         }
     }
 }
 
 /* A row goes once to each destination rank, by the warp that owns the token. */
-EEPK_SHARED_FN void eepk_send_row(const eepk_row_send *r, eep_grid g)
+EEPK_SHARED_FN void eepk_send_row(eepk_row_send *r, eep_grid g)
 {
     const uint32_t at_once =
         g.num_threads < EEPK_GROUP_LANES ? 1 : g.num_threads / EEPK_GROUP_LANES;
 
+    if (r->num_proxies && g.thread < r->s->top_k) { /* at most EEPK_WARP pairs: a lane each */
+        r->lane_target = (uint64_t)(uintptr_t)eepk_row_place(r, g.thread, &r->lane_slot);
+    }
     if (r->s->num_scales == 0) {
         eepk_send_as_it_is(r, g);
     }
     for (uint32_t group = 0; group < r->s->num_scales; group += at_once) {
         eepk_send_group(r, group + g.thread / EEPK_GROUP_LANES, g.thread % EEPK_GROUP_LANES);
     }
+    if (r->num_proxies) {
+        eepk_warp_sync(); /* the stores of all lanes come before the release of each */
+        eepk_slot_end(&r->lane_slot);
+    }
 }
 #endif
 
-/* Tell `seat` which of the token's pairs go to which of its slots. One thread. */
+EEPK_FN eepk_list_entry eepk_entry_for(const eepk_route *route, uint32_t seat)
+{
+    const int is_here = route->slot != EEPK_NO_SLOT && route->seat == seat;
+
+    return is_here ? (eepk_list_entry){route->slot, route->ordinal}
+                   : (eepk_list_entry){EEPK_NO_SLOT, 0};
+}
+
+/* Tell `seat`, which is LOCAL, which of the token's pairs go to which of its slots. One thread. */
 EEPK_SHARED_FN void eepk_send_list(const eepk_row_send *r, uint32_t seat)
 {
     const eepk_shape *s = r->s;
-    eepk_list_entry *list = eepk_list(s, eepk_row_window(r, seat), r->chain, s->self, r->token);
+    eepk_list_entry *list = eepk_list(s, eepk_window_in(r->windows, r->window_words, seat),
+                                      r->chain, s->self, r->token);
 
     for (uint32_t k = 0; k < s->top_k; k++) {
-        int here = r->route[k].slot != EEPK_NO_SLOT && r->route[k].seat == seat;
-        list[k].slot = here ? r->route[k].slot : (uint16_t)EEPK_NO_SLOT;
-        list[k].ordinal = here ? r->route[k].ordinal : (uint16_t)0;
+        list[k] = eepk_entry_for(&r->route[k], seat);
+    }
+}
+
+/* Tokens whose list entries fit into one slot of a ring. */
+EEPK_FN uint32_t eepk_lists_at_once(const eepk_shape *s)
+{
+    return (eepk_slot_bytes(s) - (uint32_t)sizeof(eepk_put)) /
+           (s->top_k * (uint32_t)sizeof(eepk_list_entry));
+}
+
+/* The same for a PROXY peer and all tokens, in as few pieces as possible. One warp. `route` is
+ * [num_tokens, top_k]. */
+EEPK_FN void eepk_put_lists(const eepk_sender *p, uint32_t seat, const eepk_route *route,
+                            uint32_t num_tokens, eep_grid g)
+{
+    const eepk_shape *s = &p->world->shape;
+    const uint32_t at_once = eepk_lists_at_once(s);
+
+    for (uint32_t first = 0; first < num_tokens; first += at_once) {
+        const uint32_t left = num_tokens - first;
+        const uint32_t pairs = (left < at_once ? left : at_once) * s->top_k;
+        eepk_slot slot;
+        eepk_list_entry *list = (eepk_list_entry *)eepk_put_begin(
+            p, seat, eepk_list_offset(s, p->at.chain, s->self, first),
+            pairs * (uint32_t)sizeof(eepk_list_entry), &slot, g);
+        for (uint32_t i = g.thread; i < pairs; i += g.num_threads) {
+            list[i] = eepk_entry_for(&route[(uint64_t)first * s->top_k + i], seat);
+        }
+        eepk_put_end(&slot, g);
     }
 }
 

@@ -50,6 +50,7 @@ EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
         latch->chain[i] = (eepk_chain_state){0, 0, 0};
     }
     latch->longest_wait = w->shape.self;
+    eepk_rings_begin(w);
     eepk_store_release(&w->status->began_step, latch->step);
     if (latch->step != 0 && latch->step == before) { /* a step number is never used again */
         latch->aborted = 1;

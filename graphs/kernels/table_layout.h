@@ -148,8 +148,8 @@ typedef struct eepk_bank_header {
     uint64_t active[EEPK_SEAT_WORDS];
     uint32_t num_proxies, pad; /* members of kind EEPK_PEER_PROXY */
 } eepk_bank_header;
-/* How this rank's kernels reach a peer's window (must 11). Only graphs/kernels/peers.h looks into
- * it. */
+/* How this rank's kernels reach a peer's window (must 11). Only graphs/kernels/peer_puts.h looks
+ * into it. */
 enum {
     EEPK_PEER_NONE = 0, /* not at all: no member, or this rank has not mapped it */
     EEPK_PEER_LOCAL,    /* by stores to an address here */
@@ -338,34 +338,57 @@ EEPK_LAYOUT_FN uint64_t *eepk_combine_tag(const eepk_shape *s, uint8_t *window, 
     return (uint64_t *)(window + s->off_combine_tag +
                         ((uint64_t)chain * s->max_ranks + source) * EEPK_LINE_BYTES);
 }
+EEPK_LAYOUT_FN uint64_t eepk_phase_tag_offset(const eepk_shape *s, uint32_t phase, uint32_t chain,
+                                              uint32_t source)
+{
+    return (phase == EEPK_PHASE_DISPATCH ? s->off_dispatch_tag : s->off_combine_tag) +
+           ((uint64_t)chain * s->max_ranks + source) * EEPK_LINE_BYTES;
+}
 EEPK_LAYOUT_FN uint64_t *eepk_phase_tag(const eepk_shape *s, uint8_t *window, uint32_t phase,
                                         uint32_t chain, uint32_t source)
 {
     return phase == EEPK_PHASE_DISPATCH ? eepk_dispatch_tag(s, window, chain, source)
                                         : eepk_combine_tag(s, window, chain, source);
 }
+EEPK_LAYOUT_FN uint64_t eepk_abort_offset(const eepk_shape *s, uint32_t source)
+{
+    return s->off_abort + (uint64_t)source * EEPK_LINE_BYTES;
+}
 EEPK_LAYOUT_FN uint64_t *eepk_abort_word(const eepk_shape *s, uint8_t *window, uint32_t source)
 {
-    return (uint64_t *)(window + s->off_abort + (uint64_t)source * EEPK_LINE_BYTES);
+    return (uint64_t *)(window + eepk_abort_offset(s, source));
+}
+EEPK_LAYOUT_FN uint64_t eepk_header_offset(const eepk_shape *s, uint32_t chain, uint32_t source)
+{
+    return s->off_header + ((uint64_t)chain * s->max_ranks + source) * s->header_bytes;
 }
 EEPK_LAYOUT_FN eepk_source_header *eepk_header(const eepk_shape *s, uint8_t *window, uint32_t chain,
                                                uint32_t source)
 {
-    return (eepk_source_header *)(window + s->off_header +
-                                  ((uint64_t)chain * s->max_ranks + source) * s->header_bytes);
+    return (eepk_source_header *)(window + eepk_header_offset(s, chain, source));
+}
+EEPK_LAYOUT_FN uint64_t eepk_list_offset(const eepk_shape *s, uint32_t chain, uint32_t source,
+                                         uint32_t token)
+{
+    return s->off_list + (((uint64_t)chain * s->max_ranks + source) * s->num_max_tokens + token) *
+                             s->top_k * sizeof(eepk_list_entry);
 }
 EEPK_LAYOUT_FN eepk_list_entry *eepk_list(const eepk_shape *s, uint8_t *window, uint32_t chain,
                                           uint32_t source, uint32_t token)
 {
-    return (eepk_list_entry *)(window + s->off_list) +
-           (((uint64_t)chain * s->max_ranks + source) * s->num_max_tokens + token) * s->top_k;
+    return (eepk_list_entry *)(window + eepk_list_offset(s, chain, source, token));
+}
+EEPK_LAYOUT_FN uint64_t eepk_dispatch_row_offset(const eepk_shape *s, uint32_t chain,
+                                                 uint32_t source, uint32_t token)
+{
+    return s->off_dispatch +
+           (((uint64_t)chain * s->max_ranks + source) * s->num_max_tokens + token) *
+               s->dispatch_row_bytes;
 }
 EEPK_LAYOUT_FN uint8_t *eepk_dispatch_row(const eepk_shape *s, uint8_t *window, uint32_t chain,
                                           uint32_t source, uint32_t token)
 {
-    return window + s->off_dispatch +
-           (((uint64_t)chain * s->max_ranks + source) * s->num_max_tokens + token) *
-               s->dispatch_row_bytes;
+    return window + eepk_dispatch_row_offset(s, chain, source, token);
 }
 /* The scales of a row that was quantised, behind its values. */
 EEPK_LAYOUT_FN uint32_t eepk_scales_at(const eepk_shape *s)
@@ -376,12 +399,17 @@ EEPK_LAYOUT_FN float *eepk_row_scales(const eepk_shape *s, uint8_t *row)
 {
     return (float *)(row + eepk_scales_at(s));
 }
+EEPK_LAYOUT_FN uint64_t eepk_combine_row_offset(const eepk_shape *s, uint32_t copy, uint32_t chain,
+                                                uint32_t token, uint32_t k)
+{
+    return s->off_combine +
+           ((((uint64_t)copy * s->num_chains + chain) * s->num_max_tokens + token) * s->top_k + k) *
+               s->row_bytes;
+}
 EEPK_LAYOUT_FN uint8_t *eepk_combine_row(const eepk_shape *s, uint8_t *window, uint32_t copy,
                                          uint32_t chain, uint32_t token, uint32_t k)
 {
-    return window + s->off_combine +
-           ((((uint64_t)copy * s->num_chains + chain) * s->num_max_tokens + token) * s->top_k + k) *
-               s->row_bytes;
+    return window + eepk_combine_row_offset(s, copy, chain, token, k);
 }
 EEPK_LAYOUT_FN const eepk_peer *eepk_peers(const eepk_shape *s, const uint8_t *bank)
 {
@@ -391,10 +419,6 @@ EEPK_LAYOUT_FN const eepk_peer *eepk_peers(const eepk_shape *s, const uint8_t *b
 EEPK_LAYOUT_FN const uint64_t *eepk_windows(const eepk_shape *s, const uint8_t *bank)
 {
     return &eepk_peers(s, bank)->address;
-}
-EEPK_LAYOUT_FN uint8_t *eepk_peer_window(const eepk_shape *s, const uint8_t *bank, uint32_t seat)
-{
-    return (uint8_t *)(uintptr_t)eepk_peers(s, bank)[seat].address;
 }
 EEPK_LAYOUT_FN const uint32_t *eepk_replica_first(const eepk_shape *s, const uint8_t *bank,
                                                   uint32_t layer)

@@ -53,7 +53,8 @@ static bool source_open(eepi_placer *placer, eepi_source *source)
     return is_whole;
 }
 
-eepi_placer *eepi_placer_open(const eepk_shape *s, const eepi_placer_ops *ops, void *user)
+eepi_placer *eepi_placer_open(const eepk_shape *s, uint32_t generation, const eepi_placer_ops *ops,
+                              void *user)
 {
     eepi_placer *placer = calloc(1, sizeof *placer + s->max_ranks * sizeof(eepi_source));
     bool is_whole;
@@ -70,7 +71,7 @@ eepi_placer *eepi_placer_open(const eepk_shape *s, const eepi_placer_ops *ops, v
         placer->max_pieces = placer->max_parked;
     }
     placer->piece_bytes = eepk_slot_bytes(s) - (uint32_t)sizeof(eepk_put);
-    placer->gate = eepi_window_gate_open(s->max_ranks);
+    placer->gate = eepi_window_gate_open(s->max_ranks, generation);
     is_whole = placer->gate != NULL;
     for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
         is_whole &= source_open(placer, &placer->source[seat]);
@@ -110,11 +111,6 @@ uint64_t eepi_placer_count(const eepi_placer *placer, eepi_placed how)
     return __atomic_load_n(&placer->count[how], __ATOMIC_RELAXED);
 }
 
-void eepi_placer_note(eepi_placer *placer, eepi_placed how, uint64_t times)
-{
-    __atomic_fetch_add(&placer->count[how], times, __ATOMIC_RELAXED);
-}
-
 /* ------------------------------------------------------------------ what may come */
 
 typedef struct stretch {
@@ -130,25 +126,16 @@ static bool lies_in(const eepk_put *put, stretch where)
 /* A source's own parts of the window, and the rows that are shared: nobody writes anything else. */
 static bool rows_are_allowed(const eepk_shape *s, const eepk_put *put)
 {
-    const uint64_t at = (uint64_t)put->chain * s->max_ranks + put->source;
     const uint64_t list_bytes = (uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_list_entry);
     const uint64_t row_bytes = (uint64_t)s->num_max_tokens * s->dispatch_row_bytes;
-    const stretch header = {s->off_header + at * s->header_bytes, s->header_bytes};
-    const stretch list = {s->off_list + at * list_bytes, list_bytes};
-    const stretch rows = {s->off_dispatch + at * row_bytes, row_bytes};
+    const stretch header = {eepk_header_offset(s, put->chain, put->source), s->header_bytes};
+    const stretch list = {eepk_list_offset(s, put->chain, put->source, 0), list_bytes};
+    const stretch rows = {eepk_dispatch_row_offset(s, put->chain, put->source, 0), row_bytes};
     const stretch combine = {s->off_combine, s->window_bytes - s->off_combine};
 
     return put->phase == EEPK_PHASE_DISPATCH
                ? lies_in(put, header) || lies_in(put, list) || lies_in(put, rows)
                : lies_in(put, combine);
-}
-
-static uint64_t tag_offset(const eepk_shape *s, const eepk_put *put)
-{
-    const uint64_t lines =
-        put->phase == EEPK_PHASE_DISPATCH ? s->off_dispatch_tag : s->off_combine_tag;
-
-    return lines + ((uint64_t)put->chain * s->max_ranks + put->source) * EEPK_LINE_BYTES;
 }
 
 static bool is_well_formed(const eepi_placer *placer, const eepk_put *put)
@@ -160,7 +147,7 @@ static bool is_well_formed(const eepi_placer *placer, const eepk_put *put)
         return false;
     }
     if (put->kind == EEPK_PUT_ABORT) {
-        return put->offset == s->off_abort + (uint64_t)put->source * EEPK_LINE_BYTES;
+        return put->offset == eepk_abort_offset(s, put->source);
     }
     if (put->kind == EEPK_PUT_BEGIN) {
         return true;
@@ -171,7 +158,7 @@ static bool is_well_formed(const eepi_placer *placer, const eepk_put *put)
     }
     if (put->kind == EEPK_PUT_TAG) {
         return put->bytes == 0 && put->pieces <= placer->max_pieces &&
-               put->offset == tag_offset(s, put) &&
+               put->offset == eepk_phase_tag_offset(s, put->phase, put->chain, put->source) &&
                put->value == eepk_tag_at(s, put->epoch, put->step,
                                          (eepk_exchange_at){put->layer, put->chain, put->phase});
     }
@@ -180,119 +167,6 @@ static bool is_well_formed(const eepi_placer *placer, const eepk_put *put)
 }
 
 /* ------------------------------------------------------------------ placing */
-
-/* The exchanges of an earlier step are over: the first message of the step that the gate has come
- * to forgets them. */
-static eepi_exchange *exchange_of(eepi_source *source, const eepk_put *put)
-{
-    if (source->epoch != put->epoch || source->step != put->step) {
-        source->epoch = put->epoch;
-        source->step = put->step;
-        for (int i = 0; i < EEPK_MAX_CHAINS * EEPI_PHASES; i++) {
-            eepi_exchange *exchange = &source->exchange[i / EEPI_PHASES][i % EEPI_PHASES];
-            exchange->layer = -1;
-            exchange->is_open = false;
-        }
-    }
-    return &source->exchange[put->chain][put->phase - 1];
-}
-
-static void begin_exchange(const eepi_placer *placer, eepi_exchange *exchange, int32_t layer)
-{
-    uint64_t *taken = exchange->taken;
-
-    memset(taken, 0, (placer->max_pieces + 63) / 64 * sizeof *taken);
-    *exchange = (eepi_exchange){.layer = layer, .is_open = true, .taken = taken};
-}
-
-/* Rule N4: a tag is stored when as many different pieces as it names are written. */
-static void close_if_whole(eepi_placer *placer, eepi_exchange *exchange)
-{
-    if (exchange->is_open && exchange->has_tag && exchange->placed == exchange->named) {
-        exchange->is_open = false;
-        placer->ops.word(placer->user, exchange->tag_offset, exchange->tag);
-    }
-}
-
-static eepi_placed take_tag(eepi_placer *placer, eepi_exchange *exchange, const eepk_put *put)
-{
-    if (exchange->has_tag) {
-        return EEPI_PLACED_DOUBLED;
-    }
-    if (exchange->highest > put->pieces) {
-        return EEPI_PLACED_MALFORMED;
-    }
-    exchange->has_tag = true;
-    exchange->named = put->pieces;
-    exchange->tag = put->value;
-    exchange->tag_offset = put->offset;
-    close_if_whole(placer, exchange);
-    return EEPI_PLACED;
-}
-
-static eepi_placed take_piece(eepi_placer *placer, eepi_source *source, eepi_exchange *exchange,
-                              const eepk_put *put, const void *bytes, bool keeps_lock)
-{
-    const uint64_t bit = 1ull << put->pieces % 64;
-
-    if (exchange->taken[put->pieces / 64] & bit) {
-        return EEPI_PLACED_DOUBLED;
-    }
-    if (exchange->has_tag && put->pieces >= exchange->named) {
-        return EEPI_PLACED_MALFORMED;
-    }
-    exchange->taken[put->pieces / 64] |= bit;
-    exchange->highest = put->pieces + 1 > exchange->highest ? put->pieces + 1 : exchange->highest;
-    if (!keeps_lock) {
-        pthread_mutex_unlock(&source->lock);
-    }
-    placer->ops.rows(placer->user, put->offset, bytes, put->bytes);
-    if (!keeps_lock) {
-        pthread_mutex_lock(&source->lock);
-    }
-    exchange->placed++;
-    close_if_whole(placer, exchange);
-    return EEPI_PLACED;
-}
-
-/* An abort word counts for its step and all before it, so an older one says nothing new. */
-static eepi_placed take_word(eepi_placer *placer, eepi_source *source, const eepk_put *put)
-{
-    if (put->kind == EEPK_PUT_BEGIN) {
-        placer->ops.begin(placer->user, put->source, put->epoch, put->step);
-        return EEPI_PLACED;
-    }
-    if (put->epoch < source->abort_epoch ||
-        (put->epoch == source->abort_epoch && put->step <= source->abort_step)) {
-        return EEPI_PLACED_DOUBLED;
-    }
-    source->abort_epoch = put->epoch;
-    source->abort_step = put->step;
-    placer->ops.word(placer->user, put->offset, put->value);
-    return EEPI_PLACED;
-}
-
-eepi_placed eepi_placer_write(eepi_placer *placer, eepi_source *source, const eepk_put *put,
-                              const void *bytes, bool keeps_lock)
-{
-    eepi_exchange *exchange;
-
-    if (put->kind == EEPK_PUT_ABORT || put->kind == EEPK_PUT_BEGIN) {
-        return take_word(placer, source, put);
-    }
-    exchange = exchange_of(source, put);
-    if (!exchange->is_open && put->layer == exchange->layer + 1) {
-        begin_exchange(placer, exchange, put->layer);
-    }
-    if (put->layer > exchange->layer) { /* the one before needs this rank's own part, and is open */
-        return EEPI_PLACED_MALFORMED;
-    }
-    if (put->layer < exchange->layer || !exchange->is_open) {
-        return EEPI_PLACED_OLDER;
-    }
-    return put->kind == EEPK_PUT_TAG ? take_tag(placer, exchange, put)
-                                     : take_piece(placer, source, exchange, put, bytes, keeps_lock);
-}
 
 eepi_placed eepi_placer_place(eepi_placer *placer, const eepk_put *put, const void *bytes,
                               uint32_t proven)

@@ -41,8 +41,10 @@ typedef enum eepi_placed {
     EEPI_NUM_PLACED,
 } eepi_placed;
 
-/* `shape` is the window owner's; what it points to is copied. NULL: out of memory. */
-eepi_placer *eepi_placer_open(const eepk_shape *shape, const eepi_placer_ops *ops, void *user);
+/* `shape` and `generation` are the window owner's; the ops are copied. The gate is
+ * eepi_window_gate_open's: what comes before the first move is parked. NULL: out of memory. */
+eepi_placer *eepi_placer_open(const eepk_shape *shape, uint32_t generation,
+                              const eepi_placer_ops *ops, void *user);
 /* Nobody places any more. */
 void eepi_placer_close(eepi_placer *placer);
 

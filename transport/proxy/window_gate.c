@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who is inside is counted under a lock, so that a verdict and the count are one decision. The lock
- * is held for a few comparisons, never during a write. */
+/* The threads inside are counted under a lock, so that a verdict and the count are one decision.
+ * The lock is held for a few comparisons, never during a write. */
 #include "transport/proxy/window_gate.h"
 
 #include <assert.h>
@@ -19,7 +19,7 @@ struct eepi_window_gate {
     uint32_t let_in[]; /* [max_ranks] */
 };
 
-eepi_window_gate *eepi_window_gate_open(uint32_t max_ranks)
+eepi_window_gate *eepi_window_gate_open(uint32_t max_ranks, uint32_t generation)
 {
     eepi_window_gate *gate = calloc(1, sizeof *gate + max_ranks * sizeof(uint32_t));
     pthread_condattr_t attributes;
@@ -28,6 +28,7 @@ eepi_window_gate *eepi_window_gate_open(uint32_t max_ranks)
         return NULL;
     }
     gate->max_ranks = max_ranks;
+    gate->stand.generation = generation;
     gate->stand.let_in = gate->let_in;
     pthread_mutex_init(&gate->lock, NULL);
     pthread_condattr_init(&attributes);

@@ -28,8 +28,9 @@ typedef enum eepi_gate_verdict {
     EEPI_GATE_FOREIGN, /* for another generation of the owner, or from one that is not let in */
 } eepi_gate_verdict;
 
-/* It stands at epoch 0 and lets nothing in. NULL: out of memory. */
-eepi_window_gate *eepi_window_gate_open(uint32_t max_ranks);
+/* It stands at epoch 0 and lets nothing in, and what peers send to that generation of the owner is
+ * newer: open it before anybody can know of the window. NULL: out of memory. */
+eepi_window_gate *eepi_window_gate_open(uint32_t max_ranks, uint32_t generation);
 void eepi_window_gate_close(eepi_window_gate *gate);
 
 /* May this message be written? `proven` is the generation of its source that the connection has

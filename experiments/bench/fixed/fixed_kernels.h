@@ -69,8 +69,9 @@ EEPK_FN void eepk_fixed_dispatch_send_body(const eepk_fixed_dispatch_args *a, ee
     eep_grid u = eepk_warp_grid(g);
 
     for (uint32_t token = u.block; token < n; token += u.num_blocks) {
-        const eepk_row_send row = {
-            s, t->windows, 1, t->routing.route + (uint64_t)token * s->top_k, a->x, 0, token};
+        eepk_row_send row = {
+            s,    t->windows, 1,     NULL, 0,     t->routing.route + (uint64_t)token * s->top_k,
+            a->x, 0,          token, 0,    {0, 0}};
         for (uint32_t seat = u.thread; seat < s->max_ranks; seat += u.num_threads) {
             eepk_send_list(&row, seat);
         }

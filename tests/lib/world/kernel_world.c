@@ -2,6 +2,7 @@
 /* The ranks, their graphs, views, inputs and steps. */
 #include "tests/lib/world/kernel_world.h"
 
+#include "graphs/device/rings.h"
 #include "graphs/kernels/compiler_macros.h"
 #include "membership/context/bank_image.h"
 #include "experiments/base/random.h"
@@ -277,6 +278,12 @@ static void rank_open(kernel_world *w, int seat, const eepk_shape *layout)
 
 kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks)
 {
+    return kernel_world_open_with(shape, num_blocks, 0, 0);
+}
+
+kernel_world *kernel_world_open_with(const moe_shape *shape, uint32_t num_blocks,
+                                     uint32_t num_queues, uint32_t extra_slots)
+{
     kernel_world *w = calloc(1, sizeof *w);
 
     CHECK(w && shape->max_ranks <= KERNEL_MAX_SEATS && shape->num_layers <= KERNEL_MAX_LAYERS);
@@ -299,6 +306,8 @@ kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks)
         eepk_shape layout;
         const char *why;
         OK(eepi_shape_make(&config, &layout, &why));
+        layout.num_queues = num_queues;
+        layout.ring_slots = num_queues ? eepi_ring_least_slots(&layout) + extra_slots : 0;
         if (seat == 0) {
             w->layout = layout;
         }
@@ -405,10 +414,18 @@ eepi_view *kernel_view(const kernel_world *w, uint64_t epoch, uint64_t members, 
 void kernel_rank_switch(kernel_world *w, int seat, const eepi_view *view)
 {
     kernel_rank *r = &w->rank[seat];
+    eepk_peer peers[KERNEL_MAX_SEATS];
     eepk_shape layout = w->layout;
 
     layout.self = (uint32_t)seat;
-    eepi_bank_image(&layout, view, w->windows, eepi_tables_image(r->tables));
+    for (int peer = 0; peer < w->shape.max_ranks; peer++) {
+        peers[peer] =
+            (eepk_peer){.address = (uint64_t)(uintptr_t)w->windows[peer], .kind = EEPK_PEER_LOCAL};
+    }
+    if (w->hooks.switched) {
+        w->hooks.switched(w->hooks.user, seat, view, peers);
+    }
+    eepi_bank_image_of(&layout, view, peers, eepi_tables_image(r->tables));
     OK(eepi_tables_stage(r->tables, LONG_US));
     OK(eepi_tables_flip(r->tables, r->stream, view->epoch, view->digest));
     OK(eep_stream_synchronize(r->stream, LONG_US));
@@ -521,6 +538,9 @@ void kernel_rank_prepare(kernel_world *w, int seat, uint64_t step, uint64_t wait
 void kernel_rank_launch(kernel_world *w, int seat, uint64_t step, uint64_t wait_ns)
 {
     kernel_rank_prepare(w, seat, step, wait_ns);
+    if (w->hooks.before_step) {
+        w->hooks.before_step(w->hooks.user, seat, w->rank[seat].epoch, step);
+    }
     OK(eep_graph_replay(w->rank[seat].graph, w->rank[seat].stream));
 }
 
@@ -531,6 +551,9 @@ const eepk_status *kernel_rank_end(kernel_world *w, int seat)
 
     OK(eep_stream_synchronize(r->stream, LONG_US));
     CHECK(eepk_load_acquire(&status->done_step) == eepi_tables_launch(r->tables)->step);
+    if (w->hooks.behind_step) {
+        w->hooks.behind_step(w->hooks.user, seat, r->epoch, status);
+    }
     return status;
 }
 

@@ -32,8 +32,18 @@ typedef struct kernel_rank {
     kernel_layer layer[KERNEL_MAX_LAYERS];
 } kernel_rank;
 
+/* What a network adds to the ranks (kernel_proxies.h). All zero: nothing. */
+typedef struct kernel_hooks {
+    void *user;
+    /* A rank switches: `peers` are all LOCAL so far. */
+    void (*switched)(void *user, int seat, const eepi_view *view, eepk_peer *peers);
+    void (*before_step)(void *user, int seat, uint64_t epoch, uint64_t step);
+    void (*behind_step)(void *user, int seat, uint64_t epoch, const eepk_status *status);
+} kernel_hooks;
+
 typedef struct kernel_world {
     moe_shape shape;
+    kernel_hooks hooks;
     uint32_t num_blocks;
     eepk_shape layout; /* of seat 0; all but `self` is the same on all */
     eep_device *device;
@@ -55,6 +65,9 @@ size_t kernel_scales_bytes(const kernel_world *world);
 
 /* All seats get a rank; nobody has a view yet. Grids have `num_blocks` blocks. */
 kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks);
+/* The same with rings: so many queues, and slots beyond the fewest possible. */
+kernel_world *kernel_world_open_with(const moe_shape *shape, uint32_t num_blocks,
+                                     uint32_t num_queues, uint32_t extra_slots);
 void kernel_world_close(kernel_world *world);
 
 /* A view of the seats in `members` (bits) with each expert in at least one slot, the other slots

@@ -54,7 +54,7 @@ static void move_to(placer_fixture *f, uint64_t epoch, uint64_t step, bool lets_
     cr_assert_eq(eepi_placer_move(f->placer, &to, LONG_US), EEP_OK);
 }
 
-static void open_placer(placer_fixture *f)
+static void open_placer_unmoved(placer_fixture *f)
 {
     static const eepi_placer_ops ops = {rows, word, begin};
     const eep_config config = {.struct_bytes = sizeof config,
@@ -75,8 +75,13 @@ static void open_placer(placer_fixture *f)
     f->window = aligned_alloc(EEPK_LINE_BYTES, f->shape.window_bytes);
     cr_assert_not_null(f->window);
     memset(f->window, 0, f->shape.window_bytes);
-    f->placer = eepi_placer_open(&f->shape, &ops, f);
+    f->placer = eepi_placer_open(&f->shape, OWN, &ops, f);
     cr_assert_not_null(f->placer);
+}
+
+static void open_placer(placer_fixture *f)
+{
+    open_placer_unmoved(f);
     move_to(f, 3, 10, true);
 }
 
@@ -218,6 +223,24 @@ Test(placer, N2_what_is_newer_waits_and_comes)
     move_to(&f, 4, 12, true);
     cr_expect(has_tag(&f, &view));
     cr_expect_eq(*row_at(&f, &view, 0), 3);
+    close_placer(&f);
+}
+
+/* A peer that has read the first view before this rank. */
+Test(placer, N2_what_comes_before_the_first_view_waits)
+{
+    placer_fixture f;
+    const eepk_put put = message(3, 10, 0, EEPK_PHASE_DISPATCH);
+    eepk_put other = put;
+
+    open_placer_unmoved(&f);
+    other.target_generation--;
+    cr_expect_eq(place_row(&f, other, 0, 7), EEPI_PLACED_FOREIGN);
+    cr_expect_eq(place_row(&f, put, 0, 1), EEPI_PLACED_PARKED);
+    cr_expect_eq(place_tag(&f, put, 1), EEPI_PLACED_PARKED);
+    move_to(&f, 3, 10, true);
+    cr_expect(has_tag(&f, &put));
+    cr_expect_eq(*row_at(&f, &put, 0), 1);
     close_placer(&f);
 }
 

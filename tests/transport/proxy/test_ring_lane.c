@@ -2,7 +2,7 @@
 /* A ring between the kernels' primitives and a lane, without a network. */
 #include "transport/proxy/ring_lane.h"
 
-#include "graphs/kernels/peers.h"
+#include "graphs/kernels/peer_puts.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -13,7 +13,7 @@ enum { SLOTS = 6, SELF = 1, PEER = 2, ROW_BYTES = 100, THREADS = 4, ROWS_OF_A_TH
 
 typedef struct ring_fixture {
     eepk_world world;
-    eepk_latch latch;
+    eepk_control control;
     eepk_queue queue;
     uint8_t *bank;
     eepi_ring_lane *lane;
@@ -41,14 +41,16 @@ static void open_ring(ring_fixture *f, uint32_t slots)
     cr_assert(f->bank && f->queue.ring);
     memset(f->queue.ring, 0, bytes);
     f->world.queue = &f->queue;
-    f->latch.epoch = 7;
-    f->latch.step = 1ull << 40;
+    f->world.control = &f->control;
+    f->world.bank[0] = f->bank;
+    f->control.latch.epoch = 7;
+    f->control.latch.step = 1ull << 40;
     ((uint32_t *)(f->bank + 1024))[SELF] = 3;
     ((uint32_t *)(f->bank + 1024))[PEER] = 4;
     ((eepk_peer *)(f->bank + 2048))[PEER] = (eepk_peer){.kind = EEPK_PEER_PROXY, .queue = 0};
     f->lane = eepi_ring_lane_open(f->queue.ring, slots, eepk_slot_bytes(s), SELF, PEER);
     cr_assert_not_null(f->lane);
-    f->sender = (eepk_sender){&f->world, &f->latch, f->bank, {5, 0, EEPK_PHASE_COMBINE}};
+    f->sender = (eepk_sender){&f->world, &f->control.latch, f->bank, {5, 0, EEPK_PHASE_COMBINE}};
     eepk_rings_begin(&f->world);
 }
 
@@ -64,7 +66,7 @@ static void put_row(ring_fixture *f, int content)
     uint8_t row[ROW_BYTES];
 
     memset(row, content, sizeof row);
-    eepk_put_rows(&f->sender, PEER, 1000 + (uint64_t)content, row, sizeof row, one);
+    eepk_put_rows(&f->world, f->sender.at, PEER, 1000 + (uint64_t)content, row, sizeof row, one);
 }
 
 static eepi_lane_message take(ring_fixture *f, uint32_t kind)

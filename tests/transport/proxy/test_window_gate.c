@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who may write into a window, and that whoever moves the gate waits for those who write. */
+/* The verdicts of a gate, and that its mover waits for those who write. */
 #include "transport/proxy/window_gate.h"
 
 #include <criterion/criterion.h>
@@ -17,7 +17,7 @@ static eepi_gate_stand stand_at(uint64_t epoch, uint64_t step, bool lets_in)
 
 static eepi_window_gate *gate_at(uint64_t epoch, uint64_t step, bool lets_in)
 {
-    eepi_window_gate *gate = eepi_window_gate_open(RANKS);
+    eepi_window_gate *gate = eepi_window_gate_open(RANKS, OWN);
     const eepi_gate_stand stand = stand_at(epoch, step, lets_in);
 
     cr_assert_not_null(gate);

@@ -11,8 +11,8 @@
  * whatever the network does (rule N5). Room is reserved for a whole exchange before its first row:
  * then a claim is one addition that cannot fail, and no exchange stops in its middle for want of
  * room. */
-#ifndef EEPK_PEERS_H
-#define EEPK_PEERS_H
+#ifndef EEPK_PEER_PUTS_H
+#define EEPK_PEER_PUTS_H
 
 #include "graphs/kernels/compiler_macros.h"
 #include "graphs/kernels/ring_layout.h"
@@ -33,6 +33,11 @@ EEPK_FN const eepk_peer *eepk_peer_of(const eepk_sender *p, uint32_t seat)
 {
     return &eepk_peers(&p->world->shape, p->bank)[seat];
 }
+/* LOCAL: the peer's window; else 0. `windows` are addresses that lie `words` apart. */
+EEPK_FN uint8_t *eepk_window_in(const uint64_t *windows, uint32_t words, uint32_t seat)
+{
+    return (uint8_t *)(uintptr_t)windows[(uint64_t)seat * words];
+}
 EEPK_FN int eepk_is_proxy(const eepk_sender *p, uint32_t seat)
 {
     return eepk_peer_of(p, seat)->kind == EEPK_PEER_PROXY;
@@ -45,32 +50,44 @@ EEPK_FN int eepk_is_reached(const eepk_sender *p, uint32_t seat)
 
 /* ------------------------------------------------------------------ slots */
 
-/* The next slot of the peer's ring, all but `ready` filled in. One thread. */
-EEPK_FN eepk_put *eepk_claim_slot(const eepk_sender *p, uint32_t seat, uint32_t kind,
-                                  uint64_t offset, uint32_t bytes, uint64_t *ready_out)
-{
-    const eepk_shape *s = &p->world->shape;
-    const uint32_t *generation = (const uint32_t *)(p->bank + s->bank_off_generation);
-    eepk_queue *queue = &p->world->queue[eepk_peer_of(p, seat)->queue];
-    const uint64_t claim = eepk_take(&queue->claimed, 1);
-    eepk_put *slot = eepk_ring_slot(queue->ring, claim, s->ring_slots, eepk_slot_bytes(s));
+typedef struct eepk_slot { /* lane 0's, or a thread's; all zero: none */
+    eepk_put *put;
+    uint64_t ready; /* what eepk_put.ready becomes; kept here, since a ring is slow to read back */
+} eepk_slot;
 
-    slot->epoch = p->latch->epoch;
-    slot->step = p->latch->step;
-    slot->offset = offset;
-    slot->bytes = bytes;
-    slot->pieces = (uint32_t)(kind == EEPK_PUT_ROWS ? eepk_take(&queue->pieces[p->at.chain], 1)
-                                                    : queue->pieces[p->at.chain]);
-    slot->source_generation = generation[s->self];
-    slot->target_generation = generation[seat];
-    slot->source = (uint16_t)s->self;
-    slot->target = (uint16_t)seat;
-    slot->layer = (uint16_t)p->at.layer;
-    slot->phase = (uint8_t)p->at.phase;
-    slot->chain = (uint8_t)p->at.chain;
-    slot->kind = kind;
-    *ready_out = claim + 1;
-    return slot;
+EEPK_FN eepk_sender eepk_sender_at(const eepk_world *w, eepk_exchange_at at)
+{
+    const eepk_latch *latch = &w->control->latch;
+
+    return (eepk_sender){w, latch, w->bank[latch->bank], at};
+}
+
+/* The next slot of the peer's ring, all but `ready` filled in. One thread. */
+EEPK_COLD_FN eepk_slot eepk_claim_slot(const eepk_world *w, eepk_exchange_at at, uint32_t seat,
+                                       uint32_t kind, uint64_t offset, uint32_t bytes)
+{
+    const eepk_sender p = eepk_sender_at(w, at);
+    const eepk_shape *s = &w->shape;
+    const uint32_t *generation = (const uint32_t *)(p.bank + s->bank_off_generation);
+    eepk_queue *queue = &w->queue[eepk_peer_of(&p, seat)->queue];
+    const uint64_t claim = eepk_take(&queue->claimed, 1);
+    eepk_put *put = eepk_ring_slot(queue->ring, claim, s->ring_slots, eepk_slot_bytes(s));
+
+    put->epoch = p.latch->epoch;
+    put->step = p.latch->step;
+    put->offset = offset;
+    put->bytes = bytes;
+    put->pieces = (uint32_t)(kind == EEPK_PUT_ROWS ? eepk_take(&queue->pieces[at.chain], 1)
+                                                   : queue->pieces[at.chain]);
+    put->source_generation = generation[s->self];
+    put->target_generation = generation[seat];
+    put->source = (uint16_t)s->self;
+    put->target = (uint16_t)seat;
+    put->layer = (uint16_t)at.layer;
+    put->phase = (uint8_t)at.phase;
+    put->chain = (uint8_t)at.chain;
+    put->kind = kind;
+    return (eepk_slot){put, claim + 1};
 }
 
 /* At the begin of a step nothing is under way. One thread. */
@@ -105,48 +122,78 @@ EEPK_FN int eepk_reserve(const eepk_sender *p, uint32_t seat, uint64_t most)
 
 /* ------------------------------------------------------------------ rows */
 
-/* Where the calling warp may store `bytes` for the peer's window at `offset`; 0: it is not reached.
- * All lanes come here together and get the same address. The caller stores, then calls put_end. */
-EEPK_FN uint8_t *eepk_put_begin(const eepk_sender *p, uint32_t seat, uint64_t offset,
-                                uint32_t bytes, eep_grid g)
+/* Where one thread's row for the peer's window at `offset` goes; 0: the peer is not reached. With a
+ * slot, eepk_slot_end follows the stores. */
+EEPK_FN uint8_t *eepk_put_place(const eepk_sender *p, uint32_t seat, uint64_t offset,
+                                uint32_t bytes, eepk_slot *slot_out)
 {
     const eepk_peer *peer = eepk_peer_of(p, seat);
-    uint64_t slot = 0, ready;
 
     if (peer->kind != EEPK_PEER_PROXY) {
         return peer->address ? (uint8_t *)(uintptr_t)peer->address + offset : 0;
     }
-    if (g.thread == 0) {
-        eepk_put *put = eepk_claim_slot(p, seat, EEPK_PUT_ROWS, offset, bytes, &ready);
-        put->value = ready; /* a row has no word: the claim waits here for put_end */
-        slot = (uint64_t)(uintptr_t)(put + 1);
+    *slot_out = eepk_claim_slot(p->world, p->at, seat, EEPK_PUT_ROWS, offset, bytes);
+    return (uint8_t *)(slot_out->put + 1);
+}
+/* All is stored: the slot may be sent. A LOCAL peer's rows are complete with their tag. */
+EEPK_FN void eepk_slot_end(const eepk_slot *slot)
+{
+    if (slot->put) {
+        eepk_store_release(&slot->put->ready, slot->ready); /* partner: eepi_ring_lane_take */
     }
-    return (uint8_t *)(uintptr_t)eepk_warp_read64(slot, 0);
 }
 
-/* The warp has stored all: a slot may be sent. A LOCAL peer's rows are complete with their tag. */
-EEPK_FN void eepk_put_end(const eepk_sender *p, uint32_t seat, uint8_t *to, eep_grid g)
+/* The same for a warp, whose lanes come here together and get one address; the slot is lane 0's. */
+EEPK_FN uint8_t *eepk_put_begin(const eepk_sender *p, uint32_t seat, uint64_t offset,
+                                uint32_t bytes, eepk_slot *slot_out, eep_grid g)
 {
-    eepk_put *put = (eepk_put *)to - 1;
+    uint64_t to = 0;
 
-    if (!eepk_is_proxy(p, seat)) {
-        return;
-    }
-    eepk_warp_sync(); /* the stores of all lanes come before lane 0's release */
+    *slot_out = (eepk_slot){0, 0};
     if (g.thread == 0) {
-        eepk_store_release(&put->ready, put->value); /* partner: eepi_ring_lane_take */
+        to = (uint64_t)(uintptr_t)eepk_put_place(p, seat, offset, bytes, slot_out);
     }
+    return (uint8_t *)(uintptr_t)eepk_warp_read64(to, 0);
+}
+EEPK_FN void eepk_put_end(const eepk_slot *slot, eep_grid g)
+{
+    (void)g;
+    eepk_warp_sync(); /* the stores of all lanes come before lane 0's release */
+    eepk_slot_end(slot);
 }
 
 /* The whole of it, by a warp. */
-EEPK_FN void eepk_put_rows(const eepk_sender *p, uint32_t seat, uint64_t offset, const void *from,
-                           uint32_t bytes, eep_grid g)
+EEPK_COLD_FN void eepk_put_rows(const eepk_world *w, eepk_exchange_at at, uint32_t seat,
+                                uint64_t offset, const void *from, uint32_t bytes, eep_grid g)
 {
-    uint8_t *to = eepk_put_begin(p, seat, offset, bytes, g);
+    const eepk_sender p = eepk_sender_at(w, at);
+    eepk_slot slot;
+    uint8_t *to = eepk_put_begin(&p, seat, offset, bytes, &slot, g);
 
     if (to) {
         eepk_copy_row(to, from, bytes, g);
-        eepk_put_end(p, seat, to, g);
+        eepk_put_end(&slot, g);
+    }
+}
+
+/* A row that goes home to a LOCAL peer; such rows are collected (eepk_copies). One of this rank's
+ * own tokens stays where it is, and a PROXY peer's goes by its ring. 0: the peer is not reached. */
+EEPK_FN int eepk_put_home(const eepk_sender *p, eepk_copies *copies, uint32_t seat, uint64_t offset,
+                          const void *from, uint32_t bytes, eep_grid g)
+{
+    uint8_t *window = (uint8_t *)(uintptr_t)eepk_peer_of(p, seat)->address;
+
+    if (!window) {
+        return eepk_is_proxy(p, seat);
+    }
+    eepk_copies_add(copies, seat == p->world->shape.self ? 0 : window + offset, from, bytes, g);
+    return 1;
+}
+EEPK_FN void eepk_put_home_by_ring(const eepk_sender *p, uint32_t seat, uint64_t offset,
+                                   const void *from, uint32_t bytes, eep_grid g)
+{
+    if (eepk_is_proxy(p, seat)) {
+        eepk_put_rows(p->world, p->at, seat, offset, from, bytes, g);
     }
 }
 
@@ -159,8 +206,7 @@ EEPK_FN void eepk_put_tag(const eepk_sender *p, uint32_t seat, uint64_t offset, 
     const eepk_peer *peer = eepk_peer_of(p, seat);
     uint8_t *window = (uint8_t *)(uintptr_t)peer->address;
     eepk_queue *queue;
-    eepk_put *put;
-    uint64_t ready;
+    eepk_slot slot;
 
     if (window) {
         eepk_store_release((uint64_t *)(window + offset), tag); /* partner: eepk_seat_look */
@@ -170,9 +216,9 @@ EEPK_FN void eepk_put_tag(const eepk_sender *p, uint32_t seat, uint64_t offset, 
         return;
     }
     queue = &p->world->queue[peer->queue];
-    put = eepk_claim_slot(p, seat, EEPK_PUT_TAG, offset, 0, &ready);
-    put->value = tag;
-    eepk_store_release(&put->ready, ready);
+    slot = eepk_claim_slot(p->world, p->at, seat, EEPK_PUT_TAG, offset, 0);
+    slot.put->value = tag;
+    eepk_slot_end(&slot);
     /* what was reserved and not used */
     (void)eepk_take(&queue->reserved, queue->pieces[p->at.chain] + 1 - queue->room[p->at.chain]);
 }

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Messages that are inside the gate. Each piece is taken by one thread, which marks it first and
+ * writes it without the lock. So a message that comes twice is written once, and nothing is written
+ * after its exchange has closed. */
+#include "transport/proxy/placer_source.h"
+
+#include <string.h>
+
+void eepi_placer_note(eepi_placer *placer, eepi_placed how, uint64_t times)
+{
+    __atomic_fetch_add(&placer->count[how], times, __ATOMIC_RELAXED);
+}
+
+/* The exchanges of an earlier step are over: the first message of the step that the gate has come
+ * to forgets them. */
+static eepi_exchange *exchange_of(eepi_source *source, const eepk_put *put)
+{
+    if (source->epoch != put->epoch || source->step != put->step) {
+        source->epoch = put->epoch;
+        source->step = put->step;
+        for (int i = 0; i < EEPK_MAX_CHAINS * EEPI_PHASES; i++) {
+            eepi_exchange *exchange = &source->exchange[i / EEPI_PHASES][i % EEPI_PHASES];
+            exchange->layer = -1;
+            exchange->is_open = false;
+        }
+    }
+    return &source->exchange[put->chain][put->phase - 1];
+}
+
+static void begin_exchange(const eepi_placer *placer, eepi_exchange *exchange, int32_t layer)
+{
+    uint64_t *taken = exchange->taken;
+
+    memset(taken, 0, (placer->max_pieces + 63) / 64 * sizeof *taken);
+    *exchange = (eepi_exchange){.layer = layer, .is_open = true, .taken = taken};
+}
+
+/* Rule N4: a tag is stored when as many different pieces as it names are written. */
+static void close_if_whole(eepi_placer *placer, eepi_exchange *exchange)
+{
+    if (exchange->is_open && exchange->has_tag && exchange->placed == exchange->named) {
+        exchange->is_open = false;
+        placer->ops.word(placer->user, exchange->tag_offset, exchange->tag);
+    }
+}
+
+static eepi_placed take_tag(eepi_placer *placer, eepi_exchange *exchange, const eepk_put *put)
+{
+    if (exchange->has_tag) {
+        return EEPI_PLACED_DOUBLED;
+    }
+    if (exchange->highest > put->pieces) {
+        return EEPI_PLACED_MALFORMED;
+    }
+    exchange->has_tag = true;
+    exchange->named = put->pieces;
+    exchange->tag = put->value;
+    exchange->tag_offset = put->offset;
+    close_if_whole(placer, exchange);
+    return EEPI_PLACED;
+}
+
+static eepi_placed take_piece(eepi_placer *placer, eepi_source *source, eepi_exchange *exchange,
+                              const eepk_put *put, const void *bytes, bool keeps_lock)
+{
+    const uint64_t bit = 1ull << put->pieces % 64;
+
+    if (exchange->taken[put->pieces / 64] & bit) {
+        return EEPI_PLACED_DOUBLED;
+    }
+    if (exchange->has_tag && put->pieces >= exchange->named) {
+        return EEPI_PLACED_MALFORMED;
+    }
+    exchange->taken[put->pieces / 64] |= bit;
+    exchange->highest = put->pieces + 1 > exchange->highest ? put->pieces + 1 : exchange->highest;
+    if (!keeps_lock) {
+        pthread_mutex_unlock(&source->lock);
+    }
+    placer->ops.rows(placer->user, put->offset, bytes, put->bytes);
+    if (!keeps_lock) {
+        pthread_mutex_lock(&source->lock);
+    }
+    exchange->placed++;
+    close_if_whole(placer, exchange);
+    return EEPI_PLACED;
+}
+
+/* An abort word counts for its step and all before it, so an older one says nothing new. */
+static eepi_placed take_word(eepi_placer *placer, eepi_source *source, const eepk_put *put)
+{
+    if (put->kind == EEPK_PUT_BEGIN) {
+        placer->ops.begin(placer->user, put->source, put->epoch, put->step);
+        return EEPI_PLACED;
+    }
+    if (put->epoch < source->abort_epoch ||
+        (put->epoch == source->abort_epoch && put->step <= source->abort_step)) {
+        return EEPI_PLACED_DOUBLED;
+    }
+    source->abort_epoch = put->epoch;
+    source->abort_step = put->step;
+    placer->ops.word(placer->user, put->offset, put->value);
+    return EEPI_PLACED;
+}
+
+eepi_placed eepi_placer_write(eepi_placer *placer, eepi_source *source, const eepk_put *put,
+                              const void *bytes, bool keeps_lock)
+{
+    eepi_exchange *exchange;
+
+    if (put->kind == EEPK_PUT_ABORT || put->kind == EEPK_PUT_BEGIN) {
+        return take_word(placer, source, put);
+    }
+    exchange = exchange_of(source, put);
+    if (!exchange->is_open && put->layer == exchange->layer + 1) {
+        begin_exchange(placer, exchange, put->layer);
+    }
+    if (put->layer > exchange->layer) { /* the one before needs this rank's own part, and is open */
+        return EEPI_PLACED_MALFORMED;
+    }
+    if (put->layer < exchange->layer || !exchange->is_open) {
+        return EEPI_PLACED_OLDER;
+    }
+    return put->kind == EEPK_PUT_TAG ? take_tag(placer, exchange, put)
+                                     : take_piece(placer, source, exchange, put, bytes, keeps_lock);
+}
