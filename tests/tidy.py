@@ -81,6 +81,9 @@ PURE = ("membership/core", "membership/view", "repair/planner", "repair/placemen
 IMPURE = ("graphs/base/", "time.h", "pthread.h", "poll.h", "unistd.h", "sys/")
 # Bags that were emptied once: how many members they may have.
 MEMBERS = {"struct eep_context": 40, "struct launcher": 15}
+# Who looks into a peer's entry of a bank, and what that looks like.
+PEER_FILES = ("graphs/kernels/peer_puts.h", "graphs/kernels/table_layout.h")
+PEER_ADDRESS = r"(\.|->)address\b|\beepk_peers\(|\bwindows\s*\[|\beepk_windows\([^)]*\)\s*\["
 # Circles of files that stay, each with its reason.
 CIRCLES = {}
 # Private words of former days, and the word to use (docs/GLOSSARY.md).
@@ -326,13 +329,23 @@ def components(graph):
     return found
 
 
+def check_peers(sources):
+    """Must 11: what reaches a peer goes through the primitives, and one file alone has its address."""
+    for name, text in code_of(sources).items():
+        if not name.startswith("graphs/kernels/") or name in PEER_FILES:
+            continue
+        for line, found in enumerate(text.split("\n"), 1):
+            if re.search(PEER_ADDRESS, found):
+                yield f"{name}:{line}: a peer's address, which only {PEER_FILES[0]} uses"
+
+
 def check_circles(sources):
     for group in find_circles(sources):
         if not any(set(group) <= set(allowed) for allowed in CIRCLES):
             yield "a circle of files: " + ", ".join(group)
 
 
-CHECKS = [check_includes, check_sizes, check_folders, check_basenames, check_documents,
+CHECKS = [check_includes, check_peers, check_sizes, check_folders, check_basenames, check_documents,
           check_references, check_words, check_licence, check_members, check_circles]
 
 

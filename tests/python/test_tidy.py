@@ -53,6 +53,14 @@ class Rules(unittest.TestCase):
                      "repair/planner.h": SPDX},
                     r"^graphs/base/clock\.h:3: graphs/base may not include repair \(repair/planner\.h\)")
 
+    def test_a_raw_store_beside_the_primitives(self):
+        for store in ("*(uint64_t *)(eepk_peers(s, bank)[seat].address + at) = tag;",
+                      "*(uint64_t *)(eepk_windows(s, bank)[seat * 3] + at) = tag;",
+                      "*(uint64_t *)(r->windows[seat] + at) = tag;", "to = peer->address + at;"):
+            self.broken({"graphs/kernels/combine.h": SPDX + store + "\n"},
+                        r"^graphs/kernels/combine\.h:2: a peer's address, which only")
+        self.assertEqual(self.faults({"graphs/kernels/peer_puts.h": SPDX + store + "\n"}), "")
+
     def test_folders_of_one_floor_do_not_meet(self):
         self.broken({"graphs/host/host_guard.h": SPDX,
                      "graphs/cuda/cuda_driver.h": SPDX + '#include "graphs/host/host_guard.h"\n'},
@@ -132,7 +140,7 @@ class Rules(unittest.TestCase):
 
     def test_every_rule_is_broken_here(self):
         """A rule that comes later needs a test here."""
-        self.assertEqual(len(tidy.CHECKS), 10)
+        self.assertEqual(len(tidy.CHECKS), 11)
 
 
 if __name__ == "__main__":
