@@ -252,7 +252,7 @@ EEPK_FN void eepk_put_abort(const eepk_sender *p, uint32_t seat, uint64_t offset
         eepk_put_ring_word(p, seat, offset, value);
         return;
     }
-    eepk_store_release((uint64_t *)(window + offset), value); /* partner: eepk_peer_aborted */
+    eepk_store_release((uint64_t *)(window + offset), value); /* partner: eepk_peer_gave_up */
     eepk_doorbell_ring(&((eepk_window_header *)window)->doorbell);
 }
 #endif
