@@ -240,6 +240,7 @@ EEPK_FN void eepk_put_ring_word(const eepk_sender *p, uint32_t seat, uint64_t of
     eepk_store_release(&word->value, value);
     eepk_store_release(&word->generations,
                        eepk_generations(generation[p->world->shape.self], generation[seat]));
+    eepk_store_release(&word->completed, p->latch->completed);
     eepk_store_release(&word->turn, turn + 2);
 }
 

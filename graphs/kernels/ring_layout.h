@@ -45,7 +45,8 @@ typedef struct eepk_put {
     uint8_t phase, chain;
     uint32_t kind;
     uint32_t pad0;
-    uint64_t pad1[7];
+    uint64_t completed; /* a word beside the slots: the last step that the source ended well */
+    uint64_t pad1[6];
 } eepk_put;
 static_assert(sizeof(eepk_put) == EEPK_LINE_BYTES, "rows behind it are aligned as in a window");
 
@@ -60,7 +61,8 @@ typedef struct eepk_ring_word {
     uint64_t turn;
     uint64_t epoch, step, offset, value;
     uint64_t generations; /* eepk_generations */
-    uint64_t pad[10];
+    uint64_t completed;
+    uint64_t pad[9];
 } eepk_ring_word;
 static_assert(sizeof(eepk_ring_word) == EEPK_LINE_BYTES, "a line of its own");
 

@@ -134,6 +134,9 @@ EEPK_FN void eepk_finish_body(const eepk_world_args *a, eep_grid g)
             latch->status.suspects[i] = 0;
         }
     }
+    if (latch->status.result == EEPK_STEP_OK) {
+        latch->completed = step;
+    }
     latch->status.longest_wait_ns = latch->longest_wait >> 10;
     latch->status.last_seat = (uint32_t)(latch->longest_wait & 1023u);
     latch->status.done_step = 0;

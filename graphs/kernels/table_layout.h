@@ -246,6 +246,7 @@ typedef struct eepk_latch {
     uint32_t aborted; /* sticky for the rest of the step (rules D3, P3) */
     uint32_t pad;
     eepk_chain_state chain[EEPK_MAX_CHAINS];
+    uint64_t completed;    /* the last step that ended well here; words say so (rule N3) */
     uint64_t longest_wait; /* ns << 10 | for whom: one word, since each lane waits by itself */
     eepk_status status;    /* collected here, copied out by the finish node */
 } eepk_latch;

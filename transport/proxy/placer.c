@@ -23,12 +23,14 @@ static void host_word(void *user, uint64_t offset, uint64_t value)
     eepk_doorbell_ring(&((eepk_window_header *)user)->doorbell);
 }
 
-static void host_begin(void *user, uint32_t source, uint64_t epoch, uint64_t step)
+static void host_begin(void *user, uint32_t source, uint64_t epoch, uint64_t step,
+                       uint64_t completed)
 {
     (void)user;
     (void)source;
     (void)epoch;
     (void)step;
+    (void)completed;
 }
 
 const eepi_placer_ops eepi_placer_host_ops = {host_rows, host_word, host_begin};
@@ -209,6 +211,7 @@ eep_status eepi_placer_move(eepi_placer *placer, const eepi_gate_stand *to, uint
     for (uint32_t seat = 0; seat < placer->shape.max_ranks && status == EEP_OK; seat++) {
         eepi_source *source = &placer->source[seat];
         pthread_mutex_lock(&source->lock);
+        eepi_placer_release_word(placer, source);
         eepi_parked_release(placer, source);
         pthread_mutex_unlock(&source->lock);
     }

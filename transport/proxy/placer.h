@@ -24,8 +24,8 @@ typedef struct eepi_placer eepi_placer;
 typedef struct eepi_placer_ops {
     void (*rows)(void *user, uint64_t offset, const void *bytes, uint32_t num_bytes);
     void (*word)(void *user, uint64_t offset, uint64_t value);
-    /* A peer begins that step. Never parked. */
-    void (*begin)(void *user, uint32_t source, uint64_t epoch, uint64_t step);
+    /* A peer begins that step, and has ended `completed` well. Never parked. */
+    void (*begin)(void *user, uint32_t source, uint64_t epoch, uint64_t step, uint64_t completed);
 } eepi_placer_ops;
 
 /* A window that host threads can write; `user` is its address. It tells nobody of begins. */

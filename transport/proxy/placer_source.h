@@ -35,6 +35,7 @@ typedef struct eepi_source {
     pthread_mutex_t lock;
     uint64_t epoch, step; /* of the exchanges below */
     uint64_t abort_epoch, abort_step;
+    eepk_put later_abort; /* kept back while this rank runs a step that the source has completed */
     eepi_exchange exchange[EEPK_MAX_CHAINS][EEPI_PHASES];
     eepi_parked parked[EEPK_MAX_CHAINS];
 } eepi_source;
@@ -63,5 +64,7 @@ eepi_placed eepi_parked_keep(eepi_placer *placer, eepi_source *source, const eep
                              const void *bytes);
 /* Place what is parked, if the gate has come to it. The source's lock is held. */
 void eepi_parked_release(eepi_placer *placer, eepi_source *source);
+/* Store the abort word that was kept back, if the gate has left that step. Inside no gate. */
+void eepi_placer_release_word(eepi_placer *placer, eepi_source *source);
 void eepi_placer_note(eepi_placer *placer, eepi_placed how, uint64_t times);
 #endif

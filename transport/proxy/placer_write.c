@@ -85,11 +85,38 @@ static eepi_placed take_piece(eepi_placer *placer, eepi_source *source, eepi_exc
     return EEPI_PLACED;
 }
 
+/* Rule N3: a source that has completed the step which this rank runs has published all its tags of
+ * it. Its word for a later step has overtaken some of them, and is no reason to give the step up.
+ * Inside the gate, so the gate stands. */
+static bool is_for_later(const eepi_placer *placer, const eepk_put *put)
+{
+    const eepi_gate_stand stand = eepi_window_gate_stand(placer->gate);
+
+    return stand.lets_in && put->epoch == stand.epoch && put->step > stand.step &&
+           put->completed >= stand.step;
+}
+
+void eepi_placer_release_word(eepi_placer *placer, eepi_source *source)
+{
+    const eepk_put put = source->later_abort;
+
+    if (put.kind == 0 ||
+        eepi_window_gate_enter(placer->gate, &put, put.source_generation) != EEPI_GATE_ENTERED) {
+        source->later_abort.kind = 0;
+        return;
+    }
+    if (!is_for_later(placer, &put)) {
+        source->later_abort.kind = 0;
+        placer->ops.word(placer->user, put.offset, put.value);
+    }
+    eepi_window_gate_leave(placer->gate);
+}
+
 /* An abort word counts for its step and all before it, so an older one says nothing new. */
 static eepi_placed take_word(eepi_placer *placer, eepi_source *source, const eepk_put *put)
 {
     if (put->kind == EEPK_PUT_BEGIN) {
-        placer->ops.begin(placer->user, put->source, put->epoch, put->step);
+        placer->ops.begin(placer->user, put->source, put->epoch, put->step, put->completed);
         return EEPI_PLACED;
     }
     if (put->epoch < source->abort_epoch ||
@@ -98,6 +125,10 @@ static eepi_placed take_word(eepi_placer *placer, eepi_source *source, const eep
     }
     source->abort_epoch = put->epoch;
     source->abort_step = put->step;
+    if (is_for_later(placer, put)) {
+        source->later_abort = *put;
+        return EEPI_PLACED_PARKED;
+    }
     placer->ops.word(placer->user, put->offset, put->value);
     return EEPI_PLACED;
 }

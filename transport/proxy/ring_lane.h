@@ -38,7 +38,8 @@ bool eepi_ring_lane_take(eepi_ring_lane *lane, eepi_lane_message *message_out);
 void eepi_ring_lane_complete(eepi_ring_lane *lane, uint64_t claim);
 /* All that was taken is completed. */
 bool eepi_ring_lane_is_idle(const eepi_ring_lane *lane);
-/* The host's begin word: this rank begins that step. One thread at a time. */
-void eepi_ring_put_begin(uint8_t *ring, uint64_t epoch, uint64_t step, uint32_t source_generation,
-                         uint32_t target_generation);
+/* The host's begin word: this rank begins that step, and `completed` is the last that it ended
+ * well. One thread at a time. */
+void eepi_ring_put_begin(uint8_t *ring, uint64_t epoch, uint64_t step, uint64_t completed,
+                         uint32_t source_generation, uint32_t target_generation);
 #endif

@@ -41,9 +41,9 @@ static void word(void *user, uint64_t offset, uint64_t value)
     eepi_placer_host_ops.word(((placer_fixture *)user)->window, offset, value);
 }
 
-static void begin(void *user, uint32_t source, uint64_t epoch, uint64_t step)
+static void begin(void *user, uint32_t source, uint64_t epoch, uint64_t step, uint64_t completed)
 {
-    cr_assert(source == SOURCE && epoch != 0);
+    cr_assert(source == SOURCE && epoch != 0 && completed < step);
     ((placer_fixture *)user)->begun_step = step;
 }
 
@@ -344,6 +344,31 @@ Test(placer, N3_words_are_never_parked)
     put.kind = EEPK_PUT_BEGIN;
     cr_expect_eq(eepi_placer_place(f.placer, &put, NULL, GENERATION), EEPI_PLACED);
     cr_expect_eq(f.begun_step, 19);
+    close_placer(&f);
+}
+
+/* A source that has completed this rank's step gives up the next one, and its word overtakes its
+ * tags: the step here goes on, and the word counts for the next one. */
+Test(placer, N3_a_word_of_a_later_step_ends_no_step_that_its_sender_completed)
+{
+    placer_fixture f;
+    eepk_put put = message(3, 11, 0, EEPK_PHASE_DISPATCH);
+    uint64_t *line;
+
+    open_placer(&f);
+    line = eepk_abort_word(&f.shape, f.window, SOURCE);
+    put.kind = EEPK_PUT_ABORT;
+    put.offset = (uint64_t)((uint8_t *)line - f.window);
+    put.value = 77;
+    put.completed = 10;
+    cr_expect_eq(eepi_placer_place(f.placer, &put, NULL, GENERATION), EEPI_PLACED_PARKED);
+    cr_expect_eq(*line, 0);
+    move_to(&f, 3, 11, true);
+    cr_expect_eq(*line, 77);
+    put.step = 12;
+    put.value = 78; /* it gave up step 11 as well */
+    cr_expect_eq(eepi_placer_place(f.placer, &put, NULL, GENERATION), EEPI_PLACED);
+    cr_expect_eq(*line, 78);
     close_placer(&f);
 }
 
