@@ -450,7 +450,7 @@ static void *deliver(void *user)
     const eepk_put put = message(3, 10, 0, EEPK_PHASE_DISPATCH);
     uint64_t random = d->seed;
 
-    while (!has_tag(d->f, &put)) {
+    for (int round = 0; round < 200000 && !has_tag(d->f, &put); round++) {
         const uint32_t which = (uint32_t)((random = random * 6364136223846793005u + 1) >> 33);
         if (which % 5 == 4) {
             (void)!place_tag(d->f, put, 4);
@@ -476,6 +476,7 @@ Test(placer, N4_lanes_that_deliver_together_place_each_piece_once)
     for (int i = 0; i < 3; i++) {
         pthread_join(threads[i], NULL);
     }
+    cr_expect(has_tag(&f, &put));
     cr_expect_eq(eepi_placer_count(f.placer, EEPI_PLACED), 5);
     for (uint32_t token = 0; token < 4; token++) {
         cr_expect_eq(*row_at(&f, &put, token), 1 + token);
