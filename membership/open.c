@@ -96,16 +96,6 @@ static void say_warning(void *user, uint64_t warning)
              eepi_warning_by(warning), hint ? hint : "it is taken for dead");
 }
 
-/* Rule P8: memory is free once the stores of an ended process have ended. On the host a thread
- * without its memory map stores nothing, so the margin is 0 there. */
-static uint64_t stores_margin_us(const eep_config *c)
-{
-    if (c->stores_margin_us != 0 || !eepi_device_is_discrete(c->device)) {
-        return c->stores_margin_us;
-    }
-    return EEPI_STORES_MARGIN_US;
-}
-
 static eep_status open_core(eep_context *context)
 {
     const eep_config *c = &context->config;
@@ -116,7 +106,8 @@ static eep_status open_core(eep_context *context)
                              .drain_bound_us = c->drain_bound_us,
                              .stage_bound_us = STAGE_BOUND_US,
                              .missed_window_steps = MISSED_WINDOW_STEPS,
-                             .stores_margin_us = stores_margin_us(c),
+                             /* rule P8: a thread without its memory map stores nothing */
+                             .end_is_proof = !eepi_device_outlives_process(c->device),
                              .background_delay_us = BACKGROUND_DELAY_US,
                              .background = c->background_bytes_per_s > 0,
                              .kill_fence = c->kill_fence,
@@ -255,13 +246,16 @@ static eep_status open_all(eep_context *context)
     }
     spec =
         eepi_window_spec_of(&context->shape, (uint32_t)context->config.rank, context->generation);
-    status = eepi_window_create(context->config.device, &spec, why, sizeof why, &context->window);
+    status = eepi_window_create(context->config.device, &spec, context->claim.serial, why,
+                                sizeof why, &context->window);
     if (status != EEP_OK) {
-        return eepi_fail(context, status, "no window of %llu bytes: %s",
+        return eepi_fail(context, status, "no window of %d times %llu bytes: %s", EEPK_COLOURS,
                          (unsigned long long)context->shape.window_bytes, why);
     }
+    context->wake.doorbell = &eepi_window_header(context->window)->doorbell;
     status = eepi_tables_open(context->config.device, &context->shape,
-                              eepi_window_device_address(context->window), &context->tables);
+                              eepi_window_memory(context->window, 0, context->claim.serial[0]),
+                              &context->tables);
     if (status != EEP_OK) {
         return eepi_fail(context, status, "no device memory for the tables, or no stream: %s",
                          why_of(context, status, why, sizeof why));
@@ -461,7 +455,7 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
         close_context(context);
         return status;
     }
-    context->observed.counters.window_bytes = context->shape.window_bytes;
+    context->observed.counters.window_bytes = EEPK_COLOURS * context->shape.window_bytes;
     *context_out = context;
     return EEP_OK;
 }

@@ -23,8 +23,6 @@
 enum { FILLER_REQUESTS = 4096 };
 static const double LATE_FIRST_S = 5;  /* a first request that is this far away is told */
 static const double SLICE_ROUNDS = 20; /* of all processes on a GPU, in a limit */
-/* Until a dead process's last kernel has had its turn (eep_config's stores_margin_us). */
-static const double MARGIN_ROUNDS = 2, LEAST_MARGIN_MS = EEPI_STORES_MARGIN_US / 1e3;
 
 /* ---------------------------------------------------------------- what the machine must have */
 
@@ -96,10 +94,6 @@ static void fit_to_slices(launcher *self, const device_probe_result *found)
         }
     }
     own->script.expel_ms = own->expel_ms;
-    if (!options_is_given(own, offsetof(options, stores_margin_ms))) {
-        double margin_ms = MARGIN_ROUNDS * (double)sharing * found->slice_ms;
-        own->stores_margin_ms = fmax(LEAST_MARGIN_MS, margin_ms);
-    }
     if (!own->quiet) {
         printf("%" PRId64 " processes share a GPU: time slices of up to %.1f ms, limits of at "
                "least %.0f ms\n",

@@ -55,7 +55,6 @@ void rank_setup_fill_context(const rank_setup *self, eep_config *config_out)
     config_out->background_bytes_per_s = (uint64_t)self->background_mb_s * 1000000;
     config_out->background_latency_percent = (int32_t)self->background_latency;
     config_out->drain_bound_us = (uint64_t)(self->drain_bound_ms * 1e3);
-    config_out->stores_margin_us = (uint64_t)(self->stores_margin_ms * 1e3);
     if (self->bulk != EEP_BULK_AUTO) {
         config_out->bulk = (eep_bulk)self->bulk;
     }
@@ -118,10 +117,10 @@ void rank_setup_to_text(const rank_setup *self, char text_out[RANK_SETUP_TEXT_BY
     RANK_FIELDS(PRINT)
 #undef PRINT
     used += snprintf(text_out + used, (size_t)(RANK_SETUP_TEXT_BYTES - used),
-                     "%d %d %d %d %d %d %d %.3f %.3f %.3f %.3f", (int)self->dtype, self->corrupt,
+                     "%d %d %d %d %d %d %d %.3f %.3f %.3f", (int)self->dtype, self->corrupt,
                      (int)self->log_level, device_index(self->device), self->no_kill_fence,
                      self->fixed_membership, self->bulk, self->expel_ms, self->step_deadline_ms,
-                     self->drain_bound_ms, self->stores_margin_ms);
+                     self->drain_bound_ms);
     first_to_text(&self->first_placement, text_out, &used);
     snprintf(text_out + used, (size_t)(RANK_SETUP_TEXT_BYTES - used), " %s",
              self->checkpoint ? self->checkpoint : "");
@@ -158,10 +157,9 @@ eep_status rank_setup_from_text(const char *text, rank_setup *setup_out)
     text += used;
     RANK_FIELDS(SCAN)
 #undef SCAN
-    if (sscanf(text, "%d %d %d %d %d %d %d %lf %lf %lf %lf%n", &dtype, &setup_out->corrupt,
-               &log_level, &device, &no_fence, &fixed, &setup_out->bulk, &setup_out->expel_ms,
-               &setup_out->step_deadline_ms, &setup_out->drain_bound_ms,
-               &setup_out->stores_margin_ms, &used) != 11 ||
+    if (sscanf(text, "%d %d %d %d %d %d %d %lf %lf %lf%n", &dtype, &setup_out->corrupt, &log_level,
+               &device, &no_fence, &fixed, &setup_out->bulk, &setup_out->expel_ms,
+               &setup_out->step_deadline_ms, &setup_out->drain_bound_ms, &used) != 10 ||
         device < 0 || device >= NUM_DEVICES) {
         return EEP_ERR_PROTOCOL;
     }

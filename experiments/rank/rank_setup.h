@@ -30,7 +30,7 @@ typedef struct rank_setup {
     const char *device; /* "host", "guarded" or "cuda" */
     bool no_kill_fence;
     int bulk; /* eep_bulk */
-    double expel_ms, step_deadline_ms, drain_bound_ms, stores_margin_ms;
+    double expel_ms, step_deadline_ms, drain_bound_ms;
     bool fixed_membership;  /* it serves in no other view than the one that it began with */
     const char *checkpoint; /* NULL: weights are generated from the seed */
     placement_first first_placement;

@@ -206,7 +206,6 @@ static void add_limits(cJSON *root, const options *given)
     cJSON_AddNumberToObject(limits, "expel_ms", given->expel_ms);
     cJSON_AddNumberToObject(limits, "step_deadline_ms", given->step_deadline_ms);
     cJSON_AddNumberToObject(limits, "drain_bound_ms", given->drain_bound_ms);
-    cJSON_AddNumberToObject(limits, "stores_margin_ms", given->stores_margin_ms);
     cJSON_AddBoolToObject(limits, "kill_fence", !given->no_kill_fence);
     add_numbers(limits, names, values, sizeof values / sizeof values[0]);
     cJSON_AddStringToObject(limits, "bulk", carriers[given->bulk]);

@@ -154,8 +154,6 @@ static const args_row rows[] = {
      "longest wait for a peer inside a step"},
     {"--drain-bound-ms", ARGS_NUMBER, AT(drain_bound_ms), 1, 86400e3, NULL, "MS", "1000",
      "a survivor that has not stopped serving by then is left out"},
-    {"--stores-margin-ms", ARGS_NUMBER, AT(stores_margin_ms), 0, 86400e3, NULL, "MS", NULL,
-     "after the end of a process its kernels may store for so long (0; 50 on a GPU)"},
     {"--bulk", ARGS_CHOICE, AT(bulk), 0, 0, "auto|shm|ucx", "KIND", "auto",
      "what carries weights between ranks; for auto it is shared memory, unless EEP_BULK says "
      "otherwise"},

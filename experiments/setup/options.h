@@ -57,7 +57,7 @@ typedef struct options {
     int corrupt; /* engine_corruption */
     /* how the instance meets them */
     bool no_kill_fence;
-    double expel_ms, step_deadline_ms, drain_bound_ms, stores_margin_ms;
+    double expel_ms, step_deadline_ms, drain_bound_ms;
     int bulk;           /* eep_bulk */
     bool store_process; /* the launcher's store is a process of its own */
     int baseline;       /* options_baseline */

@@ -35,7 +35,6 @@ void options_fill_rank(const options *self, rank_setup *setup_out)
         .expel_ms = self->expel_ms,
         .step_deadline_ms = self->step_deadline_ms,
         .drain_bound_ms = self->drain_bound_ms,
-        .stores_margin_ms = self->stores_margin_ms,
         .checkpoint = self->checkpoint,
         .first_placement = self->first_placement,
         .fixed_membership = self->baseline == OPTIONS_RESTART,

@@ -20,6 +20,7 @@ struct eep_device {
     int ordinal;
     eepi_registered *registered;          /* memory that graphs may refer to */
     eep_kernel kernels[EEPI_NUM_KERNELS]; /* the backend's, with what their arguments are */
+    bool outlives_process;                /* likewise */
     bool is_discrete; /* set before the device is used for windows, read only afterwards */
     /* what sharing cost so far; written with atomics, by any thread */
     uint64_t share_calls, share_us, share_longest_us;

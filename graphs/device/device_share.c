@@ -108,6 +108,16 @@ bool eepi_device_is_discrete(const eep_device *device)
     return device->is_discrete;
 }
 
+bool eepi_device_outlives_process(const eep_device *device)
+{
+    return device->is_discrete || device->outlives_process;
+}
+
+void eepi_device_set_outlives(eep_device *device)
+{
+    device->outlives_process = true;
+}
+
 bool eepi_device_is_cuda(const eep_device *device)
 {
     return strcmp(device->backend->name, "cuda") == 0;

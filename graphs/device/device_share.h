@@ -46,15 +46,14 @@ typedef struct eepi_share_cost {
 } eepi_share_cost;
 eepi_share_cost eepi_share_cost_of(const eep_device *device);
 
-/* Stores of a process's kernels may come for so long after its end, unless a margin is given: a
- * GPU's longest node, a time slice, and a close that was put off (eep_config's stores_margin_us).
- */
-enum { EEPI_STORES_MARGIN_US = 50000 };
-
 /* 1: the host's threads cannot load from and store into the device's memory and shares (cuda,
  * guarded). What differs between GPUs and the host is chosen by this, never by name, so that the
  * guarded device goes a GPU's ways. */
 bool eepi_device_is_discrete(const eep_device *device);
+/* Work that a process gave the device may go on after the end of the process, so that end proves
+ * nothing of it (rule P8). So it is on every device that is discrete. */
+bool eepi_device_outlives_process(const eep_device *device);
+void eepi_device_set_outlives(eep_device *device);
 /* Its memory is CUDA's. */
 bool eepi_device_is_cuda(const eep_device *device);
 /* Let a device of the host backend count as such, so that all that follows from it can be tried

@@ -113,7 +113,8 @@ eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, cons
     s.off_dispatch = at;
     at = line_up(at + sources * s.num_max_tokens * s.dispatch_row_bytes);
     s.off_combine = at;
-    s.window_bytes = line_up(at + 2ull * s.num_chains * s.num_max_tokens * s.top_k * s.row_bytes);
+    s.window_bytes =
+        line_up(at + (uint64_t)s.num_chains * s.num_max_tokens * s.top_k * s.row_bytes);
 
     at = sizeof(eepk_bank_header);
     s.bank_off_generation = at;
@@ -151,9 +152,9 @@ eep_status eep_window_sizes_get(const eep_config *config, eep_window_sizes *size
     if (status != EEP_OK) {
         return eepi_refuse(status, "eep_window_sizes_get: %s", why);
     }
-    sizes.control_bytes = s.off_list;
-    sizes.dispatch_bytes = s.off_combine - s.off_list;
-    sizes.combine_bytes = s.window_bytes - s.off_combine;
+    sizes.control_bytes = EEPK_COLOURS * s.off_list;
+    sizes.dispatch_bytes = EEPK_COLOURS * (s.off_combine - s.off_list);
+    sizes.combine_bytes = EEPK_COLOURS * (s.window_bytes - s.off_combine);
     EEPI_STRUCT_GIVE(eep_window_sizes, sizes_out, &sizes);
     return EEP_OK;
 }

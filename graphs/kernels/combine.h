@@ -28,8 +28,7 @@ EEPK_FN int eepk_send_home_by(const eepk_combine_node_args *a, const eepk_sender
     for (uint32_t position = u.block; position < n && !torn; position += u.num_blocks) {
         const eepk_origin origin = w->scratch[a->chain].origin[position];
         const uint8_t *row = (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes;
-        const uint64_t offset =
-            eepk_combine_row_offset(s, latch->combine_copy, a->chain, origin.token, origin.k);
+        const uint64_t offset = eepk_combine_row_offset(s, a->chain, origin.token, origin.k);
         torn = origin.stamp != stamp;
         if (torn) {
             continue;
@@ -84,16 +83,15 @@ EEPK_FN void eepk_reduce_body(const eepk_combine_node_args *a, eep_grid g)
         return;
     }
     for (uint32_t token = u.block; token < n; token += u.num_blocks) {
-        const eepk_token_sum sum = {
-            s,
-            own->route + (uint64_t)token * s->top_k,
-            a->topk_weights + (uint64_t)token * s->top_k,
-            eepk_combine_row(s, w->window, latch->combine_copy, a->chain, token, 0),
-            (const uint8_t *)a->rows,
-            own->receive_base + (uint64_t)s->self * s->num_slots,
-            a->out,
-            a->out_dtype,
-            token};
+        const eepk_token_sum sum = {s,
+                                    own->route + (uint64_t)token * s->top_k,
+                                    a->topk_weights + (uint64_t)token * s->top_k,
+                                    eepk_combine_row(s, w->window, a->chain, token, 0),
+                                    (const uint8_t *)a->rows,
+                                    own->receive_base + (uint64_t)s->self * s->num_slots,
+                                    a->out,
+                                    a->out_dtype,
+                                    token};
         eepk_sum_token(&sum, u);
     }
 }

@@ -7,11 +7,11 @@
 #include "graphs/kernels/kernel_args.h"
 #include "graphs/kernels/exchange.h"
 
-/* Make a staged bank live, if it is the committed one (rules T2, T3). Values are arguments: this
- * launch is never captured. */
+/* Make a staged bank live, if it is the committed one (rules T2, T3), and the own window of its
+ * colour with it (P7). Values are arguments: this launch is never captured. */
 EEPK_FN void eepk_flip_body(const eepk_flip_args *a, eep_grid g)
 {
-    const eepk_world *w = a->world;
+    eepk_world *w = (eepk_world *)(uintptr_t)a->world; /* no step of it runs */
     const eepk_bank_header *bank = (const eepk_bank_header *)w->bank[a->bank & 1u];
 
     if (g.block != 0 || g.thread != 0) {
@@ -19,6 +19,7 @@ EEPK_FN void eepk_flip_body(const eepk_flip_args *a, eep_grid g)
     }
     if (bank->epoch == a->epoch && bank->digest == a->digest) {
         w->control->live_bank = a->bank & 1u;
+        w->window = eepk_own_window(&w->shape, (const uint8_t *)bank);
     } else {
         w->control->flip_refused++;
     }
@@ -42,7 +43,6 @@ EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
     latch->announce_digest = w->launch->announce_digest;
     latch->wait_ns = w->launch->wait_ns;
     latch->wants_loads = w->launch->wants_loads;
-    latch->combine_copy = bank->combine_copy & 1u;
     latch->aborted = 0;
     latch->status = (eepk_status){0};
     latch->status.began_step = latch->step;

@@ -2,7 +2,8 @@
 /* Layouts that host and device share: tags, control, banks, windows. Fixed-width, no pointers to
  * host-only memory; what lies at a fixed address for a context's life is what graphs may hold.
  *
- * A rank's window (peer-writable receive memory, one region):
+ * A rank's window (peer-writable receive memory) exists once per colour: a view names the colour
+ * that its steps use (rule P7). Each is one region:
  *
  *   +0                 eepk_window_header        identity, heartbeat, doorbell
  *   off_dispatch_tag   line[C][max_ranks]        [chain][source seat], 128 bytes each
@@ -11,7 +12,7 @@
  *   off_header         header[C][max_ranks]      eepk_source_header + uint32 counts[num_slots]
  *   off_list           entry[C][max_ranks][T][K] where each (token, k) goes in this rank
  *   off_dispatch       row[C][max_ranks][T]      a token once per destination rank
- *   off_combine        row[2 copies][C][T][K]    home-indexed: written by whoever computed it
+ *   off_combine        row[C][T][K]              home-indexed: written by whoever computed it
  *
  * A chain is one micro-batch of a step: dispatch and combine of each layer, in order. All that it
  * writes is its own (rule P4), and is there once: a source stores a chain's next dispatch after it
@@ -30,6 +31,8 @@ enum {
     EEPK_ROUTE_WARPS = 32, /* most warps of the route node */
     EEPK_MAX_CHAINS = 2,
     EEPK_WINDOW_MAGIC = 0x45455057,
+    EEPK_COLOURS = 2,       /* of windows: the present view's, and the next fault view's */
+    EEPK_MEMORIES_KEPT = 3, /* of one colour: in use, in the newest document, to come */
 };
 
 /* ------------------------------------------------------------------ tags (rule D1)
@@ -86,13 +89,15 @@ static_assert(sizeof(eepk_line) == EEPK_LINE_BYTES, "a tag has its line to itsel
 typedef struct eepk_bell_word {
     uint32_t futex, unused;
 } eepk_bell_word;
-enum { EEPK_BELL_WORDS = 8, EEPK_WINDOW_VERSION = 2 };
+enum { EEPK_BELL_WORDS = 8, EEPK_WINDOW_VERSION = 3 };
 
 typedef struct eepk_window_header {
     uint32_t magic, version;
     uint32_t seat, generation;
     uint64_t bytes;
-    uint64_t pad0[13];
+    /* host side: serial << 32 | descriptor + 1 of each memory that the owner has; 0: none */
+    uint64_t memory[EEPK_COLOURS][EEPK_MEMORIES_KEPT];
+    uint64_t pad0[7];
     uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of the owner's last beat */
     uint64_t beats;
     uint64_t busy_until_ns; /* CLOCK_MONOTONIC: the owner said that it does not answer until then */
@@ -138,13 +143,14 @@ typedef struct eepk_shape {
 /* ------------------------------------------------------------------ banks (rules T1-T4)
  *   eepk_bank_header
  *   uint32_t generation[max_ranks]
- *   eepk_peer peer[max_ranks]                          how each member's window is reached
+ *   eepk_peer peer[max_ranks]                          how each member's window of the view's
+ *                                                      colour is reached, the own one too
  *   uint32_t first[num_layers][num_experts + 1]        replicas of e: first[e] .. first[e+1]
  *   eepk_replica replica[num_layers][max_ranks * num_slots]
  * The replicas are this rank's own: what is near is preferred as far as shares allow it. */
 typedef struct eepk_bank_header {
     uint64_t epoch, digest;
-    uint32_t combine_copy, num_active;
+    uint32_t colour, num_active; /* colour: of the windows that it names */
     uint64_t active[EEPK_SEAT_WORDS];
     uint32_t num_proxies, pad; /* members of kind EEPK_PEER_PROXY */
 } eepk_bank_header;
@@ -242,9 +248,8 @@ typedef struct eepk_chain_state {
 /* The running step, device memory; written by the latch, by exchanges, and raised by re-checks. */
 typedef struct eepk_latch {
     uint64_t step, epoch, announce_digest, wait_ns, wants_loads;
-    uint32_t bank, combine_copy;
+    uint32_t bank;
     uint32_t aborted; /* sticky for the rest of the step (rules D3, P3) */
-    uint32_t pad;
     eepk_chain_state chain[EEPK_MAX_CHAINS];
     uint64_t completed;    /* the last step that ended well here; words say so (rule N3) */
     uint64_t longest_wait; /* ns << 10 | for whom: one word, since each lane waits by itself */
@@ -287,7 +292,8 @@ typedef struct eepk_scratch {
     eepk_origin *origin;      /* [rows_capacity] */
 } eepk_scratch;
 
-/* All addresses of a context that kernels use, fixed for its life; itself in device memory. */
+/* All addresses of a context that kernels use, itself in device memory. They are fixed for its
+ * life, but for the window: a flip sets it to that of the bank. */
 typedef struct eepk_world {
     eepk_shape shape;
     eepk_control *control;
@@ -295,7 +301,7 @@ typedef struct eepk_world {
     const eepk_launch *launch;
     const uint64_t *abort_step;
     eepk_status *status;
-    uint8_t *window; /* own */
+    uint8_t *window; /* own, of the live bank's colour */
     eepk_scratch scratch[EEPK_MAX_CHAINS];
     eepk_seen *seen;      /* [max_ranks] */
     uint64_t *waiting_ns; /* [max_ranks] when each came in the running wait; all ones: not yet */
@@ -400,17 +406,16 @@ EEPK_LAYOUT_FN float *eepk_row_scales(const eepk_shape *s, uint8_t *row)
 {
     return (float *)(row + eepk_scales_at(s));
 }
-EEPK_LAYOUT_FN uint64_t eepk_combine_row_offset(const eepk_shape *s, uint32_t copy, uint32_t chain,
-                                                uint32_t token, uint32_t k)
+EEPK_LAYOUT_FN uint64_t eepk_combine_row_offset(const eepk_shape *s, uint32_t chain, uint32_t token,
+                                                uint32_t k)
 {
     return s->off_combine +
-           ((((uint64_t)copy * s->num_chains + chain) * s->num_max_tokens + token) * s->top_k + k) *
-               s->row_bytes;
+           (((uint64_t)chain * s->num_max_tokens + token) * s->top_k + k) * s->row_bytes;
 }
-EEPK_LAYOUT_FN uint8_t *eepk_combine_row(const eepk_shape *s, uint8_t *window, uint32_t copy,
-                                         uint32_t chain, uint32_t token, uint32_t k)
+EEPK_LAYOUT_FN uint8_t *eepk_combine_row(const eepk_shape *s, uint8_t *window, uint32_t chain,
+                                         uint32_t token, uint32_t k)
 {
-    return window + eepk_combine_row_offset(s, copy, chain, token, k);
+    return window + eepk_combine_row_offset(s, chain, token, k);
 }
 EEPK_LAYOUT_FN const eepk_peer *eepk_peers(const eepk_shape *s, const uint8_t *bank)
 {
@@ -420,6 +425,11 @@ EEPK_LAYOUT_FN const eepk_peer *eepk_peers(const eepk_shape *s, const uint8_t *b
 EEPK_LAYOUT_FN const uint64_t *eepk_windows(const eepk_shape *s, const uint8_t *bank)
 {
     return &eepk_peers(s, bank)->address;
+}
+/* This rank's own window, of the view's colour. */
+EEPK_LAYOUT_FN uint8_t *eepk_own_window(const eepk_shape *s, const uint8_t *bank)
+{
+    return (uint8_t *)(uintptr_t)eepk_peers(s, bank)[s->self].address;
 }
 EEPK_LAYOUT_FN const uint32_t *eepk_replica_first(const eepk_shape *s, const uint8_t *bank,
                                                   uint32_t layer)

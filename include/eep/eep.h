@@ -139,11 +139,8 @@ typedef struct eep_config {
     uint64_t drain_bound_us;       /* a survivor that has not wedged by then is left out */
     uint64_t propose_delay_us;     /* the i-th unsuspected seat proposes after i times this, and
                                     * that for each 16 members, from 32 on */
-    /* Kernels of a process may go on storing after its end. What they can reach (its seat, a
-     * combine copy) is used again this long after its whole end was seen. 0: nothing on the host;
-     * 50 ms on a device that outlives its process, such as a GPU. More where processes share one by
-     * time slices.
-     */
+    /* Has no effect, and stays for programs that set it: no time proves that the kernels of a
+     * process store no more. What they can reach is replaced instead. */
     uint64_t stores_margin_us;
     uint64_t join_timeout_us; /* longest wait of a call of eep_join; 0: it does not wait */
     /* Bytes of weights per second and rank that are copied behind live traffic to restore
@@ -213,7 +210,7 @@ typedef enum eep_profile {
     EEP_PROFILE_QUICK,
 } eep_profile;
 /* Set heartbeat_period_us to join_timeout_us, background_bytes_per_s, kill_fence and bind_threads
- * to what the profile says; stores_margin_us and num_blocks stay. After eep_config_init.
+ * to what the profile says; num_blocks stays. After eep_config_init.
  * EEP_ERR_INVALID for NULL or a foreign profile. */
 EEP_API EEP_MUST_CHECK eep_status eep_config_profile(eep_config *config, eep_profile profile);
 

@@ -98,7 +98,7 @@ static void fill_image(const eepk_shape *s, const eepi_view *view, uint8_t *imag
     memset(image, 0, s->bank_bytes);
     header->epoch = view->epoch;
     header->digest = view->digest;
-    header->combine_copy = view->combine_copy;
+    header->colour = view->colour;
     for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
         generation[seat] = eepi_view_seat_at(view, (int)seat)->generation;
         if (!eepi_view_is_member(view, (int)seat)) {

@@ -96,7 +96,6 @@ static eep_status check_times(eep_context *context)
         {"expel_floor_us", c->expel_floor_us, 1},
         {"drain_bound_us", c->drain_bound_us, 1},
         {"propose_delay_us", c->propose_delay_us, 0},
-        {"stores_margin_us", c->stores_margin_us, 0},
         {"join_timeout_us", c->join_timeout_us, 0},
     };
 

@@ -326,8 +326,8 @@ static const char *const instance_fields[EEPI_INSTANCE_NUMBERS] = {"max_ranks",
                                                                    "num_chains"};
 
 static const char *const advice_fields[EEPI_INSTANCE_ADVICE] = {
-    "step_deadline_us", "warmup_deadline_us", "expel_floor_us", "drain_bound_us",
-    "propose_delay_us", "stores_margin_us",   "kill_fence",     "background_bytes_per_s"};
+    "step_deadline_us", "warmup_deadline_us", "expel_floor_us",        "drain_bound_us",
+    "propose_delay_us", "kill_fence",         "background_bytes_per_s"};
 
 eepi_instance eepi_instance_of(const eep_config *c)
 {
@@ -338,8 +338,7 @@ eepi_instance eepi_instance_of(const eep_config *c)
                     c->spread_distance, c->backup_copies, c->num_chains},
         .num_ranks = c->num_ranks,
         .advice = {c->step_deadline_us, c->warmup_deadline_us, c->expel_floor_us, c->drain_bound_us,
-                   c->propose_delay_us, c->stores_margin_us, (uint64_t)c->kill_fence,
-                   c->background_bytes_per_s}};
+                   c->propose_delay_us, (uint64_t)c->kill_fence, c->background_bytes_per_s}};
 }
 
 const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance *theirs,

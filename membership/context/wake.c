@@ -15,6 +15,7 @@ void eepi_wake_open(eepi_wake *wake)
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&wake->rank, &attributes);
+    pthread_mutex_init(&wake->bell_lock, NULL);
     pthread_condattr_destroy(&attributes);
     wake->service_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
@@ -25,6 +26,7 @@ void eepi_wake_close(eepi_wake *wake)
         close(wake->service_fd);
     }
     pthread_cond_destroy(&wake->rank);
+    pthread_mutex_destroy(&wake->bell_lock);
 }
 
 void eepi_service_wake(eep_context *context)
@@ -45,10 +47,19 @@ void eepi_service_woke(eep_context *context)
 
 void eepi_rank_wake(eep_context *context)
 {
-    eepk_window_header *header = eepi_window_header(context->window);
-
     pthread_cond_broadcast(&context->wake.rank);
-    eepk_doorbell_ring(&header->doorbell);
+    pthread_mutex_lock(&context->wake.bell_lock);
+    if (context->wake.doorbell) {
+        eepk_doorbell_ring(context->wake.doorbell);
+    }
+    pthread_mutex_unlock(&context->wake.bell_lock);
+}
+
+void eepi_wake_at(eep_context *context, uint32_t *doorbell)
+{
+    pthread_mutex_lock(&context->wake.bell_lock);
+    context->wake.doorbell = doorbell;
+    pthread_mutex_unlock(&context->wake.bell_lock);
 }
 
 bool eepi_rank_wait(eep_context *context, const struct timespec *until)

@@ -12,6 +12,8 @@
 typedef struct eepi_wake {
     int service_fd; /* readable: the service thread has something to do; -1: there is none */
     pthread_cond_t rank;
+    pthread_mutex_t bell_lock; /* taken last */
+    uint32_t *doorbell;        /* under bell_lock: of the own window that is live; NULL: none yet */
 } eepi_wake;
 
 /* Where service_fd is -1, errno says why. */
@@ -21,6 +23,9 @@ void eepi_wake_close(eepi_wake *wake);
 void eepi_service_wake(eep_context *context);
 /* What woke it is forgotten; service thread. */
 void eepi_service_woke(eep_context *context);
+/* The doorbell that the rank thread and its kernels wait at from now on. Rank thread; the context's
+ * lock is held, so that its memory does not go before. */
+void eepi_wake_at(eep_context *context, uint32_t *doorbell);
 /* Wake the rank thread wherever it waits for the service thread. Any thread, with the lock or
  * without. */
 void eepi_rank_wake(eep_context *context);

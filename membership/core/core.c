@@ -218,7 +218,6 @@ const eepi_action *eepi_core_handle(eepi_core *core, const eepi_input *input, in
     core->now_us = input->now_us;
     core->wake_us = UINT64_MAX;
     eepi_core_on_input(core, input);
-    eepi_core_pass_margins(core);
     advance(core);
     eepi_core_advance_listening(core);
     eepi_core_tell_ends(core);

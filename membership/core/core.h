@@ -22,9 +22,9 @@ typedef struct eepi_core_config {
     uint64_t drain_bound_us;
     uint64_t stage_bound_us;      /* a plan that is not acknowledged by then is dropped */
     uint64_t missed_window_steps; /* a second missed deadline within so many steps counts */
-    /* Rule P8: kernels of a process may store on for so long after its whole end was seen. 0:
-     * nothing of a process stores any more once its memory is gone (host memory). */
-    uint64_t stores_margin_us;
+    /* Rule P8: nothing of a process stores any more once its memory is gone (host memory). On a
+     * device that outlives the process its end proves nothing. */
+    bool end_is_proof;
     uint64_t background_delay_us; /* after a change of members, before slots are moved */
     bool background;              /* restore redundancy and balance behind live traffic */
     bool kill_fence;
@@ -117,7 +117,7 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_LISTENS,      /* all reports and acknowledgements that the store has were told */
     EEPI_INPUT_EVIDENCE,     /* suspect: seen by this rank; EEP_FAULT_EXIT: the first sign */
     EEPI_INPUT_MEMORY_GONE,  /* suspect.seat, .generation: this rank saw that the process has no
-                              * memory any more: on the host that ends its stores */
+                              * memory any more: where end_is_proof that ends its stores */
     EEPI_INPUT_ENDED,        /* suspect.seat, .generation: this rank saw its whole end */
     EEPI_INPUT_ALIVE,        /* suspect.seat, .generation: a fresh heartbeat */
     EEPI_INPUT_BUSY,         /* suspect.seat, .generation: by its own word, for `step` us more */

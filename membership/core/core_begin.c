@@ -72,6 +72,7 @@ static eepi_view *draft_beginning(eepi_core *core)
         if (s->state != EEP_SEAT_QUARANTINED || has_ended(core, seat)) {
             s->state = EEP_SEAT_VACANT;
         }
+        s->reach = s->former = 0; /* the windows of those who begin are new */
     }
     eepi_plan_empty_nonmembers(draft);
     eepi_view_drop_gone_backups(draft);
@@ -110,7 +111,8 @@ static bool has_loaded_first_view(eepi_core *core)
 
     memcpy(core->draft, core->view, core->view->bytes); /* empty: there is none yet */
     for (int seat = 0; seat < core->config.num_ranks; seat++) {
-        *eepi_view_seat_at(core->draft, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+        *eepi_view_seat_at(core->draft, seat) =
+            (eepi_view_seat){.generation = 1, .state = EEP_SEAT_ACTIVE};
     }
     eepi_core_begin_order(core, core->draft);
     if (eepi_plan_initial(core->draft) != EEP_OK) {

@@ -53,6 +53,21 @@ static void check_fills(const eepi_view *draft)
     }
 }
 
+/* P7: each fault view, and no other, has another colour, into whose windows nobody stores who is
+ * out. A colour's memory is replaced by a fault view that takes it, or while it is idle. */
+static void check_colours(const eepi_core *core, const eepi_view *draft)
+{
+    const eepi_view *view = core->view;
+    const bool is_fault = draft->cause == EEPI_VIEW_FAULT;
+
+    assert((draft->colour != view->colour) == is_fault);
+    assert(!is_fault || !eepi_view_is_tainted(draft, draft->colour));
+    for (int colour = 0; colour < EEPK_COLOURS; colour++) {
+        assert(draft->serial[colour] - view->serial[colour] <= 1);
+        assert(draft->serial[colour] == view->serial[colour] || colour != view->colour);
+    }
+}
+
 void eepi_core_check_draft(const eepi_core *core, const eepi_view *draft)
 {
     const eepi_view *view = core->view; /* all empty before the first */
@@ -63,8 +78,7 @@ void eepi_core_check_draft(const eepi_core *core, const eepi_view *draft)
     assert(draft->base_digest == (core->has_view ? view->digest : 0));
     assert(draft->first_step >= view->first_step); /* D5: nor is a step number */
     assert(draft->proposer == core->config.seat);  /* M4: who drafts a view proposes it */
-    /* M2: each fault view, and no other, switches the combine copy */
-    assert((draft->combine_copy != view->combine_copy) == (draft->cause == EEPI_VIEW_FAULT));
+    check_colours(core, draft);
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) { /* S12: generations go up */
         assert(eepi_view_seat_at(draft, seat)->generation >=
                eepi_view_seat_at(view, seat)->generation);
@@ -80,8 +94,6 @@ void eepi_core_check_draft(const eepi_core *core, const eepi_view *draft)
 static void check_ends(const core_peer *peer)
 {
     assert(peer->stores_ended <= peer->ended && peer->ended <= peer->exited);
-    assert(peer->margin_of == 0 ||
-           (peer->stores_ended < peer->margin_of && peer->margin_of <= peer->ended));
 }
 
 static void check_status(const eepi_core *core)

@@ -64,6 +64,12 @@ bool eepi_core_stores_have_ended(const eepi_core *core, int seat, uint32_t gener
     return generation != 0 && generation <= core->peers[seat].stores_ended;
 }
 
+bool eepi_core_stores_no_more(const eepi_core *core, int seat, uint32_t generation)
+{
+    return eepi_core_stores_have_ended(core, seat, generation) ||
+           (generation != 0 && generation == core->peers[seat].last_word);
+}
+
 bool eepi_core_instance_has_ended(const eepi_core *core)
 {
     return core->has_view && core->view->epoch != 0 && eepi_view_num_active(core->view) == 0;

@@ -25,9 +25,10 @@ void eepi_core_wake_at(eepi_core *core, uint64_t time_us);
 bool eepi_core_has_exited(const eepi_core *core, int seat, uint32_t generation);
 /* That process, or a newer one in the seat, was seen to end wholly. */
 bool eepi_core_process_has_ended(const eepi_core *core, int seat, uint32_t generation);
-/* That generation stores nothing any more, nor does an older one. This, and nothing less, frees the
- * combine copy, the seat and the quarantine (M2, M7, P8). */
+/* It is proved that this generation stores nothing any more, and that no older one does (P8). */
 bool eepi_core_stores_have_ended(const eepi_core *core, int seat, uint32_t generation);
+/* The same of this generation alone. */
+bool eepi_core_stores_no_more(const eepi_core *core, int seat, uint32_t generation);
 /* Loads of a layer's experts: [num_experts]. NULL: nothing is known of that layer, and its experts
  * count alike. */
 const uint32_t *eepi_core_loads(const eepi_core *core, int layer);

@@ -5,6 +5,7 @@
 
 #include "membership/core/core_check.h"
 #include "membership/core/core_common.h"
+#include "membership/core/core_ends.h"
 #include "membership/core/core_rebalance.h"
 #include "membership/view/view_order.h"
 #include "repair/planner/planner.h"
@@ -49,11 +50,7 @@ eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
     draft->phase = EEPI_VIEW_SERVING;
     draft->proposer = core->config.seat;
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
-        eepi_view_seat *s = eepi_view_seat_at(draft, seat);
-        if (s->state == EEP_SEAT_QUARANTINED &&
-            eepi_core_stores_have_ended(core, seat, s->generation)) {
-            s->state = EEP_SEAT_VACANT;
-        }
+        eepi_core_free_seat(core, draft, seat);
     }
     return draft;
 }

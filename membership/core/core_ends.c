@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the core knows of ends (rule P8). A process that ends stops deciding at once. Its kernels
- * may still store where a device outlives the process that launched them. So an end has three
- * moments.
+ * may still store where a device outlives the process that launched them. So an end is three facts.
  *
  * `exited` is the first sign: its bell has rung, it has no memory map, or a zombie leader. It is
  * evidence, and the view goes on without the rank. `ended` is the whole end of the process: each of
- * its threads has left the kernel. `stores_ended` comes when the margin behind the whole end has
- * passed.
+ * its threads has left the kernel. `stores_ended` is the proof that nothing of it stores any more.
  *
- * Only the third moment frees what the process could store into. A rank whose graph has ended may
- * say it of itself, though its process lives on. With a margin of 0 a process without memory stores
- * nothing, which then counts as its whole end.
- *
- * Time is no fence: the margin holds for kernels that end with their process, or soon after. */
+ * Only the third fact frees what the process could store into. On the host the end of a process is
+ * that proof: a thread without its memory map stores nothing. On a device it is none, however long
+ * ago. A rank whose graph has ended may say it of itself, though its process lives on. What is
+ * never proved is replaced (P7). */
 #include "membership/core/core_ends.h"
 
 #include "membership/core/core_common.h"
+#include "membership/core/core_members.h"
 #include "membership/core/core_turn.h"
 
 /* Most ends are seen by all ranks at once. They tell of it in turns, and whoever hears of it before
@@ -62,18 +60,6 @@ static void note_exited(core_peer *peer, uint32_t generation)
     }
 }
 
-/* Two margins run at once: the oldest one's, so that it passes however often newer processes end in
- * the seat, and the newest one's, for all that came in between. */
-static void pass(core_peer *peer, uint64_t now_us, uint64_t margin_us)
-{
-    while (peer->margin_of != 0 && now_us >= peer->margin_from_us + margin_us) {
-        peer->stores_ended = peer->margin_of;
-        peer->margin_of = peer->ended > peer->stores_ended ? peer->ended : 0;
-        peer->margin_from_us = peer->ended_us;
-    }
-}
-
-/* A rank hears of an end after it came, so its own margin from then on is long enough. */
 bool eepi_core_note_ended(eepi_core *core, int seat, uint32_t generation)
 {
     core_peer *peer = &core->peers[seat];
@@ -83,24 +69,31 @@ bool eepi_core_note_ended(eepi_core *core, int seat, uint32_t generation)
         return false;
     }
     peer->ended = generation;
-    peer->ended_us = core->now_us;
-    if (peer->margin_of == 0) {
-        peer->margin_of = generation;
-        peer->margin_from_us = core->now_us;
+    if (core->config.end_is_proof) {
+        peer->stores_ended = generation;
     }
-    pass(peer, core->now_us, core->config.stores_margin_us);
     return true;
 }
 
-/* A process speaks for itself: its word frees nothing of older ones that may still store. */
+/* A process speaks for itself: its word proves nothing of older ones. */
 static void on_last_word(core_peer *peer, uint32_t generation)
 {
-    if (peer->stores_ended >= generation || peer->stores_ended + 1 < generation) {
-        return;
+    if (generation > peer->last_word) {
+        peer->last_word = generation;
     }
-    peer->stores_ended = generation;
-    peer->margin_of = peer->ended > generation ? peer->ended : 0;
-    peer->margin_from_us = peer->ended_us;
+    if (generation == peer->stores_ended + 1) {
+        peer->stores_ended = generation;
+    }
+}
+
+void eepi_core_note_leaver(eepi_core *core, int seat, const eepi_view *view)
+{
+    core_peer *peer = &core->peers[seat];
+
+    if (peer->flipped_digest == view->digest && !eepi_view_is_member(view, seat) &&
+        peer->last_word < eepi_view_seat_at(view, seat)->generation) {
+        peer->last_word = eepi_view_seat_at(view, seat)->generation;
+    }
 }
 
 void eepi_core_on_end(eepi_core *core, const eepi_end *end, int by)
@@ -125,19 +118,137 @@ void eepi_core_on_first_sign(eepi_core *core, const eepi_suspect *suspect)
     note_exited(&core->peers[suspect->seat], suspect->generation);
 }
 
-void eepi_core_pass_margins(eepi_core *core)
-{
-    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        core_peer *peer = &core->peers[seat];
-        pass(peer, core->now_us, core->config.stores_margin_us);
-        if (peer->margin_of != 0) {
-            eepi_core_wake_at(core, peer->margin_from_us + core->config.stores_margin_us);
-        }
-    }
-}
-
 bool eepi_core_awaits_end(const eepi_core *core, int seat, uint32_t generation)
 {
     return eepi_core_has_exited(core, seat, generation) &&
            !eepi_core_process_has_ended(core, seat, generation);
+}
+
+/* ------------------------------------------------------------------ colours (rule P7) */
+
+enum {
+    RENEW_AFTER_US = 100000, /* on the host a process that was killed is gone by then */
+    RENEW_PAUSE_US = 1000000,
+    RENEW_MOST_PAUSE_US = 30000000,
+};
+
+void eepi_core_free_seat(const eepi_core *core, eepi_view *draft, int seat)
+{
+    eepi_view_seat *s = eepi_view_seat_at(draft, seat);
+
+    if (eepi_core_stores_have_ended(core, seat, s->generation - 1)) {
+        s->former = 0;
+    }
+    if (eepi_core_stores_no_more(core, seat, s->generation)) {
+        s->reach = 0;
+    }
+    if (s->state == EEP_SEAT_QUARANTINED && s->reach == 0 &&
+        eepi_core_process_has_ended(core, seat, s->generation)) {
+        s->state = EEP_SEAT_VACANT;
+    }
+}
+
+void eepi_core_let_go(const eepi_core *core, eepi_view *draft, int seat)
+{
+    eepi_view_seat_at(draft, seat)->reach = (uint8_t)(core->view->colour + 1);
+    eepi_core_free_seat(core, draft, seat);
+}
+
+void eepi_core_take_seat(eepi_view *draft, int seat, uint32_t generation)
+{
+    eepi_view_seat *s = eepi_view_seat_at(draft, seat);
+
+    if (s->reach != 0) {
+        s->former |= (uint8_t)(1u << (s->reach - 1));
+    }
+    s->reach = 0;
+    s->generation = generation;
+    s->state = EEP_SEAT_ACTIVE;
+}
+
+/* The colour of the next fault view. */
+static int idle_colour(const eepi_view *view)
+{
+    return (view->colour + 1) % EEPK_COLOURS;
+}
+
+void eepi_core_take_colour(const eepi_core *core, eepi_view *draft)
+{
+    const int colour = idle_colour(core->view);
+
+    if (eepi_view_is_tainted(draft, colour)) {
+        eepi_view_renew_colour(draft, colour);
+    }
+    draft->colour = (uint8_t)colour;
+}
+
+bool eepi_core_is_blocked(const eepi_view *view, int seat)
+{
+    const eepi_view_seat *s = eepi_view_seat_at(view, seat);
+
+    return s->reach == view->colour + 1 || s->former >> view->colour & 1u;
+}
+
+/* P8: a process that left by plan ended without a word, on a device where that proves nothing. A
+ * process in its seat waits for the next fault view, which has another colour. None may ever come:
+ * then one is made, in which nobody is expelled. */
+void eepi_core_seek_colour(eepi_core *core, const eepi_view *draft)
+{
+    bool is_sought = false;
+
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        is_sought |= eepi_core_is_blocked(draft, seat) && eepi_core_wants_in(core, draft, seat);
+    }
+    if (!is_sought || eepi_view_is_tainted(draft, idle_colour(draft))) {
+        core->blocked_us = 0;
+        return;
+    }
+    if (core->blocked_us == 0) {
+        core->blocked_us = core->now_us;
+    }
+    if (core->now_us < core->blocked_us + RENEW_AFTER_US) {
+        eepi_core_wake_at(core, core->blocked_us + RENEW_AFTER_US);
+        return;
+    }
+    core->blocked_us = 0;
+    core->sought_epoch = core->view->epoch;
+    eepi_core_wake_at(core, core->now_us);
+}
+
+int eepi_core_renew_colour(eepi_core *core, eepi_view *draft)
+{
+    const int colour = idle_colour(draft);
+    uint64_t due_us;
+
+    if (!eepi_view_is_tainted(draft, colour)) {
+        core->tainted_us = core->renew_after_us = core->renew_pause_us = 0;
+        return 0;
+    }
+    if (core->tainted_us == 0) {
+        core->tainted_us = core->now_us;
+    }
+    due_us = core->tainted_us + RENEW_AFTER_US;
+    due_us = due_us > core->renew_after_us ? due_us : core->renew_after_us;
+    if (core->now_us < due_us) {
+        eepi_core_wake_at(core, due_us);
+        return 0;
+    }
+    eepi_view_renew_colour(draft, colour);
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        eepi_core_free_seat(core, draft, seat);
+    }
+    return 1;
+}
+
+void eepi_core_note_renewal_lapsed(eepi_core *core)
+{
+    if (core->plan->serial[idle_colour(core->view)] ==
+        core->view->serial[idle_colour(core->view)]) {
+        return;
+    }
+    core->renew_pause_us = core->renew_pause_us ? 2 * core->renew_pause_us : RENEW_PAUSE_US;
+    if (core->renew_pause_us > RENEW_MOST_PAUSE_US) {
+        core->renew_pause_us = RENEW_MOST_PAUSE_US;
+    }
+    core->renew_after_us = core->now_us + core->renew_pause_us;
 }

@@ -114,5 +114,5 @@ bool eepi_core_wants_killed(const eepi_core *core, int seat, uint32_t generation
     return eepi_view_is_member(core->view, seat)
                ? eepi_core_is_expelled(core, seat)
                : s->state == EEP_SEAT_QUARANTINED &&
-                     !eepi_core_stores_have_ended(core, seat, generation);
+                     !eepi_core_process_has_ended(core, seat, generation);
 }

@@ -20,6 +20,7 @@ static void note_left(eepi_core *core, const eepi_view *before, const eepi_view 
     for (int seat = 0; after->cause == EEPI_VIEW_PLANNED && seat < after->shape.max_ranks; seat++) {
         if (eepi_view_is_member(before, seat) && !eepi_view_is_member(after, seat)) {
             core->peers[seat].left_epoch = after->epoch;
+            eepi_core_note_leaver(core, seat, after);
         }
     }
 }
@@ -373,6 +374,9 @@ static void on_ack(eepi_core *core, const eepi_ack *ack)
         peer->filled_digest = ack->digest;
     } else if (ack->kind == EEPI_ACK_FLIPPED) {
         peer->flipped_digest = ack->digest;
+        if (core->has_view && ack->epoch == peer->left_epoch) {
+            eepi_core_note_leaver(core, ack->seat, core->view);
+        }
     }
 }
 
@@ -502,7 +506,7 @@ static void on_observation(eepi_core *core, const eepi_input *input)
         break;
     case EEPI_INPUT_MEMORY_GONE: /* a first sign; on the host nothing of it stores any more */
         on_evidence(core, suspect, core->config.seat);
-        if (core->config.stores_margin_us == 0) {
+        if (core->config.end_is_proof) {
             on_end(core, &end, core->config.seat);
         }
         break;

@@ -5,6 +5,7 @@
 
 #include "membership/core/core_common.h"
 #include "membership/core/core_draft.h"
+#include "membership/core/core_ends.h"
 #include "membership/core/core_expel.h"
 #include "membership/core/core_members.h"
 #include "membership/core/core_rebalance.h"
@@ -14,9 +15,7 @@
 #include "repair/planner/planner.h"
 
 #include <assert.h>
-#include <stdio.h>
-
-enum { SAY_AFTER_US = 1000000 }; /* until those who wait hear why nobody serves */
+#include <string.h>
 
 /* A member is suspected, or has stopped under this view: no step can complete. */
 static bool must_wedge(const eepi_core *core)
@@ -26,7 +25,8 @@ static bool must_wedge(const eepi_core *core)
             return true;
         }
     }
-    return core->reported_epoch >= core->view->epoch || eepi_core_is_given_up(core);
+    return core->reported_epoch >= core->view->epoch || core->sought_epoch == core->view->epoch ||
+           eepi_core_is_given_up(core);
 }
 
 /* A member has taken back that it can read the checkpoint: its file is cut off, or has other bytes.
@@ -176,102 +176,8 @@ static void fail_closed(eepi_core *core)
     core->uncovered = true;
 }
 
-/* Rule P8: the process takes no further part, and its device may still store for it. */
-static void say_stores_last(eepi_core *core, int seat, uint32_t generation)
-{
-    snprintf(core->why, sizeof core->why,
-             "rank %d (generation %u) has ended, but its process is not wholly gone and its device "
-             "may still write: nobody serves until it is",
-             seat, generation);
-    fail_closed(core);
-}
-
-/* Without a kill fence nobody is killed for the combine copy either. */
-static void say_lives_on(eepi_core *core, int seat, uint32_t generation)
-{
-    uint64_t bound_us =
-        core->wedged_us +
-        (core->config.drain_bound_us < SAY_AFTER_US ? core->config.drain_bound_us : SAY_AFTER_US);
-
-    if (core->now_us < bound_us) { /* most often it reads that it was expelled, and ends */
-        eepi_core_wake_at(core, bound_us);
-        return;
-    }
-    snprintf(
-        core->why, sizeof core->why,
-        "rank %d (generation %u) was expelled, lives and may still write, and kill_fence is 0: "
-        "nobody serves until its process goes on or ends",
-        seat, generation);
-    fail_closed(core);
-}
-
-/* An expelled process lives on: it is killed, again if that did not reach it. */
-static void kill_again(eepi_core *core, int seat, uint32_t generation)
-{
-    core_peer *peer = &core->peers[seat];
-
-    if (!eepi_core_has_room(core)) {
-        return;
-    }
-    if (peer->killed_generation == generation) {
-        snprintf(core->why, sizeof core->why,
-                 "rank %d (generation %u) was expelled, could not be killed and may still "
-                 "write: nobody serves until its process ends",
-                 seat, generation);
-        fail_closed(core);
-    }
-    peer->killed_generation = generation;
-    peer->killed_us = core->now_us;
-    eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
-        (eepi_suspect){seat, generation, EEP_FAULT_LEFT_OUT};
-    eepi_core_wake_at(core, core->now_us + core->config.drain_bound_us);
-}
-
-/* The other copy of the combine windows may be used again only if the stores of every process that
- * was expelled earlier have ended (rules M2, P8). A process that lives on, although its kill did
- * not reach it, is killed again after the drain bound. Without a kill fence it is waited for, and a
- * call that waits for a step is told why (must 12). */
-static bool old_copy_is_free(eepi_core *core)
-{
-    bool is_free = true;
-
-    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
-        const core_peer *peer = &core->peers[seat];
-        uint64_t bound_us = core->wedged_us + core->config.drain_bound_us;
-        if (s->state != EEP_SEAT_QUARANTINED ||
-            eepi_core_stores_have_ended(core, seat, s->generation)) {
-            continue;
-        }
-        is_free = false;
-        if (eepi_core_process_has_ended(core, seat, s->generation)) {
-            continue; /* its margin runs, which has an end */
-        }
-        if (!core->config.kill_fence && !eepi_core_has_exited(core, seat, s->generation)) {
-            say_lives_on(core, seat, s->generation);
-            continue;
-        }
-        if (peer->killed_generation == s->generation &&
-            bound_us < peer->killed_us + core->config.drain_bound_us) {
-            bound_us = peer->killed_us + core->config.drain_bound_us;
-        }
-        if (core->now_us < bound_us) {
-            eepi_core_wake_at(core, bound_us);
-            continue;
-        }
-        /* no kill ends it sooner, unless its bell rang and it lives on, as another program */
-        if (eepi_core_has_exited(core, seat, s->generation) &&
-            (core->config.stores_margin_us != 0 || !core->config.kill_fence)) {
-            say_stores_last(core, seat, s->generation);
-            continue;
-        }
-        kill_again(core, seat, s->generation);
-    }
-    return is_free;
-}
-
 /* The next view: without those who are expelled, from a step that none of its members has started,
- * with the other copy of the combine windows. */
+ * with windows that none of those who are out can name. */
 static eepi_view *draft_fault(eepi_core *core)
 {
     eepi_view *draft = eepi_core_draft(core, EEPI_VIEW_FAULT);
@@ -286,8 +192,9 @@ static eepi_view *draft_fault(eepi_core *core)
         }
         if (peer->left_epoch == core->view->epoch && !eepi_view_is_member(core->view, seat) &&
             peer->flipped_digest != core->view->digest &&
-            !eepi_core_stores_have_ended(core, seat, s->generation)) {
+            !eepi_core_stores_no_more(core, seat, s->generation)) {
             s->state = EEP_SEAT_QUARANTINED; /* it may still be in a step of the view before */
+            eepi_core_let_go(core, draft, seat);
         }
         if (!eepi_view_is_member(core->view, seat)) {
             continue;
@@ -296,9 +203,8 @@ static eepi_view *draft_fault(eepi_core *core)
             s->flags &= (uint8_t)~EEPI_SEAT_HAS_CHECKPOINT;
         }
         if (eepi_core_is_expelled(core, seat)) {
-            s->state = eepi_core_stores_have_ended(core, seat, s->generation)
-                           ? EEP_SEAT_VACANT
-                           : EEP_SEAT_QUARANTINED;
+            s->state = EEP_SEAT_QUARANTINED;
+            eepi_core_let_go(core, draft, seat);
             eepi_core_drop_checkpoint(draft, seat);
             /* The first sign is enough (P8). For a moment such a process may still write back what
              * it alone knows: either that or this draft meets a register that has changed, and the
@@ -312,7 +218,7 @@ static eepi_view *draft_fault(eepi_core *core)
     if (draft->first_step <= highest) {
         draft->first_step = highest + 1;
     }
-    draft->combine_copy ^= 1u;
+    eepi_core_take_colour(core, draft);
     (void)eepi_core_promote_fills(core, draft); /* what a member has filled already is not lost */
     eepi_plan_empty_nonmembers(draft);
     eepi_core_count_backups(core, draft);
@@ -387,8 +293,8 @@ static void propose_repaired(eepi_core *core)
     eepi_core_commit(core);
 }
 
-/* The end of the instance was asked for, or all want out, after a fault: nobody will use a combine
- * copy or an expert again, so neither is waited for. */
+/* The end of the instance was asked for, or all want out, after a fault: nobody will use an expert
+ * again, so none is waited for. */
 static bool propose_end(eepi_core *core)
 {
     eepi_view *draft;
@@ -398,7 +304,8 @@ static bool propose_end(eepi_core *core)
     }
     draft = draft_fault(core);
     draft->cause = EEPI_VIEW_PLANNED;
-    draft->combine_copy = core->view->combine_copy;
+    draft->colour = core->view->colour; /* that of no fault view */
+    memcpy(draft->serial, core->view->serial, sizeof draft->serial);
     (void)eepi_core_end_instance(core, draft);
     eepi_core_commit(core);
     return true;
@@ -473,7 +380,7 @@ static void advance_proposal(eepi_core *core)
     }
     if (retract_evidence(core)) {
         eepi_core_wake_at(core, core->now_us);
-    } else if (eepi_core_all_killed(core) && !propose_end(core) && old_copy_is_free(core)) {
+    } else if (eepi_core_all_killed(core) && !propose_end(core)) {
         propose_fault(core);
     }
 }

@@ -5,6 +5,7 @@
 
 #include "membership/core/core_common.h"
 #include "membership/core/core_draft.h"
+#include "membership/core/core_ends.h"
 #include "membership/core/core_rebalance.h"
 #include "repair/placement.h"
 
@@ -122,8 +123,7 @@ bool eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
             }
         }
     }
-    eepi_view_seat_at(draft, seat)->generation = peer->generation;
-    eepi_view_seat_at(draft, seat)->state = EEP_SEAT_ACTIVE;
+    eepi_core_take_seat(draft, seat, peer->generation);
     eepi_view_seat_at(draft, seat)->flags = peer->has_checkpoint ? EEPI_SEAT_HAS_CHECKPOINT : 0;
     eepi_plan_apply_seat(draft, seat, peer->experts);
     return true;
@@ -224,9 +224,14 @@ void eepi_core_refuse(eepi_core *core, int seat)
     core->peers[seat].ready = 0;
 }
 
-/* The stores of all processes before it in the seat have ended (M7, P8), also of those that only a
- * forgotten view had let in. */
+/* Those that had the seat before have ended (M7), also those that only a forgotten view had let in;
+ * and what they may still store goes where the draft's steps do not look (P7, P8). */
 bool eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat)
+{
+    return eepi_core_wants_in(core, draft, seat) && !eepi_core_is_blocked(draft, seat);
+}
+
+bool eepi_core_wants_in(const eepi_core *core, const eepi_view *draft, int seat)
 {
     const core_peer *peer = &core->peers[seat];
     uint32_t last = eepi_view_seat_at(draft, seat)->generation;
@@ -234,7 +239,7 @@ bool eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat)
     return peer->ready && !peer->leaving && !eepi_view_is_member(draft, seat) &&
            peer->generation > last &&
            (peer->generation == 1 ||
-            eepi_core_stores_have_ended(core, seat, peer->generation - 1)) &&
+            eepi_core_process_has_ended(core, seat, peer->generation - 1)) &&
            !eepi_core_has_exited(core, seat, peer->generation) &&
            core->now_us >= peer->plan_after_us;
 }
@@ -289,6 +294,7 @@ int eepi_core_end_instance(eepi_core *core, eepi_view *draft)
             continue;
         }
         eepi_view_seat_at(draft, seat)->state = EEP_SEAT_QUARANTINED;
+        eepi_core_let_go(core, draft, seat);
         eepi_core_drop_checkpoint(draft, seat);
         changes++;
     }

@@ -7,6 +7,7 @@
 #include "membership/core/core_common.h"
 #include "membership/core/core_turn.h"
 #include "membership/core/core_draft.h"
+#include "membership/core/core_ends.h"
 #include "membership/core/core_members.h"
 #include "membership/core/core_rebalance.h"
 #include "repair/placement.h"
@@ -72,6 +73,7 @@ static void drop_plan(eepi_core *core)
         }
         peer->staged_digest = 0; /* the same plan made again is staged again */
     }
+    eepi_core_note_renewal_lapsed(core);
     core->has_plan = false;
     eepi_core_wake_at(core, core->now_us + RETRY_US);
 }
@@ -98,6 +100,7 @@ static bool change_members(eepi_core *core, eepi_view *draft, int *changes_out,
             changes++;
         } else if (may_leave(core, draft, seat)) {
             s->state = EEP_SEAT_VACANT;
+            eepi_core_let_go(core, draft, seat);
             eepi_plan_empty_nonmembers(draft);
             eepi_core_drop_checkpoint(draft, seat);
             changes++;
@@ -135,6 +138,12 @@ static void make_plan(eepi_core *core)
     changes += eepi_core_settle_order(core, draft, promoted > 0);
     if (!changes) {
         changes += eepi_core_take_order(core, draft);
+    }
+    if (!changes) {
+        changes += eepi_core_renew_colour(core, draft);
+    }
+    if (!changes) {
+        eepi_core_seek_colour(core, draft);
     }
     if (!changes) { /* another join or leave may follow: what they ask for waits a little */
         changes += eepi_core_plan_round(core, draft);

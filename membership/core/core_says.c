@@ -97,10 +97,17 @@ static void say_outside(const eepi_core *core, list *l)
 {
     int own = core->config.seat;
     uint32_t before = core->config.generation - 1;
+    const eepi_view_seat *seat = eepi_view_seat_at(core->view, own);
+    int reach = eepi_core_stores_no_more(core, own, seat->generation) ? 0 : seat->reach;
 
-    if (before > 0 && !eepi_core_stores_have_ended(core, own, before)) {
+    if (before > 0 && !eepi_core_process_has_ended(core, own, before)) {
         add(l, "the end of the process that had the seat before (generation %u) has not been seen",
             before);
+    } else if (reach == core->view->colour + 1) {
+        add(l,
+            "the process that had the seat before (generation %u) may still store into the windows "
+            "in use: the next fault view frees the seat",
+            eepi_view_seat_at(core->view, own)->generation);
     } else if (eepi_core_is_given_up(core)) {
         add(l, "its members have stopped after a fault, and have not agreed on a view yet");
     } else if (core->view->phase == EEPI_VIEW_REPAIRING) {

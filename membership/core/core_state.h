@@ -41,13 +41,11 @@ typedef struct core_peer {
     int32_t evidence_by; /* the seat that said so */
     /* Rule P8: the end of a process and the end of its stores are two facts. Each is of that
      * generation and all older ones; 0: none is known. */
-    uint32_t exited; /* the first sign of its end was seen: it takes no further part */
-    uint32_t ended;  /* its whole end was seen, at ended_us of this rank's time */
-    uint64_t ended_us;
-    uint64_t tell_end_us;  /* when this rank tells of it, unless it has heard it; 0: it need not */
-    uint32_t stores_ended; /* what its stores could reach is free */
-    uint32_t margin_of; /* the oldest end whose margin runs, since margin_from_us; 0: none does */
-    uint64_t margin_from_us;
+    uint32_t exited;        /* the first sign of its end was seen: it takes no further part */
+    uint32_t ended;         /* its whole end was seen */
+    uint64_t tell_end_us;   /* when this rank tells of it, unless it has heard it; 0: it need not */
+    uint32_t stores_ended;  /* it is proved that nothing of it stores any more */
+    uint32_t last_word;     /* of that generation alone: it said so itself */
     uint64_t busy_until_us; /* by its own word; of that generation: */
     uint32_t busy_generation;
     uint64_t killed_us;             /* when this rank asked for the kill of: */
@@ -88,6 +86,11 @@ struct eepi_core {
     eepi_view *plan; /* staged or to be staged: on top of `view`, where has_plan */
     bool has_plan, stage_asked;
     uint64_t plan_us;
+    /* rule P7: when the idle colour was first seen to need other memory; 0: it does not */
+    uint64_t tainted_us;
+    uint64_t blocked_us;   /* since when a process waits for a seat that is blocked; 0: none does */
+    uint64_t sought_epoch; /* this rank stops under that view, for another colour */
+    uint64_t renew_after_us, renew_pause_us; /* the last plan for that lapsed */
 
     /* background repair */
     uint64_t fill_digest;         /* FILLING slots of that document were asked for */

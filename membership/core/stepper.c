@@ -33,6 +33,8 @@ eepi_live eepi_live_of(const eepi_view *view, int32_t seat, uint32_t generation,
                       .digest = view->digest,
                       .first_step = view->first_step,
                       .num_active = eepi_view_num_active(view),
+                      .colour = view->colour,
+                      .serial = view->serial[view->colour],
                       .leaves = !eepi_view_has(view, seat, generation),
                       .planned = view->cause == EEPI_VIEW_PLANNED};
 

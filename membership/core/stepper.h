@@ -19,8 +19,9 @@ typedef struct eepi_live {
     uint64_t epoch, digest;
     uint64_t first_step;
     int32_t num_active;
-    bool planned; /* it came by a planned change: joiners are those in `joined` */
-    bool leaves;  /* this rank is not in it */
+    uint32_t colour, serial; /* of the windows: which memory */
+    bool planned;            /* it came by a planned change: joiners are those in `joined` */
+    bool leaves;             /* this rank is not in it */
     uint64_t joined[EEPK_SEAT_WORDS];
 } eepi_live;
 

@@ -30,7 +30,8 @@ eep_status eepi_plan_first_view(eep_context *context, const eepi_order *order)
         return EEP_ERR_NO_MEMORY;
     }
     for (int seat = 0; seat < c->num_ranks; seat++) {
-        *eepi_view_seat_at(view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+        *eepi_view_seat_at(view, seat) =
+            (eepi_view_seat){.generation = 1, .state = EEP_SEAT_ACTIVE};
     }
     eepi_view_take_order(view, order);
     status = eepi_plan_initial(view);
@@ -199,7 +200,8 @@ static eepi_view *in_own_shape(const eep_context *context, const eepi_view *old)
     own->base_digest = old->digest;
     own->first_step = old->first_step;
     own->cause = EEPI_VIEW_PLANNED;
-    own->combine_copy = old->combine_copy;
+    own->colour = old->colour;
+    memcpy(own->serial, old->serial, sizeof own->serial);
     for (int seat = 0; seat < old->shape.max_ranks && seat < own->shape.max_ranks; seat++) {
         eepi_view_seat_at(own, seat)->generation = eepi_view_seat_at(old, seat)->generation;
     }
@@ -267,6 +269,9 @@ eep_status eepi_claim_view(eep_context *context, const eepi_instance *instance,
     const eepi_view *found;
     eep_status status = take_over_view(context, &value, &size);
 
+    for (int colour = 0; colour < EEPK_COLOURS; colour++) {
+        context->claim.serial[colour] = 1; /* as a first view has it */
+    }
     if (status != EEP_OK) {
         return status;
     }
@@ -287,6 +292,7 @@ eep_status eepi_claim_view(eep_context *context, const eepi_instance *instance,
                            why);
     } else {
         bool runs = false;
+        memcpy(context->claim.serial, found->serial, sizeof context->claim.serial);
         *seat_out = *eepi_view_seat_at(found, context->config.rank);
         if (eepi_view_num_active(found) != 0) { /* else what begins now may have other weights */
             eepi_weights_know(context, found);

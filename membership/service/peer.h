@@ -13,7 +13,8 @@ typedef struct eepi_peer {
     bool is_heard;      /* it came on this connection to the store */
     int pidfd;          /* -1: not watched */
     uint32_t pidfd_generation;
-    eepi_window *window, *retired_window;
+    eepi_window *window;
+    eepi_window *retired_window; /* of the process before, in a bank that may be live still */
     uint32_t window_generation;
     int32_t window_pid; /* whose window it is */
     uint64_t window_pid_start;

@@ -265,6 +265,34 @@ static void take_window(eep_context *context, int seat, eepi_window *window)
     eepi_steps_tell_at(context, seat, eepi_window_header(window));
 }
 
+/* Map what the view's members store into in that window: of each colour, so that a fault view
+ * finds the next one there. Memory that is not live yet may have to be made first. */
+static eep_status reach_memories(eep_context *context, const eepi_view *view, int seat)
+{
+    eepi_peer *peer = &context->peers[seat];
+    char why[EEPI_ERROR_BYTES / 2];
+    uint64_t calls = eepi_share_cost_of(context->config.device).calls;
+
+    if (!peer->record_bytes || peer->record.member.generation != peer->window_generation) {
+        return eepi_window_has_all(peer->window, view->serial) ? EEP_OK : EEP_ERR_NOT_FOUND;
+    }
+    for (uint32_t colour = 0; colour < EEPK_COLOURS; colour++) {
+        eep_status status = eepi_window_reach(peer->window, &peer->record.window, colour,
+                                              view->serial[colour], why, sizeof why);
+        if (status != EEP_OK) {
+            eepi_log(context, status == EEP_ERR_SYSTEM ? EEP_LOG_ERROR : EEP_LOG_INFO,
+                     "cannot map memory of the window of rank %d (generation %u) yet: %s: %s", seat,
+                     peer->window_generation, eep_strerror(status), why);
+            return status;
+        }
+    }
+    if (eepi_window_is_discrete(peer->window) &&
+        eepi_share_cost_of(context->config.device).calls != calls) {
+        say_cost(context, seat, peer->window_generation);
+    }
+    return EEP_OK;
+}
+
 static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
 {
     eepi_window_spec spec = eepi_window_spec_of(&context->shape, (uint32_t)seat, generation);
@@ -296,9 +324,6 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
         return status;
     }
     take_window(context, seat, window);
-    if (eepi_window_is_discrete(window)) {
-        say_cost(context, seat, generation);
-    }
     peer->window_generation = generation;
     peer->window_pid = peer->record.pid;
     peer->window_pid_start = peer->record.pid_start;
@@ -321,17 +346,77 @@ eep_status eepi_peers_map(eep_context *context, const eepi_view *view, void **wi
             continue;
         }
         if (seat == context->config.rank) {
-            windows_out[seat] = eepi_window_device_address(context->window);
+            windows_out[seat] =
+                eepi_window_memory(context->window, view->colour, view->serial[view->colour]);
             continue;
         }
         status = map_peer(context, seat, eepi_view_seat_at(view, seat)->generation);
+        if (status == EEP_OK) {
+            status = reach_memories(context, view, seat);
+        }
         if (status != EEP_OK) {
             return status;
         }
-        windows_out[seat] = eepi_window_device_address(peer->window);
+        windows_out[seat] =
+            eepi_window_memory(peer->window, view->colour, view->serial[view->colour]);
         /* no change for one that is watched already */
         eepi_detector_watch(context->detector, seat, peer->window_generation, peer->window_pid,
                             peer->window_pid_start, eepi_window_header(peer->window));
     }
     return EEP_OK;
+}
+
+/* The memory that this rank's own steps may still use. */
+static void live_memory(eep_context *context, uint32_t but_out[EEPK_COLOURS])
+{
+    pthread_mutex_lock(&context->lock);
+    for (uint32_t colour = 0; colour < EEPK_COLOURS; colour++) {
+        but_out[colour] = context->stepper.live.colour == colour ? context->stepper.live.serial : 0;
+    }
+    pthread_mutex_unlock(&context->lock);
+}
+
+eep_status eepi_peers_renew(eep_context *context, const eepi_view *view)
+{
+    char why[EEPI_ERROR_BYTES / 2];
+    bool is_new = false;
+
+    for (uint32_t colour = 0; colour < EEPK_COLOURS; colour++) {
+        const uint32_t serial = view->serial[colour];
+        eep_status status;
+        if (eepi_window_memory(context->window, colour, serial)) {
+            continue;
+        }
+        pthread_mutex_lock(&context->lock); /* the rank thread reads tags there */
+        status = eepi_window_renew(context->window, colour, serial, why, sizeof why);
+        pthread_mutex_unlock(&context->lock);
+        if (status != EEP_OK) {
+            eepi_log(context, EEP_LOG_WARN, "no memory %u for the windows of colour %u: %s: %s",
+                     serial, colour, eep_strerror(status), why);
+            return status;
+        }
+        is_new = true;
+    }
+    if (is_new) { /* peers map it by this rank's record */
+        eepi_store_put_record(context);
+    }
+    return EEP_OK;
+}
+
+void eepi_peers_drop(eep_context *context, const eepi_view *view)
+{
+    uint32_t but[EEPK_COLOURS];
+
+    live_memory(context, but);
+    for (uint32_t colour = 0; colour < EEPK_COLOURS; colour++) {
+        for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+            if (context->peers[seat].window) {
+                eepi_window_drop(context->peers[seat].window, colour, view->serial[colour],
+                                 but[colour]);
+            }
+        }
+        pthread_mutex_lock(&context->lock);
+        eepi_window_drop(context->window, colour, view->serial[colour], but[colour]);
+        pthread_mutex_unlock(&context->lock);
+    }
 }

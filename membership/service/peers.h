@@ -27,7 +27,13 @@ bool eepi_peer_is_heard(const eep_context *context, int seat, uint32_t generatio
 void eepi_peers_forget_heard(eep_context *context);
 /* The mapped window's header, if it is that generation's; else NULL. */
 eepk_window_header *eepi_peer_header(const eep_context *context, int seat, uint32_t generation);
-/* Map the windows of a view's members, and listen to their hearts. */
+/* Have own memory of each colour that the view names, for peers to map. EEP_ERR_NO_MEMORY, and what
+ * eepi_window_renew returns. */
+EEP_MUST_CHECK eep_status eepi_peers_renew(eep_context *context, const eepi_view *view);
+/* Let go of what a committed view names no more, here and in mapped windows, but for what the live
+ * bank may name. */
+void eepi_peers_drop(eep_context *context, const eepi_view *view);
+/* Map the windows of a view's members with the memory that it names, and listen to their hearts. */
 EEP_MUST_CHECK eep_status eepi_peers_map(eep_context *context, const eepi_view *view,
                                          void **windows_out);
 /* The descriptors of the watched processes, and their seats; returns how many. */

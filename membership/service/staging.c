@@ -44,6 +44,9 @@ static bool stage(eep_context *context, const eepi_view *view)
     eep_status status = EEP_ERR_NO_MEMORY;
 
     if (windows) {
+        status = eepi_peers_renew(context, view);
+    }
+    if (status == EEP_OK) {
         status = eepi_peers_map(context, view, windows);
     }
     if (status == EEP_OK) {
@@ -74,6 +77,7 @@ static void follow_seats(eep_context *context, const eepi_view *view)
     }
     context->observed.seats_epoch = view->epoch;
     pthread_mutex_unlock(&context->lock);
+    eepi_peers_drop(context, view);
     /* one that leaves computes with what it holds until it switches */
     if (eepi_view_has(view, context->config.rank, context->generation)) {
         eepi_weights_follow(context, view);

@@ -58,12 +58,24 @@ static eep_status ended(eep_context *context)
 
 /* ------------------------------------------------------------------ switching views */
 
-/* Read from the tags on the host side of the window. Kernels store them; where the device side is
- * discrete, tell_begin of the peers does. */
+/* The own window as host threads see it: what kernels store into under the live view, and the host
+ * side where they cannot see that. The lock is held; it stays while this view is live. */
+static eepk_window_header *own_window(const eep_context *context)
+{
+    const eepi_live *live = &context->stepper.live;
+    void *memory = eepi_window_memory(context->window, live->colour, live->serial);
+
+    return memory && !eepi_window_is_discrete(context->window)
+               ? memory
+               : eepi_window_header(context->window);
+}
+
+/* Read from the tags of the own window. Kernels store them; where it is discrete, tell_begin of the
+ * peers does. */
 static uint64_t newest_peer_step(const eep_context *context)
 {
     return eepi_stepper_peer_step(&context->stepper, &context->shape,
-                                  (uint8_t *)eepi_window_header(context->window));
+                                  (uint8_t *)own_window(context));
 }
 
 /* Where host threads do not see what kernels store, hosts tell each other which step they begin
@@ -92,10 +104,12 @@ static eep_status switch_view(eep_context *context)
     const eepi_live *next =
         eepi_step_stream_of(context) ? eepi_stepper_flip_to(&context->stepper) : NULL;
     uint64_t epoch = next ? next->epoch : 0, digest = next ? next->digest : 0;
+    bool in_band;
     eep_status status;
 
     if (!next) {
         if (context->stepper.mail.flipped) { /* we have left */
+            eepi_wake_at(context, &own_window(context)->doorbell);
             eepi_service_wake(context);
         }
         return EEP_OK;
@@ -117,7 +131,9 @@ static eep_status switch_view(eep_context *context)
                  status == EEP_ERR_STATE ? "" : eepi_device_failure(context->config.device));
         return ended(context);
     }
-    if (eepi_stepper_flipped(&context->stepper)) {
+    in_band = eepi_stepper_flipped(&context->stepper);
+    eepi_wake_at(context, &own_window(context)->doorbell);
+    if (in_band) {
         uint64_t first = context->stepper.step + 1;
         pthread_mutex_unlock(&context->lock); /* the callback may look at the context */
         eepi_event(context, EEP_EVENT_FLIPPED, -1, 0, epoch, first);
@@ -507,19 +523,24 @@ static eep_status wait_for_step(eep_context *context, uint64_t timeout_us)
     if (!context->has_joined || context->stepper.in_step) {
         return eepi_fail(context, EEP_ERR_STATE, "eep_step_wait belongs between two steps");
     }
-    header = eepi_window_header(context->window);
     for (;;) {
-        uint32_t seen = eepk_doorbell_read(&header->doorbell);
         eep_status status = EEP_OK;
         uint64_t now = eepi_now_us(), nap_us;
         struct timespec nap;
-        bool go;
+        uint32_t seen;
+        bool go, is_same;
 
         pthread_mutex_lock(&context->lock);
+        header = own_window(context); /* this thread alone makes another one live */
+        seen = eepk_doorbell_read(&header->doorbell);
         go = wanted(context, &status);
+        is_same = header == own_window(context);
         pthread_mutex_unlock(&context->lock);
         if (go) {
             return status;
+        }
+        if (!is_same) {
+            continue;
         }
         if (now >= until_us) {
             return EEP_ERR_TIMEOUT;

@@ -14,15 +14,16 @@
 #define XXH_INLINE_ALL /* the streaming state lives on the stack: sealing cannot fail */
 #include <xxhash.h>
 
-enum { VIEW_VERSION = 5 };
+enum { VIEW_VERSION = 6 };
 
 static_assert(sizeof(eepi_view_shape) == 24, "part of the wire form");
 static_assert(sizeof(eepi_view_seat) == 8, "part of the wire form");
 static_assert(sizeof(eepi_view_slot) == 8, "part of the wire form");
-static_assert(sizeof(eepi_view) == 96, "part of the wire form");
+static_assert(sizeof(eepi_view) == 104, "part of the wire form");
 static_assert(offsetof(eepi_view, digest) == 16 && offsetof(eepi_view, first_step) == 40 &&
                   offsetof(eepi_view, shape) == 48 && offsetof(eepi_view, phase) == 72 &&
-                  offsetof(eepi_view, proposer) == 76 && offsetof(eepi_view, order_number) == 80,
+                  offsetof(eepi_view, proposer) == 76 && offsetof(eepi_view, order_number) == 80 &&
+                  offsetof(eepi_view, serial) == 96,
               "part of the wire form");
 
 /* ---------------------------------------------------------------- layout */
@@ -293,6 +294,9 @@ eepi_view *eepi_view_new(const eepi_view_shape *shape)
     view->phase = EEPI_VIEW_SERVING;
     view->cause = EEPI_VIEW_INITIAL;
     view->proposer = -1;
+    for (int colour = 0; colour < EEPK_COLOURS; colour++) {
+        view->serial[colour] = 1;
+    }
     eepi_view_slot *slots = blob_at(view, slots_offset(shape));
     for (size_t i = 0; i < num_slots_total(shape); i++) {
         slots[i] = (eepi_view_slot){.expert = EEPI_NO_EXPERT, .source = EEPI_NO_SEAT};
@@ -365,8 +369,8 @@ static const char *check_header(const eepi_view *view, size_t size)
     if (view->epoch > EEPI_VIEW_MAX_NUMBER || view->first_step > EEPI_VIEW_MAX_NUMBER) {
         return "the view's epoch or first step is out of range";
     }
-    if (view->combine_copy > 1 || view->pad0 != 0) {
-        return "the view's combine copy is out of range";
+    if (view->pad0 != 0) {
+        return "the view's padding is not zero";
     }
     if (view->proposer < -1 || view->proposer >= view->shape.max_ranks) {
         return "the view's proposer is no seat";
@@ -380,8 +384,6 @@ static const char *check_header(const eepi_view *view, size_t size)
 
 static const char *check_seats(const eepi_view *view)
 {
-    static const uint8_t zero[2];
-
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         const eepi_view_seat *s = eepi_view_seat_at(view, seat);
         if (s->state > EEP_SEAT_QUARANTINED || s->state == EEP_SEAT_JOINING) {
@@ -393,9 +395,6 @@ static const char *check_seats(const eepi_view *view)
         if ((s->flags & ~EEPI_SEAT_HAS_CHECKPOINT) != 0 ||
             (s->flags != 0 && !eepi_view_is_member(view, seat))) {
             return "a seat's flags are unknown, or not a member's";
-        }
-        if (memcmp(s->pad, zero, sizeof zero) != 0) {
-            return "a seat's padding is not zero";
         }
     }
     return NULL;
@@ -452,6 +451,9 @@ eep_status eepi_view_check(const void *bytes, size_t size, const char **why_out)
 
     if (!why) {
         why = check_seats(bytes);
+    }
+    if (!why) {
+        why = eepi_view_check_colours(bytes);
     }
     if (!why) {
         why = check_slots(bytes);

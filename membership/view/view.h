@@ -17,6 +17,7 @@
 #define EEPI_VIEW_H
 
 #include "eep/eep.h"
+#include "graphs/kernels/table_layout.h"
 #include "membership/view/shape.h"
 
 #include <assert.h>
@@ -58,11 +59,14 @@ enum eepi_seat_flag {
     EEPI_SEAT_HAS_CHECKPOINT = 1, /* it reads every expert from a checkpoint file, for others too */
 };
 
+/* Rule P7: what processes that are out of the view may still store into. A process stores into the
+ * windows of the colour that its last view had. */
 typedef struct eepi_view_seat {
     uint32_t generation; /* latest that was ever in the view; 0: never taken */
     uint8_t state;       /* VACANT, ACTIVE, RETIRING or QUARANTINED of eep_seat_state */
-    uint8_t pad[2];
-    uint8_t flags; /* of a member: bits of eepi_seat_flag */
+    uint8_t reach;  /* of no member: 1 + the colour that this generation may store into; or 0 */
+    uint8_t former; /* a bit for each colour that older generations may store into */
+    uint8_t flags;  /* of a member: bits of eepi_seat_flag */
 } eepi_view_seat;
 
 typedef struct eepi_view_slot {
@@ -83,11 +87,13 @@ typedef struct eepi_view {
     uint64_t first_step;  /* FAULT, REPAIRED, INITIAL: the step that the members start with */
     eepi_view_shape shape;
     uint8_t phase, cause;
-    uint8_t combine_copy; /* which copy of the combine windows is in use (rule M2) */
+    uint8_t colour; /* of the windows that its steps use (rule P7) */
     uint8_t pad0;
     int32_t proposer;
     uint64_t order_number; /* of the placement that an engine gave (wishes.h); 0: none */
     uint64_t order_digest; /* of its wishes, as they were given */
+    /* of the memory that the windows of each colour are; what has another serial is used no more */
+    uint32_t serial[EEPK_COLOURS];
 } eepi_view;
 
 /* A source that is a checkpoint file, whoever reads it. */
@@ -170,6 +176,13 @@ bool eepi_view_is_member(const eepi_view *view, int seat);
 /* In the view with exactly that generation. */
 bool eepi_view_has(const eepi_view *view, int seat, uint32_t generation);
 int eepi_view_num_active(const eepi_view *view);
+/* What is wrong with the colour, the serials and what is said of seats' former processes; NULL:
+ * nothing. Of a document whose shape is sane. */
+const char *eepi_view_check_colours(const eepi_view *view);
+/* Some process that is out of the view may still store into the windows of that colour (P7). */
+bool eepi_view_is_tainted(const eepi_view *view, int colour);
+/* That colour's windows are other memory from now on, which nobody who is out can name. */
+void eepi_view_renew_colour(eepi_view *view, int colour);
 /* Experts of a layer (or of any layer for layer -1) without a HOLDS slot on a member. */
 int eepi_view_num_uncovered(const eepi_view *view, int layer);
 /* Nothing is known of the experts' weights any more. */

@@ -8,6 +8,7 @@
 #include "repair/executor/executor.h"
 #include "tests/fake_gpu/fake_gpu.h"
 #include "transport/window/window.h"
+#include "tests/lib/window_fixture.h"
 
 #include <stdbool.h>
 #include <criterion/criterion.h>
@@ -276,8 +277,8 @@ static void use_and_give_back(eep_device *device, const eepi_window_descriptor *
     cr_assert_eq(eep_event_record(event, stream), EEP_OK);
     cr_assert_eq(eep_event_synchronize(event, SYNC_US), EEP_OK);
     own_spec.seat++;
-    cr_assert_eq(eepi_window_create(device, &own_spec, why, sizeof why, &own), EEP_OK, "%s", why);
-    cr_assert_eq(eepi_window_map(device, peer, spec, why, sizeof why, &mapped), EEP_OK, "%s", why);
+    cr_assert_eq(window_make(device, &own_spec, why, sizeof why, &own), EEP_OK, "%s", why);
+    cr_assert_eq(window_map_whole(device, peer, spec, why, sizeof why, &mapped), EEP_OK, "%s", why);
     eepi_window_close(mapped);
     eepi_window_close(own);
     eep_graph_close(graph);
@@ -299,7 +300,7 @@ Test(cuda_backend, nothing_waits_for_the_device_while_ranks_wait)
     char why[256] = "";
     uint64_t *go = alloc(device, EEP_MEMORY_PINNED, sizeof *go);
     cr_assert_eq(eep_stream_open(device, &step), EEP_OK);
-    cr_assert_eq(eepi_window_create(device, &spec, why, sizeof why, &window), EEP_OK, "%s", why);
+    cr_assert_eq(window_make(device, &spec, why, sizeof why, &window), EEP_OK, "%s", why);
     eepi_window_describe(window, &descriptor);
     cr_assert_eq(eepi_device_take_waiter(device), EEP_OK);
     launch_wait(step, (wait_args){.go = go});
@@ -318,9 +319,9 @@ Test(cuda_backend, nothing_waits_for_the_device_while_ranks_wait)
 
     __atomic_store_n(go, 1, __ATOMIC_RELEASE);
     cr_assert_eq(eep_stream_synchronize(step, SYNC_US), EEP_OK);
-    cr_expect_gt(fake_driver.mappings, 1, "windows were put away");
+    cr_expect_gt(fake_driver.mappings, EEPK_COLOURS, "windows were put away");
     eepi_device_release_waiter(device);
-    cr_expect_eq(fake_driver.mappings, 1, "nobody waits: they are gone");
+    cr_expect_eq(fake_driver.mappings, EEPK_COLOURS, "nobody waits: they are gone");
     eepi_window_close(window);
     eep_stream_close(step);
     eep_device_free(device, EEP_MEMORY_PINNED, go);
@@ -339,7 +340,7 @@ Test(cuda_backend, a_rank_that_is_alone_unmaps_at_once)
     eepi_window *window;
     char why[256] = "";
     cr_assert_eq(eepi_device_take_waiter(device), EEP_OK);
-    cr_assert_eq(eepi_window_create(device, &spec, why, sizeof why, &window), EEP_OK, "%s", why);
+    cr_assert_eq(window_make(device, &spec, why, sizeof why, &window), EEP_OK, "%s", why);
     eepi_window_close(window);
     cr_expect_eq(fake_driver.mappings + fake_driver.handles + fake_driver.addresses, 0);
     eepi_device_release_waiter(device);
@@ -489,7 +490,7 @@ static void *map_in_a_new_thread(void *argument)
     eepi_window *window = NULL;
     static char why[256];
 
-    if (eepi_window_create(device, &spec, why, sizeof why, &window) != EEP_OK) {
+    if (window_make(device, &spec, why, sizeof why, &window) != EEP_OK) {
         return why;
     }
     eepi_window_close(window);
@@ -519,27 +520,27 @@ Test(cuda_backend, own_windows_are_not_imported)
     eepi_window_descriptor descriptor;
     eepi_window *window, *mapped, *successor, *none = NULL;
     char why[512] = "";
-    cr_assert_eq(eepi_window_create(owner, &spec, why, sizeof why, &window), EEP_OK, "%s", why);
+    cr_assert_eq(window_make(owner, &spec, why, sizeof why, &window), EEP_OK, "%s", why);
     eepi_window_describe(window, &descriptor);
-    cr_assert_eq(eepi_window_map(peer, &descriptor, &spec, why, sizeof why, &mapped), EEP_OK, "%s",
+    cr_assert_eq(window_map_whole(peer, &descriptor, &spec, why, sizeof why, &mapped), EEP_OK, "%s",
                  why);
     cr_expect_eq(fake_gpu_count().imports_of_own_memory, 0);
-    cr_expect_eq(eepi_window_device_address(mapped), eepi_window_device_address(window));
+    cr_expect_eq(window_memory(mapped), window_memory(window));
     cr_expect_eq(eepi_window_header(mapped)->generation, 1);
-    cr_expect_eq(fake_driver.mappings, 1);
+    cr_expect_eq(fake_driver.mappings, EEPK_COLOURS);
 
     /* the owner closes and another window takes its descriptors' numbers: it is not the one */
     eepi_window_close(window);
-    cr_expect_eq(fake_driver.mappings, 1, "the peer may store into it yet");
-    cr_assert_eq(eepi_window_create(owner, &next, why, sizeof why, &successor), EEP_OK);
-    cr_expect_neq(eepi_window_device_address(successor), eepi_window_device_address(mapped));
-    cr_expect_eq(eepi_window_map(peer, &descriptor, &spec, why, sizeof why, &none),
+    cr_expect_eq(fake_driver.mappings, EEPK_COLOURS, "the peer may store into it yet");
+    cr_assert_eq(window_make(owner, &next, why, sizeof why, &successor), EEP_OK);
+    cr_expect_neq(window_memory(successor), window_memory(mapped));
+    cr_expect_eq(window_map_whole(peer, &descriptor, &spec, why, sizeof why, &none),
                  EEP_ERR_UNREACHABLE);
     cr_expect_null(none);
-    memset(eepi_window_device_address(mapped), 1, WINDOW_BYTES);
-    cr_expect_eq(*(uint64_t *)eepi_window_device_address(successor), 0);
+    memset(window_memory(mapped), 1, WINDOW_BYTES);
+    cr_expect_eq(*(uint64_t *)window_memory(successor), 0);
     eepi_window_close(mapped);
-    cr_expect_eq(fake_driver.mappings, 1, "gone with its last user");
+    cr_expect_eq(fake_driver.mappings, EEPK_COLOURS, "gone with its last user");
     eepi_window_close(successor);
     cr_expect_eq(fake_driver.mappings + fake_driver.handles + fake_driver.addresses, 0);
     eep_device_close(owner);

@@ -99,7 +99,7 @@ Test(view, a_new_document_is_empty_and_passes_the_check_once_sealed)
 
     cr_assert_not_null(view);
     cr_assert_eq(view->bytes, eepi_view_bytes(&shape));
-    cr_assert_eq(view->bytes, 96 + 3 * 8 + 2 * 3 * 4 * 8 + 2 * 65 * 8 + 2 * 2 * 2 * 8 +
+    cr_assert_eq(view->bytes, 104 + 3 * 8 + 2 * 3 * 4 * 8 + 2 * 65 * 8 + 2 * 2 * 2 * 8 +
                                   8 /* pins of 24 slots */ + 24 * 2);
     cr_assert_eq(view->epoch, 0);
     cr_assert_eq(eepi_view_num_active(view), 0);
@@ -189,7 +189,8 @@ static eepi_view *with_nodes(void)
 
     cr_assert_not_null(view);
     for (int seat = 0; seat < 5; seat++) {
-        *eepi_view_seat_at(view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+        *eepi_view_seat_at(view, seat) =
+            (eepi_view_seat){.generation = 1, .state = EEP_SEAT_ACTIVE};
     }
     for (int expert = 0; expert < 70; expert++) {
         *eepi_view_checksum_at(view, 0, expert) = 1000u + (uint64_t)expert;
@@ -269,11 +270,11 @@ Test(view, the_check_says_what_is_wrong)
         "the view's shape is out of bounds or does not fit its length",
         "the view's phase is unknown",
         "the view's cause is unknown",
-        "the view's combine copy is out of range",
+        "the view's colour is out of range",
         "the view's proposer is no seat",
         "a seat's state is unknown",
         "a seat is taken by no generation",
-        "a seat's padding is not zero",
+        "a seat's former processes reach a colour that there is not",
         "a slot's state is unknown",
         "a slot's expert is out of range",
         "a slot's expert is out of range",
@@ -308,14 +309,14 @@ Test(view, the_check_says_what_is_wrong)
         view->cause = i == 5 ? 0 : i == 17 ? EEPI_VIEW_PLANNED : view->cause;
         view->epoch = i == 18 ? EEPI_VIEW_MAX_NUMBER + 1 : view->epoch;
         view->first_step = i == 19 ? UINT64_MAX : view->first_step;
-        view->combine_copy = i == 6 ? 2 : 0;
+        view->colour = i == 6 ? EEPK_COLOURS : 0;
         view->proposer = i == 7 ? 2 : 1;
         seat->state = i == 8              ? EEP_SEAT_JOINING
                       : i == 9 || i == 21 ? EEP_SEAT_ACTIVE
                                           : EEP_SEAT_VACANT;
         seat->generation = i == 21;
         seat->flags = i == 20 ? EEPI_SEAT_HAS_CHECKPOINT : i == 21 ? 2 : 0;
-        seat->pad[1] = i == 10;
+        seat->former = i == 10 ? 1u << EEPK_COLOURS : 0;
         slot->state = (uint8_t)(i == 11 ? 3 : i == 12 ? EEPI_SLOT_HOLDS : i == 14 ? 2 : 0);
         slot->expert = (uint16_t)(i == 12 ? 5 : i == 13 || i == 14 ? 0 : EEPI_NO_EXPERT);
         slot->pad = i == 15;

@@ -54,7 +54,8 @@ static void open_case(split_case *c, uint64_t seed)
         if (seat > 0 && below(&random, 4) == 0) {
             continue;
         }
-        *eepi_view_seat_at(c->view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+        *eepi_view_seat_at(c->view, seat) =
+            (eepi_view_seat){.generation = 1, .state = EEP_SEAT_ACTIVE};
         while (c->num < MAX_REPLICAS && (c->num == 0 || below(&random, density) == 0)) {
             const uint32_t share = kind == 0   ? 0
                                    : kind == 1 ? 7

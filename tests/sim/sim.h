@@ -53,7 +53,7 @@ enum {
     SIM_MAX_WORK = 1024,      /* in one rank's hands */
     SIM_BEGUN_KEPT = 256,
     SIM_PORTS = 2,
-    SIM_STORES_MARGIN_US = 50000, /* where kernels outlive their process */
+    SIM_STORES_US = 50000, /* most late kernels end so soon after their process */
 };
 #define SIM_NEVER UINT64_MAX
 
@@ -119,7 +119,7 @@ struct sim_process {
     uint32_t generation; /* 0: it has not taken its seat yet */
     int32_t pid;
     uint64_t gone_us;         /* its whole end, once it is not alive */
-    uint64_t stores_until_us; /* what its kernels store comes until then */
+    uint64_t stores_until_us; /* what its kernels store comes until then; SIM_NEVER: for ever */
     int starts_kernels;       /* the next thread of it is a stream's */
     uint64_t stopped_until_us, slow_us;
     int freeze_in;      /* kernel points until it freezes; 0: it does not */
@@ -201,8 +201,10 @@ typedef struct sim_world {
     const eepi_view *in_register; /* NULL: the store has forgotten it */
     uint64_t views, tokens, expelled_alive, faults, steps_ok, steps_aborted;
     uint64_t longest_pause_us, longest_join_pause_us, faults_in_recovery;
-    uint64_t late_nodes; /* that ran after the end of their process */
-    uint64_t ends;       /* instances that ended in order */
+    uint64_t late_nodes;         /* that ran after the end of their process */
+    uint64_t late_rows;          /* that were stored by those who do so for ever */
+    uint64_t memories, renewals; /* of windows; colours that got other memory */
+    uint64_t ends;               /* instances that ended in order */
     eep_sink *sink;
     sim_request request[SIM_MAX_REQUESTS];
     int num_requests, num_old_requests; /* old: asked for before the world healed */

@@ -132,6 +132,25 @@ static int is_answered(const sim_process *p, const eepi_view *view)
     return p->alive;
 }
 
+/* What it launched may store into memory that the view names (P7). Those who begin an instance
+ * again have new windows, whatever their memory is called. */
+static int may_reach(const sim_process *p, const eepi_view *view)
+{
+    const eepi_view *runs = sim_committed(p->epoch);
+
+    if (!sim_process_may_store(p) || !runs || p->over || p->former || has_done_with_view(p) ||
+        view->cause == EEPI_VIEW_INITIAL) {
+        return 0;
+    }
+    for (uint64_t epoch = p->epoch + 1; epoch <= view->epoch; epoch++) {
+        const eepi_view *later = sim_committed(epoch);
+        if (later && later->cause == EEPI_VIEW_INITIAL) {
+            return 0;
+        }
+    }
+    return runs->colour == view->colour && runs->serial[runs->colour] == view->serial[view->colour];
+}
+
 /* All leave at once (M8). */
 static int is_end(const eepi_view *view)
 {
@@ -171,7 +190,6 @@ static void check_beginning(const eepi_view *before, const eepi_view *view, cons
 static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_process *p)
 {
     int is_fault = view->cause == EEPI_VIEW_FAULT;
-    const eepi_view *runs = sim_committed(p->epoch);
     const uint32_t generation = eepi_view_seat_at(view, p->seat)->generation;
 
     if (p->generation == 0) {
@@ -191,14 +209,12 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
     check_beginning(before, view, p);
     SIM_MUST(!sim_process_may_store(p) || p->generation >= generation ||
                  (before && eepi_view_seat_at(before, p->seat)->generation == generation) ||
-                 (view->cause == EEPI_VIEW_INITIAL && !p->alive), /* among new windows only */
+                 (!p->alive && !may_reach(p, view)),
              "M7", "rank %d.%u lives, or may store, and %u is let in", p->seat, p->generation,
              generation);
-    SIM_MUST(!is_fault || !sim_process_may_store(p) || !runs || p->over || sim_is_in(view, p) ||
-                 has_done_with_view(p) || !is_answered(p, view) ||
-                 runs->combine_copy != view->combine_copy,
-             "M2", "rank %d.%u may still write into the combine copy of epoch %llu", p->seat,
-             p->generation, (unsigned long long)view->epoch);
+    SIM_MUST(!is_fault || sim_is_in(view, p) || !is_answered(p, view) || !may_reach(p, view), "P7",
+             "rank %d.%u may still store into the windows of epoch %llu", p->seat, p->generation,
+             (unsigned long long)view->epoch);
     SIM_MUST(!is_fault || !sim_is_in(view, p) || p->step < view->first_step, "M2",
              "rank %d.%u started step %llu, first_step is %llu", p->seat, p->generation,
              (unsigned long long)p->step, (unsigned long long)view->first_step);
@@ -312,10 +328,15 @@ static void check_document(const eepi_view *view)
                      eepi_view_seat_at(view, seat)->generation,
                  "S12", "epoch %llu: seat %d", (unsigned long long)view->epoch, seat);
     }
-    SIM_MUST(!before ||
-                 (before->combine_copy != view->combine_copy) == (view->cause == EEPI_VIEW_FAULT),
-             "M2", "epoch %llu: the combine copy changes with fault views only",
+    SIM_MUST(!before || (before->colour != view->colour) == (view->cause == EEPI_VIEW_FAULT), "P7",
+             "epoch %llu: the colour changes with fault views only",
              (unsigned long long)view->epoch);
+    for (int colour = 0; before && colour < EEPK_COLOURS; colour++) {
+        sim->renewals += view->serial[colour] != before->serial[colour];
+        SIM_MUST(view->serial[colour] == before->serial[colour] || colour != before->colour, "P7",
+                 "epoch %llu: memory is replaced under those who use it",
+                 (unsigned long long)view->epoch);
+    }
     for (int i = 0; i < sim->num_processes; i++) {
         check_commit_of(before, view, sim->process[i]);
     }

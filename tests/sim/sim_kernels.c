@@ -55,6 +55,36 @@ static void check_tables(const eepk_world *world)
              p->generation, (unsigned long long)latch->step, (unsigned long long)latch->epoch);
 }
 
+/* Kernels of a process that has ended store for ever into all that they have addresses for,
+ * whatever comes: into its part, and the rows that several write, of each window in its bank. They
+ * begin once a view is without it; before, they are a rank's as any other's. */
+static void store_for_ever(const eepk_world *world)
+{
+    const sim_process *p = sim_self();
+    const eepk_shape *s = &world->shape;
+
+    while (!p->alive && p->stores_until_us == SIM_NEVER) {
+        sim_sleep(2000 + sim_random(20000));
+        for (uint32_t seat = 0; seat < s->max_ranks && p->expelled_epoch; seat++) {
+            uint8_t *window =
+                (uint8_t *)(uintptr_t)eepk_peers(s, world->bank[world->control->latch.bank])[seat]
+                    .address;
+            const uint32_t chain = (uint32_t)sim_random(s->num_chains),
+                           token = (uint32_t)sim_random(SIM_TOKENS);
+            if (!window || seat == s->self) {
+                continue;
+            }
+            memset(eepk_combine_row(s, window, chain, token, 0), 0x55, s->top_k * s->row_bytes);
+            memset(eepk_dispatch_row(s, window, chain, s->self, token), 0x55,
+                   s->dispatch_row_bytes);
+            eepk_store_release(
+                eepk_phase_tag(s, window, 1 + (uint32_t)sim_random(2), chain, s->self),
+                eepk_tag(p->epoch, p->step, 0, EEPK_PHASE_DISPATCH));
+            sim->late_rows++;
+        }
+    }
+}
+
 #define SIM_KERNEL(name, args_type)                                                                \
     static void name##_host(const void *args, eep_grid grid)                                       \
     {                                                                                              \
@@ -65,6 +95,8 @@ static void check_tables(const eepk_world *world)
         if (is_step)                                                                               \
             check_promise(typed->world);                                                           \
         eepk_##name##_body(typed, grid);                                                           \
+        if (is_step)                                                                               \
+            store_for_ever(typed->world);                                                          \
         if (EEPI_KERNEL_##name == EEPI_KERNEL_latch)                                               \
             note_tables(typed->world);                                                             \
         if (EEPI_KERNEL_##name == EEPI_KERNEL_finish)                                              \

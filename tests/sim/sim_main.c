@@ -42,7 +42,7 @@ static void died(int signal_number)
 typedef struct totals {
     uint64_t seeds, failed, views, tokens, steps_ok, steps_aborted, faults, expelled_alive;
     uint64_t longest_us, sum_us, longest_pause_us, longest_join_pause_us, faults_in_recovery;
-    uint64_t late_nodes, ends;
+    uint64_t late_nodes, late_rows, renewals, ends;
 } totals;
 
 static bool run_seed(const sim_options *options, totals *t)
@@ -69,6 +69,8 @@ static bool run_seed(const sim_options *options, totals *t)
     t->expelled_alive += sim->expelled_alive;
     t->faults_in_recovery += sim->faults_in_recovery;
     t->late_nodes += sim->late_nodes;
+    t->late_rows += sim->late_rows;
+    t->renewals += sim->renewals;
     t->ends += sim->ends;
     if (sim->longest_join_pause_us > t->longest_join_pause_us) {
         t->longest_join_pause_us = sim->longest_join_pause_us;
@@ -251,14 +253,16 @@ int main(int argc, char **argv)
     printf("eep-sim: %llu seeds, %llu failed, %.0f seeds/s; %llu faults (%llu in recoveries), %llu "
            "views, %llu steps OK, %llu aborted, %llu tokens; %llu living ranks expelled, %llu "
            "nodes ran "
-           "after the end of their process; %llu instances ended in order; converged in "
+           "after the end of their process, %llu late rows, %llu colours renewed; %llu instances "
+           "ended in order; converged in "
            "%.2f s (mean), %.2f s (longest); longest pause %.2f s, for joiners %.2f s\n",
            (unsigned long long)t.seeds, (unsigned long long)t.failed,
            (double)t.seeds / (now_s() - begin), (unsigned long long)t.faults,
            (unsigned long long)t.faults_in_recovery, (unsigned long long)t.views,
            (unsigned long long)t.steps_ok, (unsigned long long)t.steps_aborted,
            (unsigned long long)t.tokens, (unsigned long long)t.expelled_alive,
-           (unsigned long long)t.late_nodes, (unsigned long long)t.ends,
+           (unsigned long long)t.late_nodes, (unsigned long long)t.late_rows,
+           (unsigned long long)t.renewals, (unsigned long long)t.ends,
            good ? (double)t.sum_us * 1e-6 / (double)good : 0, (double)t.longest_us * 1e-6,
            (double)t.longest_pause_us * 1e-6, (double)t.longest_join_pause_us * 1e-6);
     return t.failed != 0;

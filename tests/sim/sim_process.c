@@ -79,16 +79,15 @@ static void wake_all(void *user, uint64_t number)
 }
 
 /* Where kernels outlive their process its whole end comes a while after the first sign, and what is
- * in flight goes on storing, perhaps until shortly before the margin is over. */
+ * in flight goes on storing, perhaps for ever. */
 static uint64_t linger(sim_process *p)
 {
     uint64_t until_gone_us = sim_delay(100, 15000);
-    uint64_t most_us = SIM_STORES_MARGIN_US - SIM_STORES_MARGIN_US / 16; /* clocks differ */
 
     p->gone_us = sim->now_us + until_gone_us;
     p->stopped_until_us = 0;
     if (p->rank.context && !p->over && p->rank.context->stepper.in_step) {
-        p->stores_until_us = p->gone_us + sim_random(most_us);
+        p->stores_until_us = sim_random(3) ? p->gone_us + sim_random(SIM_STORES_US) : SIM_NEVER;
     }
     return until_gone_us;
 }

@@ -4,6 +4,7 @@
 #include "tests/sim/sim.h"
 
 #include "experiments/base/random.h"
+#include "graphs/device/device_share.h"
 #include "transport/checkpoint/checkpoint_files.h"
 
 #include <stdio.h>
@@ -211,6 +212,9 @@ static eep_status open_rank(sim_process *p)
     if (eep_device_open("host", 0, &r->device) != EEP_OK) {
         abort();
     }
+    if (sim->kinds >> SIM_LATE & 1u) {
+        eepi_device_set_outlives(r->device);
+    }
     eep_config_init(&config);
     config.rank = p->seat;
     config.num_ranks = sim->shape.num_ranks;
@@ -232,7 +236,6 @@ static eep_status open_rank(sim_process *p)
     config.expel_floor_us = 400000;
     config.drain_bound_us = 400000;
     config.propose_delay_us = 20000;
-    config.stores_margin_us = sim->kinds >> SIM_LATE & 1u ? SIM_STORES_MARGIN_US : 0;
     config.join_timeout_us = 4000000;
     config.background_bytes_per_s = 100000;
     config.loads_period_us = knows_loads() == SIM_LOADS_MEASURED ? 100000 : 0;

@@ -5,8 +5,10 @@
 
 #include "graphs/device/device_share.h"
 #include "transport/window/peer_descriptor.h"
+#include "tests/lib/window_fixture.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -14,6 +16,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -40,7 +43,7 @@ static eepi_window *make(eep_device *device)
 {
     eepi_window *window;
     char why[256] = "";
-    cr_assert_eq(eepi_window_create(device, &spec, why, sizeof why, &window), EEP_OK, "%s", why);
+    cr_assert_eq(window_make(device, &spec, why, sizeof why, &window), EEP_OK, "%s", why);
     return window;
 }
 
@@ -48,14 +51,14 @@ static eepi_window *map(eep_device *device, const eepi_window_descriptor *descri
 {
     eepi_window *window;
     char why[512] = "";
-    cr_assert_eq(eepi_window_map(device, descriptor, &spec, why, sizeof why, &window), EEP_OK, "%s",
-                 why);
+    cr_assert_eq(window_map_whole(device, descriptor, &spec, why, sizeof why, &window), EEP_OK,
+                 "%s", why);
     return window;
 }
 
 static uint64_t *device_word(const eepi_window *window, size_t at)
 {
-    return (uint64_t *)((uint8_t *)eepi_window_device_address(window) + at);
+    return (uint64_t *)((uint8_t *)window_memory(window) + at);
 }
 
 /* ---------------------------------------------------------------- in one process */
@@ -69,12 +72,11 @@ static void check_both_sides(int is_discrete)
     mapped = map(device, &descriptor);
     cr_expect_eq(eepi_window_is_discrete(own), is_discrete);
     cr_expect_eq(eepi_window_is_discrete(mapped), is_discrete);
-    cr_expect_eq((void *)eepi_window_header(own) == eepi_window_device_address(own), !is_discrete);
-    cr_expect_neq(eepi_window_device_address(own), eepi_window_device_address(mapped));
+    cr_expect_neq((void *)eepi_window_header(own), window_memory(own));
+    cr_expect_neq(window_memory(own), window_memory(mapped));
     cr_expect_eq(eepi_window_header(mapped)->seat, SEAT);
     cr_expect_eq(eepi_window_header(mapped)->generation, GENERATION);
-    for (size_t at = is_discrete ? 0 : sizeof(eepk_window_header); at < BYTES;
-         at += sizeof(uint64_t)) {
+    for (size_t at = 0; at < BYTES; at += sizeof(uint64_t)) {
         cr_assert_eq(*device_word(own, at), 0, "at %zu", at);
     }
     *device_word(mapped, BYTES - sizeof(uint64_t)) = 11;
@@ -112,13 +114,13 @@ Test(window, only_the_one_that_is_meant_is_mapped)
         eepi_window_describe(own, &descriptor);
         for (int i = 0; i < 3; i++) {
             why[0] = '\0';
-            cr_expect_eq(eepi_window_map(device, &descriptor, &wrong[i], why, sizeof why, &mapped),
+            cr_expect_eq(window_map_whole(device, &descriptor, &wrong[i], why, sizeof why, &mapped),
                          EEP_ERR_UNREACHABLE, "%d", i);
             cr_expect_neq(why[0], '\0');
         }
         cr_expect_null(mapped);
         eepi_window_close(own);
-        cr_expect_eq(eepi_window_map(device, &descriptor, &spec, why, sizeof why, &mapped),
+        cr_expect_eq(window_map_whole(device, &descriptor, &spec, why, sizeof why, &mapped),
                      EEP_ERR_UNREACHABLE, "its descriptors are closed");
         eep_device_close(device);
     }
@@ -132,7 +134,7 @@ Test(window, devices_of_two_kinds_do_not_share)
         eepi_window_descriptor descriptor;
         char why[512] = "";
         eepi_window_describe(own, &descriptor);
-        cr_expect_eq(eepi_window_map(other, &descriptor, &spec, why, sizeof why, &mapped),
+        cr_expect_eq(window_map_whole(other, &descriptor, &spec, why, sizeof why, &mapped),
                      EEP_ERR_UNSUPPORTED);
         cr_expect(strstr(why, "discrete"), "'%s'", why);
         eepi_window_close(own);
@@ -149,7 +151,7 @@ Test(window, a_record_without_a_window_is_told_as_such)
         const eepi_window_descriptor none = {0};
         eepi_window *window;
         char why[256] = "";
-        cr_expect_eq(eepi_window_map(device, &none, &spec, why, sizeof why, &window),
+        cr_expect_eq(window_map_whole(device, &none, &spec, why, sizeof why, &window),
                      EEP_ERR_NOT_FOUND);
         cr_expect(strstr(why, "names no window yet"), "%s", why);
         eep_device_close(device);
@@ -184,16 +186,134 @@ Test(window, a_descriptor_of_another_version_is_refused_by_name)
 
 Test(window, what_mapping_costs_is_counted)
 {
-    eep_device *whole = open_device(0), *discrete = open_device(1);
-    eepi_window *a = make(whole), *b = make(discrete);
-    eepi_window_close(a);
-    eepi_window_close(b);
-    cr_expect_eq(eepi_share_cost_of(whole).calls, 0);
-    eepi_share_cost cost = eepi_share_cost_of(discrete);
-    cr_expect_eq(cost.calls, 2);
-    cr_expect_leq(cost.longest_us, cost.total_us);
-    eep_device_close(whole);
-    eep_device_close(discrete);
+    for (int is_discrete = 0; is_discrete < 2; is_discrete++) {
+        eep_device *device = open_device(is_discrete);
+        eepi_window_close(make(device));
+        eepi_share_cost cost = eepi_share_cost_of(device);
+        cr_expect_eq(cost.calls, 2 * EEPK_COLOURS);
+        cr_expect_leq(cost.longest_us, cost.total_us);
+        eep_device_close(device);
+    }
+}
+
+/* ---------------------------------------------------------------- other memory (P7) */
+
+static int count_of(const char *folder)
+{
+    DIR *directory = opendir(folder);
+    int n = 0;
+    cr_assert_not_null(directory);
+    while (readdir(directory)) {
+        n++;
+    }
+    closedir(directory);
+    return n;
+}
+
+static int num_mappings(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    int n = 0;
+    cr_assert_not_null(maps);
+    for (int c; (c = fgetc(maps)) != EOF;) {
+        n += c == '\n';
+    }
+    fclose(maps);
+    return n;
+}
+
+static void renew(eepi_window *own, eepi_window *mapped, uint32_t colour, uint32_t serial)
+{
+    eepi_window_descriptor descriptor;
+    char why[512] = "";
+    cr_assert_eq(eepi_window_renew(own, colour, serial, why, sizeof why), EEP_OK, "%s", why);
+    eepi_window_describe(own, &descriptor);
+    cr_assert_eq(eepi_window_reach(mapped, &descriptor, colour, serial, why, sizeof why), EEP_OK,
+                 "%s", why);
+}
+
+/* Nothing is left of what was dropped, here or at a peer, and each memory is a new one. */
+Test(window, memory_is_replaced_a_thousand_times)
+{
+    for (int is_discrete = 0; is_discrete < 2; is_discrete++) {
+        eep_device *device = open_device(is_discrete);
+        eepi_window *own = make(device), *mapped;
+        eepi_window_descriptor descriptor;
+        eepi_window_describe(own, &descriptor);
+        mapped = map(device, &descriptor);
+        const int fds = count_of("/proc/self/fd"), mappings = num_mappings();
+        for (uint32_t serial = 2; serial <= 1001; serial++) {
+            const uint32_t colour = serial % 2, idle = serial / 2 + 1;
+            uint64_t *word;
+            renew(own, mapped, colour, idle);
+            word = eepi_window_memory(mapped, colour, idle);
+            cr_assert_eq(*word, 0, "it was used before");
+            *word = serial;
+            cr_assert_eq(*(uint64_t *)eepi_window_memory(own, colour, idle), serial);
+            eepi_window_drop(own, colour, idle, 0);
+            eepi_window_drop(mapped, colour, idle, 0);
+            cr_assert_null(eepi_window_memory(own, colour, idle - 1));
+            cr_assert_null(eepi_window_memory(mapped, colour, idle - 1));
+        }
+        cr_expect_eq(count_of("/proc/self/fd"), fds);
+        cr_expect_leq(num_mappings(), mappings + 2); /* neighbours may have merged */
+        eepi_window_close(mapped);
+        eepi_window_close(own);
+        eep_device_close(device);
+    }
+}
+
+/* P7: what was dropped is never used again, and no more is kept than three of a colour. */
+Test(window, what_was_dropped_does_not_come_back)
+{
+    eep_device *device = open_device(0);
+    eepi_window *own = make(device), *mapped;
+    eepi_window_descriptor descriptor;
+    char why[512] = "";
+    eepi_window_describe(own, &descriptor);
+    mapped = map(device, &descriptor);
+    renew(own, mapped, 1, 2);
+    cr_expect_not_null(eepi_window_memory(own, 1, 1), "until a view is committed without it");
+    eepi_window_drop(own, 1, 2, 1);
+    cr_expect_not_null(eepi_window_memory(own, 1, 1), "it is live");
+    eepi_window_drop(own, 1, 2, 0);
+    cr_expect_null(eepi_window_memory(own, 1, 1));
+    cr_expect_eq(eepi_window_renew(own, 1, 1, why, sizeof why), EEP_ERR_STATE);
+    cr_expect(strstr(why, "was dropped"), "%s", why);
+    eepi_window_drop(mapped, 1, 2, 0);
+    cr_expect_eq(eepi_window_reach(mapped, &descriptor, 1, 1, why, sizeof why), EEP_ERR_NOT_FOUND);
+    renew(own, mapped, 1, 3);
+    renew(own, mapped, 1, 4);
+    cr_expect_eq(eepi_window_renew(own, 1, 5, why, sizeof why), EEP_ERR_STATE);
+    cr_expect(strstr(why, "one more than are kept"), "%s", why);
+    eepi_window_close(mapped);
+    eepi_window_close(own);
+    eep_device_close(device);
+}
+
+/* A peer's record is older than the owner's last change: the number of the descriptor that it names
+ * is another memory's by now. That one is not taken for it. */
+Test(window, a_descriptor_that_names_other_memory_by_now_is_not_mapped)
+{
+    for (int is_discrete = 0; is_discrete < 2; is_discrete++) {
+        eep_device *device = open_device(is_discrete);
+        eepi_window *own = make(device), *late = NULL;
+        eepi_window_descriptor before;
+        char why[512] = "";
+        const int number = eepi_window_memory_fd(own, 1, 1);
+        eepi_window_describe(own, &before);
+        cr_assert_eq(eepi_window_map(device, &before, &spec, why, sizeof why, &late), EEP_OK);
+        eepi_window_drop(own, 1, 2, 0);
+        cr_assert_eq(eepi_window_renew(own, 1, 2, why, sizeof why), EEP_OK);
+        cr_assert_eq(eepi_window_memory_fd(own, 1, 2), number, "the number is given again");
+        cr_expect_eq(eepi_window_reach(late, &before, 1, 1, why, sizeof why), EEP_ERR_NOT_FOUND);
+        cr_expect_eq(eepi_window_reach(late, &before, 1, 2, why, sizeof why), EEP_ERR_NOT_FOUND,
+                     "another record names it");
+        cr_expect_null(eepi_window_memory(late, 1, 1));
+        eepi_window_close(late);
+        eepi_window_close(own);
+        eep_device_close(device);
+    }
 }
 
 Test(window, nothing_is_mapped_by_a_thread_that_captures)
@@ -205,7 +325,7 @@ Test(window, nothing_is_mapped_by_a_thread_that_captures)
     char why[256] = "";
     cr_assert_eq(eep_stream_open(device, &stream), EEP_OK);
     cr_assert_eq(eep_capture_begin(stream), EEP_OK);
-    cr_expect_eq(eepi_window_create(device, &spec, why, sizeof why, &window), EEP_ERR_STATE);
+    cr_expect_eq(window_make(device, &spec, why, sizeof why, &window), EEP_ERR_STATE);
     cr_assert_eq(eep_capture_end(stream, &graph), EEP_OK);
     eep_graph_close(graph);
     eep_stream_close(stream);
@@ -300,11 +420,11 @@ static void check_owner_dies(int is_discrete)
     await_rounds(&s, 1000);
     cr_expect_eq(__atomic_load_n(count, __ATOMIC_RELAXED), last,
                  "it has ended, so it stores no more");
-    cr_expect_eq(eepi_window_map(device, &o.descriptor, &spec, why, sizeof why, &refused),
+    cr_expect_eq(window_map_whole(device, &o.descriptor, &spec, why, sizeof why, &refused),
                  EEP_ERR_UNREACHABLE, "its process is gone");
     successor = start_owner(is_discrete);
     again = map(device, &successor.descriptor);
-    cr_expect_neq(eepi_window_device_address(again), eepi_window_device_address(s.window));
+    cr_expect_neq(window_memory(again), window_memory(s.window));
     cr_expect_neq(eepi_window_header(again), eepi_window_header(s.window));
     await_rounds(&s, 100);
     __atomic_store_n(&s.stop, 1, __ATOMIC_RELAXED);
@@ -341,7 +461,7 @@ static void map_as_nobody(int to, const eepi_window_descriptor *descriptor)
         _exit(1);
     }
     answer.status =
-        eepi_window_map(device, descriptor, &spec, answer.why, sizeof answer.why, &window);
+        window_map_whole(device, descriptor, &spec, answer.why, sizeof answer.why, &window);
     if (write(to, &answer, sizeof answer) != (ssize_t)sizeof answer) {
         _exit(1);
     }
@@ -402,7 +522,7 @@ Test(window, without_pidfd_getfd_ranks_are_threads)
     if (!take_pidfd_getfd_away()) {
         cr_skip_test("no seccomp filters here");
     }
-    cr_expect_eq(eepi_window_map(device, &o.descriptor, &spec, why, sizeof why, &mapped),
+    cr_expect_eq(window_map_whole(device, &o.descriptor, &spec, why, sizeof why, &mapped),
                  EEP_ERR_UNSUPPORTED);
     cr_expect(strstr(why, "no such call") && strstr(why, "--threads"), "'%s'", why);
     kill_owner(&o);

@@ -217,3 +217,8 @@ eep_status eepi_placer_move(eepi_placer *placer, const eepi_gate_stand *to, uint
     }
     return status;
 }
+
+void eepi_placer_set_user(eepi_placer *placer, void *user)
+{
+    __atomic_store_n(&placer->user, user, __ATOMIC_RELEASE);
+}

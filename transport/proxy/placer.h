@@ -57,6 +57,9 @@ eepi_placed eepi_placer_place(eepi_placer *placer, const eepk_put *put, const vo
  * stand that lets nothing in. */
 EEP_MUST_CHECK eep_status eepi_placer_move(eepi_placer *placer, const eepi_gate_stand *to,
                                            uint64_t timeout_us);
+/* Place elsewhere from now on: in the window of the view's colour (rule P7). Between a move that
+ * shuts the gate and the next one, so that no rows are on their way. The mover's thread. */
+void eepi_placer_set_user(eepi_placer *placer, void *user);
 eepi_window_gate *eepi_placer_gate(eepi_placer *placer);
 /* How many messages ended so. Any thread. */
 uint64_t eepi_placer_count(const eepi_placer *placer, eepi_placed how);

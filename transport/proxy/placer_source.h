@@ -43,7 +43,7 @@ typedef struct eepi_source {
 struct eepi_placer {
     eepk_shape shape;
     eepi_placer_ops ops;
-    void *user;
+    void *user; /* atomic: words are stored while it changes */
     eepi_window_gate *gate;
     uint32_t max_pieces;  /* of an exchange */
     uint32_t max_parked;  /* of a dispatch */
@@ -67,4 +67,8 @@ void eepi_parked_release(eepi_placer *placer, eepi_source *source);
 /* Store the abort word that was kept back, if the gate has left that step. Inside no gate. */
 void eepi_placer_release_word(eepi_placer *placer, eepi_source *source);
 void eepi_placer_note(eepi_placer *placer, eepi_placed how, uint64_t times);
+static inline void *eepi_placer_user(const eepi_placer *placer)
+{
+    return __atomic_load_n(&placer->user, __ATOMIC_ACQUIRE);
+}
 #endif

@@ -40,7 +40,7 @@ static void close_if_whole(eepi_placer *placer, eepi_exchange *exchange)
 {
     if (exchange->is_open && exchange->has_tag && exchange->placed == exchange->named) {
         exchange->is_open = false;
-        placer->ops.word(placer->user, exchange->tag_offset, exchange->tag);
+        placer->ops.word(eepi_placer_user(placer), exchange->tag_offset, exchange->tag);
     }
 }
 
@@ -76,7 +76,7 @@ static eepi_placed take_piece(eepi_placer *placer, eepi_source *source, eepi_exc
     if (!keeps_lock) {
         pthread_mutex_unlock(&source->lock);
     }
-    placer->ops.rows(placer->user, put->offset, bytes, put->bytes);
+    placer->ops.rows(eepi_placer_user(placer), put->offset, bytes, put->bytes);
     if (!keeps_lock) {
         pthread_mutex_lock(&source->lock);
     }
@@ -107,7 +107,7 @@ void eepi_placer_release_word(eepi_placer *placer, eepi_source *source)
     }
     if (!is_for_later(placer, &put)) {
         source->later_abort.kind = 0;
-        placer->ops.word(placer->user, put.offset, put.value);
+        placer->ops.word(eepi_placer_user(placer), put.offset, put.value);
     }
     eepi_window_gate_leave(placer->gate);
 }
@@ -116,7 +116,8 @@ void eepi_placer_release_word(eepi_placer *placer, eepi_source *source)
 static eepi_placed take_word(eepi_placer *placer, eepi_source *source, const eepk_put *put)
 {
     if (put->kind == EEPK_PUT_BEGIN) {
-        placer->ops.begin(placer->user, put->source, put->epoch, put->step, put->completed);
+        placer->ops.begin(eepi_placer_user(placer), put->source, put->epoch, put->step,
+                          put->completed);
         return EEPI_PLACED;
     }
     if (put->epoch < source->abort_epoch ||
@@ -129,7 +130,7 @@ static eepi_placed take_word(eepi_placer *placer, eepi_source *source, const eep
         source->later_abort = *put;
         return EEPI_PLACED_PARKED;
     }
-    placer->ops.word(placer->user, put->offset, put->value);
+    placer->ops.word(eepi_placer_user(placer), put->offset, put->value);
     return EEPI_PLACED;
 }
 

@@ -202,7 +202,7 @@ EEPK_FN void eepk_fixed_combine_send_body(const eepk_fixed_combine_args *a, eep_
     for (uint32_t position = u.block; position < n; position += u.num_blocks) {
         eepk_origin origin = t->origin[position];
         uint8_t *home =
-            eepk_combine_row(s, eepk_fixed_window(t, origin.seat), 0, 0, origin.token, origin.k);
+            eepk_combine_row(s, eepk_fixed_window(t, origin.seat), 0, origin.token, origin.k);
         eepk_copies_add(&copies, origin.seat == s->self ? 0 : home,
                         (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes, s->row_bytes,
                         u);
@@ -227,16 +227,15 @@ EEPK_FN void eepk_fixed_reduce_body(const eepk_fixed_combine_args *a, eep_grid g
     eep_grid u = eepk_sum_grid(n, g);
 
     for (uint32_t token = u.block; token < n; token += u.num_blocks) {
-        const eepk_token_sum sum = {
-            s,
-            t->routing.route + (uint64_t)token * s->top_k,
-            a->topk_weights + (uint64_t)token * s->top_k,
-            eepk_combine_row(s, eepk_fixed_window(t, s->self), 0, 0, token, 0),
-            (const uint8_t *)a->rows,
-            t->receive_base + (uint64_t)s->self * s->num_slots,
-            a->out,
-            a->out_dtype,
-            token};
+        const eepk_token_sum sum = {s,
+                                    t->routing.route + (uint64_t)token * s->top_k,
+                                    a->topk_weights + (uint64_t)token * s->top_k,
+                                    eepk_combine_row(s, eepk_fixed_window(t, s->self), 0, token, 0),
+                                    (const uint8_t *)a->rows,
+                                    t->receive_base + (uint64_t)s->self * s->num_slots,
+                                    a->out,
+                                    a->out_dtype,
+                                    token};
         eepk_sum_token(&sum, u);
     }
 }

@@ -10,6 +10,7 @@
 #include "membership/step/capture.h"
 #include "tests/lib/context_fixture.h"
 #include "transport/holder/holder.h"
+#include "tests/lib/window_fixture.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -221,8 +222,7 @@ static void copy_window(victim *v, size_t bytes)
     void *pinned;
     cr_assert_eq(eep_device_alloc(v->device, EEP_MEMORY_PINNED, bytes, &pinned), EEP_OK);
     cr_assert_eq(eep_stream_open(v->device, &stream), EEP_OK);
-    cr_assert_eq(eep_copy_async(stream, pinned, eepi_window_device_address(v->window), bytes),
-                 EEP_OK);
+    cr_assert_eq(eep_copy_async(stream, pinned, window_memory(v->window), bytes), EEP_OK);
     cr_assert_eq(eep_stream_synchronize(stream, WORLD_PATIENT_US), EEP_OK);
     eep_stream_close(stream);
     v->bytes = pinned;
@@ -235,7 +235,7 @@ static void run_to_death(victim *v, int place)
     char why[256] = "";
     const char *name = getenv("EEP_TEST_DEVICE"); /* as the fixture */
     cr_assert_eq(eep_device_open(name ? name : "host", 0, &v->device), EEP_OK);
-    cr_assert_eq(eepi_window_map(v->device, &v->hello.window, &spec, why, sizeof why, &v->window),
+    cr_assert_eq(window_map_whole(v->device, &v->hello.window, &spec, why, sizeof why, &v->window),
                  EEP_OK, "%s", why);
     cr_assert_eq(write(v->to, "g", 1), 1);
     expect_killed(v);
@@ -280,10 +280,9 @@ static int count_combined(const victim *v)
 {
     uint8_t *window = v->bytes;
     int rows = 0;
-    for (uint32_t i = 0; i < 2 * WORLD_TOKENS * WORLD_TOPK; i++) {
-        uint32_t copy = i / (WORLD_TOKENS * WORLD_TOPK), pair = i % (WORLD_TOKENS * WORLD_TOPK);
-        const uint8_t *row = eepk_combine_row(&v->hello.shape, window, copy, 0, pair / WORLD_TOPK,
-                                              pair % WORLD_TOPK);
+    for (uint32_t pair = 0; pair < WORLD_TOKENS * WORLD_TOPK; pair++) {
+        const uint8_t *row =
+            eepk_combine_row(&v->hello.shape, window, 0, pair / WORLD_TOPK, pair % WORLD_TOPK);
         rows += !is_zero(row, v->hello.shape.row_bytes);
     }
     return rows;

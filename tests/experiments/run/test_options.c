@@ -282,7 +282,7 @@ Test(options, a_rank_gets_what_it_needs)
     rank_setup_to_text(&setup, text);
     cr_assert_eq(rank_setup_from_text(text, &back), EEP_OK);
     cr_assert_str_eq(back.checkpoint, o.checkpoint);
-    cr_assert_eq(back.stores_margin_ms, setup.stores_margin_ms);
+    cr_assert_eq(back.drain_bound_ms, setup.drain_bound_ms);
     cr_assert_eq(rank_setup_from_text("1 2 3", &back), EEP_ERR_PROTOCOL);
     cr_assert_eq(rank_setup_from_text("", &back), EEP_ERR_PROTOCOL);
 }

@@ -6,6 +6,7 @@
  * queue of the device, the later graph would not begin before the earlier one ends, which waits for
  * the later one's word. */
 #include "tests/gpu/probe/probe_role.h"
+#include "tests/lib/window_fixture.h"
 
 #include <stdbool.h>
 #include <sched.h>
@@ -65,13 +66,13 @@ static eep_status ring_window(ring_rank *k)
     k->done = &words[0];
     k->began = &words[1];
     k->copy = &words[2];
-    status = eepi_window_create(k->role.device, &spec, why, sizeof why, &k->own);
+    status = window_make(k->role.device, &spec, why, sizeof why, &k->own);
     return status == EEP_OK ? EEP_OK : probe_fail(&k->role, status, "a rank's window: %s", why);
 }
 
 static uint32_t *bell_of(const eepi_window *window)
 {
-    return &((eepk_window_header *)eepi_window_device_address(window))->doorbell;
+    return &((eepk_window_header *)window_memory(window))->doorbell;
 }
 
 static eep_status ring_map(ring_rank *k)
@@ -83,7 +84,7 @@ static eep_status ring_map(ring_rank *k)
     eep_status status;
 
     eepi_window_describe(next->own, &descriptor);
-    status = eepi_window_map(k->role.device, &descriptor, &spec, why, sizeof why, &k->next);
+    status = window_map_whole(k->role.device, &descriptor, &spec, why, sizeof why, &k->next);
     if (status != EEP_OK) {
         return probe_fail(&k->role, status, "the next rank's window: %s", why);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the roles share: the device, its memory, the messages. */
 #include "tests/gpu/probe/probe_role.h"
+#include "tests/lib/window_fixture.h"
 
 #include <sched.h>
 #include <stdarg.h>
@@ -159,7 +160,7 @@ eepi_window_spec probe_spec(uint32_t generation)
 
 uint64_t *probe_word(const eepi_window *window, size_t at)
 {
-    return (uint64_t *)((uint8_t *)eepi_window_device_address(window) + at);
+    return (uint64_t *)((uint8_t *)window_memory(window) + at);
 }
 
 eep_status probe_map_window(probe_role *r, const probe_message *asked, eepi_window **window_out)
@@ -167,7 +168,7 @@ eep_status probe_map_window(probe_role *r, const probe_message *asked, eepi_wind
     eepi_window_spec spec = probe_spec(asked->generation);
     char why[300] = "";
     eep_status status =
-        eepi_window_map(r->device, &asked->window, &spec, why, sizeof why, window_out);
+        window_map_whole(r->device, &asked->window, &spec, why, sizeof why, window_out);
 
     return status == EEP_OK ? EEP_OK : probe_fail(r, status, "mapping a window: %s", why);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The roles of processes that own a window, store into another's, and are killed. */
 #include "tests/gpu/probe/probe_role.h"
+#include "tests/lib/window_fixture.h"
 
 #include <stdbool.h>
 #include <poll.h>
@@ -87,13 +88,13 @@ eep_status probe_owner(probe_role *r)
         return status;
     }
     spec = probe_spec(asked.generation);
-    status = eepi_window_create(r->device, &spec, why, sizeof why, &window);
+    status = window_make(r->device, &spec, why, sizeof why, &window);
     if (status != EEP_OK) {
         return probe_fail(r, status, "making a window: %s", why);
     }
     eepi_window_describe(window, &r->say.window);
     r->say.generation = asked.generation;
-    r->say.fd = eepi_window_device_fd(window);
+    r->say.fd = eepi_window_memory_fd(window, 0, 1);
     status = probe_say(r);
     while (status == EEP_OK) {
         status = probe_hear(r, &asked);
@@ -156,7 +157,7 @@ static eep_status map_successor(probe_role *r, const eepi_window *old, eepi_wind
         return status;
     }
     r->say.values[0] = eepi_now_us() - begin_us;
-    r->say.values[1] = eepi_window_device_address(*window_out) != eepi_window_device_address(old);
+    r->say.values[1] = window_memory(*window_out) != window_memory(old);
     r->say.values[2] = eep_stream_synchronize(r->stream, 0) == EEP_ERR_TIMEOUT;
     return probe_say(r);
 }

@@ -152,7 +152,6 @@ eepi_view *smoke_view_make(const smoke_case *test, const eepk_shape *s, int epoc
         seat->state = EEP_SEAT_ACTIVE;
     }
     view->epoch = (uint64_t)epoch;
-    view->combine_copy = (uint8_t)(epoch & 1);
     if (eepi_plan_initial(view) != EEP_OK) {
         free(view);
         return NULL;

@@ -114,11 +114,10 @@ Test(kernels, results_match_through_view_changes)
     }
 }
 
-static bool copy_is_poison(const kernel_world *w, int seat, uint32_t copy)
+static bool rows_are_poison(const kernel_world *w, uint8_t *window)
 {
     const eepk_shape *s = &w->layout;
-    const uint8_t *at = eepk_combine_row(s, w->rank[seat].window, copy, 0, 0, 0);
-    const uint8_t *end = eepk_combine_row(s, w->rank[seat].window, copy + 1, 0, 0, 0);
+    const uint8_t *at = window + s->off_header, *end = window + s->window_bytes;
 
     while (at < end && *at == KERNEL_POISON) {
         at++;
@@ -126,23 +125,27 @@ static bool copy_is_poison(const kernel_world *w, int seat, uint32_t copy)
     return at == end;
 }
 
-/* Rule M2: what an expelled rank still stores under the old view lands in the other copy. */
-Test(kernels, a_view_uses_its_own_combine_copy)
+/* Rule P7: what an expelled rank still stores under the old view lands in the other colour's
+ * windows, its dispatch rows and tags too. */
+Test(kernels, a_view_uses_the_windows_of_its_colour)
 {
     const moe_shape shape = {3, 2, 4, 3, 2, 5, 4, EEP_FP32, EEP_FP32, 0};
     kernel_world *w = kernel_world_open(&shape, 2);
     uint64_t random = kernel_first_seed();
 
     for (uint64_t epoch = 1; epoch <= 4; epoch++) {
-        kernel_world_switch(w, kernel_view(w, epoch, 7, 1, kernel_random(&random)));
+        eepi_view *view = kernel_view(w, epoch, 7, 1, kernel_random(&random));
+        view->colour = epoch & 1u;
+        eepi_view_seal(view);
+        kernel_world_switch(w, view);
         do {
             kernel_world_fill(w, kernel_random(&random));
         } while (w->rank[0].num_tokens < 4 || w->rank[1].num_tokens < 4 ||
                  w->rank[2].num_tokens < 4);
         kernel_check_step(w, epoch, kernel_first_seed());
         for (int seat = 0; seat < 3; seat++) {
-            cr_assert(!copy_is_poison(w, seat, w->view->combine_copy));
-            cr_assert(copy_is_poison(w, seat, 1u - w->view->combine_copy));
+            cr_assert(!rows_are_poison(w, w->rank[seat].window));
+            cr_assert(rows_are_poison(w, w->rank[seat].coloured[1 - w->view->colour]));
         }
     }
     kernel_world_close(w);

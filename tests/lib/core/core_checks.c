@@ -27,9 +27,11 @@ static void check_commit_of(cluster *c, const eepi_view *before, const eepi_view
     MUST(c, !(p->alive && p->generation < now), "M7: rank %d.%u lives, %u is let in", p->seat,
          p->generation, now);
     if (is_fault && p->alive && p->live && !is_in(view, p) && p->promised < p->live->epoch) {
-        MUST(c, p->live->combine_copy != view->combine_copy,
-             "M2: rank %d.%u may still write into the copy of epoch %llu", p->seat, p->generation,
-             (unsigned long long)view->epoch);
+        MUST(c,
+             p->live->colour != view->colour ||
+                 p->live->serial[view->colour] != view->serial[view->colour],
+             "P7: rank %d.%u may still store into the windows of epoch %llu", p->seat,
+             p->generation, (unsigned long long)view->epoch);
     }
     if (is_fault && is_in(view, p)) {
         for (int i = 0; i < CLUSTER_STARTED_KEPT; i++) {
@@ -91,8 +93,12 @@ void cluster_check_commit(cluster *c, const eepi_view *view)
              "S7: expert %d", expert);
     }
     if (before) {
-        MUST(c, (before->combine_copy != view->combine_copy) == (view->cause == EEPI_VIEW_FAULT),
-             "M2: the combine copy toggles with each fault view and no other");
+        MUST(c, (before->colour != view->colour) == (view->cause == EEPI_VIEW_FAULT),
+             "P7: the colour changes with each fault view and no other");
+        for (int colour = 0; colour < EEPK_COLOURS; colour++) {
+            MUST(c, view->serial[colour] == before->serial[colour] || colour != before->colour,
+                 "P7: the memory of colour %d is replaced while it is in use", colour);
+        }
         for (int seat = 0; seat < view->shape.max_ranks; seat++) {
             MUST(c,
                  eepi_view_seat_at(before, seat)->generation <=

@@ -375,7 +375,8 @@ static void load(cluster *c, cluster_process *p)
         eepi_plan_table_free(table);
     } else {
         for (int seat = 0; seat < c->options.num_ranks; seat++) {
-            *eepi_view_seat_at(first, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+            *eepi_view_seat_at(first, seat) =
+                (eepi_view_seat){.generation = 1, .state = EEP_SEAT_ACTIVE};
         }
         cr_assert_eq(eepi_plan_initial(first), EEP_OK);
         for (int slot = 0; slot < first->shape.num_slots; slot++) {
@@ -446,6 +447,7 @@ cluster *cluster_open(const cluster_options *options)
         .background = options->background,
         .background_delay_us = 50000,
         .kill_fence = !options->no_kill_fence,
+        .end_is_proof = true,
         .shape = {options->max_ranks, 1, options->num_experts, options->num_slots},
     };
     for (int seat = 0; seat < options->num_ranks; seat++) {

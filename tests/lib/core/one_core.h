@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { RANKS = 4 };
 
@@ -14,11 +15,15 @@ static struct {
     eepi_core *core;
     uint64_t now_us, revision;
     /* of the last input: */
-    uint64_t committed;   /* the epoch that it asked to commit; 0: none */
-    eep_seat_state third; /* state of seat 3 there */
-    int num_active;       /* members there */
+    uint64_t committed;            /* the epoch that it asked to commit; 0: none */
+    eep_seat_state third;          /* state of seat 3 there */
+    int num_active;                /* members there */
+    int colour;                    /* of its windows, */
+    uint32_t serial[EEPK_COLOURS]; /* and of their memory */
     /* of all inputs: */
     int kills, plans, drained, uncovered;
+    uint64_t plan_digest; /* of the last plan, */
+    uint32_t plan_serial[EEPK_COLOURS];
     char why[EEPI_CORE_WHY_BYTES];
 } t;
 
@@ -34,7 +39,11 @@ static inline void feed(eepi_input input)
     for (int i = 0; i < n; i++) {
         listens |= actions[i].kind == EEPI_ACTION_LISTEN;
         t.kills += actions[i].kind == EEPI_ACTION_KILL;
-        t.plans += actions[i].kind == EEPI_ACTION_PLAN;
+        if (actions[i].kind == EEPI_ACTION_PLAN) {
+            t.plans++;
+            t.plan_digest = actions[i].view->digest;
+            memcpy(t.plan_serial, actions[i].view->serial, sizeof t.plan_serial);
+        }
         t.drained += actions[i].kind == EEPI_ACTION_DRAINED;
         if (actions[i].kind == EEPI_ACTION_UNCOVERED) {
             t.uncovered++;
@@ -44,6 +53,8 @@ static inline void feed(eepi_input input)
             t.committed = actions[i].view->epoch;
             t.third = (eep_seat_state)eepi_view_seat_at(actions[i].view, 3)->state;
             t.num_active = eepi_view_num_active(actions[i].view);
+            t.colour = actions[i].view->colour;
+            memcpy(t.serial, actions[i].view->serial, sizeof t.serial);
         }
     }
     if (listens) { /* the store had nothing to tell */

@@ -42,6 +42,7 @@ static void choose_peers(void *user, int seat, const eepi_view *view, eepk_peer 
         }
     }
     move_gate(p, seat, view->epoch, 0, false); /* what that view sends waits from now on */
+    eepi_placer_set_user(p->placer[seat], p->world->rank[seat].window);
 }
 
 static void before_step(void *user, int seat, uint64_t epoch, uint64_t step)

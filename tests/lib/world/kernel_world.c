@@ -258,12 +258,15 @@ static void rank_open(kernel_world *w, int seat, const eepk_shape *layout)
 {
     kernel_rank *r = &w->rank[seat];
 
-    r->window = aligned_alloc(EEPK_LINE_BYTES, layout->window_bytes);
-    CHECK(r->window);
-    memset(r->window, 0, layout->window_bytes);
-    memset(r->window + layout->off_header, KERNEL_POISON,
-           layout->window_bytes - layout->off_header);
-    w->windows[seat] = r->window;
+    for (int colour = 0; colour < EEPK_COLOURS; colour++) {
+        uint8_t *window = aligned_alloc(EEPK_LINE_BYTES, layout->window_bytes);
+        CHECK(window);
+        memset(window, 0, layout->window_bytes);
+        memset(window + layout->off_header, KERNEL_POISON,
+               layout->window_bytes - layout->off_header);
+        w->windows[colour][seat] = r->coloured[colour] = window;
+    }
+    r->window = r->coloured[0];
     OK(eepi_tables_open(w->device, layout, r->window, &r->tables));
     r->world = eepi_tables_world(r->tables);
     OK(eep_stream_open(w->device, &r->stream));
@@ -327,7 +330,9 @@ void kernel_world_close(kernel_world *w)
             layer_close(&r->layer[layer]);
         }
         free(r->slot_expert);
-        free(r->window);
+        for (int colour = 0; colour < EEPK_COLOURS; colour++) {
+            free(r->coloured[colour]);
+        }
     }
     free(w->view);
     eep_device_close(w->device);
@@ -397,7 +402,6 @@ eepi_view *kernel_view(const kernel_world *w, uint64_t epoch, uint64_t members, 
 
     CHECK(view);
     view->epoch = epoch;
-    view->combine_copy = (uint8_t)(epoch & 1u);
     for (int seat = 0; seat < s->max_ranks; seat++) {
         const bool in = members >> seat & 1u;
         *eepi_view_seat_at(view, seat) = (eepi_view_seat){
@@ -418,9 +422,10 @@ void kernel_rank_switch(kernel_world *w, int seat, const eepi_view *view)
     eepk_shape layout = w->layout;
 
     layout.self = (uint32_t)seat;
+    r->window = r->coloured[view->colour];
     for (int peer = 0; peer < w->shape.max_ranks; peer++) {
-        peers[peer] =
-            (eepk_peer){.address = (uint64_t)(uintptr_t)w->windows[peer], .kind = EEPK_PEER_LOCAL};
+        peers[peer] = (eepk_peer){.address = (uint64_t)(uintptr_t)w->windows[view->colour][peer],
+                                  .kind = EEPK_PEER_LOCAL};
     }
     if (w->hooks.switched) {
         w->hooks.switched(w->hooks.user, seat, view, peers);
@@ -562,8 +567,10 @@ void kernel_world_step(kernel_world *w, uint64_t step)
     const eepk_shape *s = &w->layout;
 
     for (int seat = 0; seat < w->shape.max_ranks; seat++) {
-        memset(w->rank[seat].window + s->off_header, KERNEL_POISON,
-               s->window_bytes - s->off_header);
+        for (int colour = 0; colour < EEPK_COLOURS; colour++) {
+            memset(w->rank[seat].coloured[colour] + s->off_header, KERNEL_POISON,
+                   s->window_bytes - s->off_header);
+        }
     }
     for (int seat = 0; seat < w->shape.max_ranks; seat++) {
         if (kernel_is_member(w, seat)) {

@@ -22,7 +22,8 @@ typedef struct kernel_layer { /* buffers of one rank and layer, fixed addresses 
 typedef struct kernel_rank {
     eepi_tables *tables;
     const eepk_world *world;
-    uint8_t *window;
+    uint8_t *window;                 /* of the colour of its view */
+    uint8_t *coloured[EEPK_COLOURS]; /* its windows */
     eep_stream *stream;
     eep_graph *graph;
     uint64_t epoch, announce, wants_loads;
@@ -48,7 +49,7 @@ typedef struct kernel_world {
     eepk_shape layout; /* of seat 0; all but `self` is the same on all */
     eep_device *device;
     eepi_view *view; /* the last one that was switched to */
-    void *windows[KERNEL_MAX_SEATS];
+    void *windows[EEPK_COLOURS][KERNEL_MAX_SEATS];
     kernel_rank rank[KERNEL_MAX_SEATS];
 } kernel_world;
 

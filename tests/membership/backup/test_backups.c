@@ -113,8 +113,8 @@ static eepi_view *view_of(uint32_t first, uint32_t second)
     eepi_view *view = eepi_view_new(&shape);
 
     cr_assert_not_null(view);
-    *eepi_view_seat_at(view, 0) = (eepi_view_seat){first, EEP_SEAT_ACTIVE, {0}};
-    *eepi_view_seat_at(view, 1) = (eepi_view_seat){second, EEP_SEAT_ACTIVE, {0}};
+    *eepi_view_seat_at(view, 0) = (eepi_view_seat){.generation = first, .state = EEP_SEAT_ACTIVE};
+    *eepi_view_seat_at(view, 1) = (eepi_view_seat){.generation = second, .state = EEP_SEAT_ACTIVE};
     for (int i = 0; i < LAYERS * EXPERTS; i++) {
         *eepi_view_checksum_at(view, i / EXPERTS, i % EXPERTS) = sum_of(i / EXPERTS, i % EXPERTS);
     }

@@ -6,6 +6,7 @@
 #include "graphs/device/device_share.h"
 #include "membership/context/context.h"
 #include "membership/service/peer.h"
+#include "tests/lib/window_fixture.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -69,7 +70,7 @@ Test(context_discrete, a_rank_ends_and_its_seat_is_taken_again)
     world_start(&w);
     world_set_modes(&w, 0, 3, RANK_WORK);
     world_advance(&w, 0, 3, FIRST);
-    before = eepi_window_device_address(window_of(&w.ranks[0], 1));
+    before = window_memory(window_of(&w.ranks[0], 1));
     rank_close(&w.ranks[1]);
     WORLD_WAIT(&w, w.ranks[0].last_active == 3 && w.ranks[2].last_active == 3 &&
                        w.ranks[3].last_active == 3);
@@ -82,7 +83,7 @@ Test(context_discrete, a_rank_ends_and_its_seat_is_taken_again)
     world_rest(&w);
     world_check_right(&w);
     cr_expect_eq(eep_generation(w.ranks[1].context), 2);
-    cr_expect_neq(eepi_window_device_address(window_of(&w.ranks[0], 1)), before);
+    cr_expect_neq(window_memory(window_of(&w.ranks[0], 1)), before);
     cr_expect_gt(eepi_share_cost_of(w.ranks[0].device).calls, 4);
     world_close(&w);
 }

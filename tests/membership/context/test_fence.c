@@ -5,6 +5,7 @@
 #include "membership/process/process.h"
 #include "membership/service/fence.h"
 #include "membership/service/peer.h"
+#include "tests/lib/window_fixture.h"
 
 #include <criterion/criterion.h>
 #include <signal.h>
@@ -113,8 +114,8 @@ static void open_context(void)
     one.inbox = eepi_inbox_open(RANKS);
     cr_assert_not_null(one.inbox);
     cr_assert_eq(eep_device_open("host", 0, &device), EEP_OK);
-    cr_assert_eq(eepi_window_create(device, &spec, why, sizeof why, &peers[VICTIM].window), EEP_OK,
-                 "%s", why);
+    cr_assert_eq(window_make(device, &spec, why, sizeof why, &peers[VICTIM].window), EEP_OK, "%s",
+                 why);
     header = eepi_window_header(peers[VICTIM].window);
     peers[VICTIM].window_generation = peers[VICTIM].pidfd_generation = GENERATION;
     peers[VICTIM].pidfd = eepi_process_watch(victim, eepi_process_start(victim));

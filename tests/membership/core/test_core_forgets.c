@@ -25,7 +25,8 @@ static void setup(void)
     cr_assert_eq(eepi_core_open(&config, &core), EEP_OK);
     view = eepi_view_new(&config.shape);
     for (int seat = 0; seat < 3; seat++) {
-        *eepi_view_seat_at(view, seat) = (eepi_view_seat){2, EEP_SEAT_ACTIVE, {0}};
+        *eepi_view_seat_at(view, seat) =
+            (eepi_view_seat){.generation = 2, .state = EEP_SEAT_ACTIVE};
     }
     cr_assert_eq(eepi_plan_initial(view), EEP_OK);
     view->epoch = view->first_step = 1;

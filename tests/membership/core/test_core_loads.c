@@ -135,7 +135,8 @@ Test(core_loads, shares_level_a_placement_that_knew_no_loads)
     uint64_t random = 7;
 
     for (int seat = 0; seat < SEATS; seat++) {
-        *eepi_view_seat_at(view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+        *eepi_view_seat_at(view, seat) =
+            (eepi_view_seat){.generation = 1, .state = EEP_SEAT_ACTIVE};
     }
     cr_assert_eq(eepi_plan_initial(view), EEP_OK);
     for (int i = 0; i < SEATS * SLOTS; i++) {

@@ -243,7 +243,7 @@ static void rank_2_dies_and_the_others_agree(void)
     cr_assert_eq(t.in_register->epoch, 2);
     cr_assert_eq(t.in_register->phase, EEPI_VIEW_REPAIRING, "M1: nobody else holds expert 2");
     cr_assert_eq(t.in_register->first_step, 42, "M2: above every step that was started");
-    cr_assert_eq(t.in_register->combine_copy, 1, "M2: rank 2's kernels may have stored into 0");
+    cr_assert_eq(t.in_register->colour, 1, "P7: rank 2's kernels may have stored into 0");
     cr_assert(!eepi_view_is_member(t.in_register, 2));
 }
 

@@ -128,7 +128,8 @@ static void open_world(world *w, int has_own)
     w->view->phase = EEPI_VIEW_REPAIRING;
     w->view->cause = EEPI_VIEW_FAULT;
     for (int seat = 0; seat < 2; seat++) {
-        *eepi_view_seat_at(w->view, seat) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+        *eepi_view_seat_at(w->view, seat) =
+            (eepi_view_seat){.generation = 1, .state = EEP_SEAT_ACTIVE};
         eepi_view_set_backup(w->view, seat, 0, 1, seat == 1 || has_own);
     }
     *eepi_view_slot_at(w->view, 0, 0, 0) = (eepi_view_slot){0, EEPI_NO_SEAT, EEPI_SLOT_HOLDS};

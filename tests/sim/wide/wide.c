@@ -373,13 +373,15 @@ static void open_ranks(wide_world *w)
         .stage_bound_us = 300000,
         .missed_window_steps = 1000,
         .kill_fence = true,
+        .end_is_proof = true,
         .shape = {w->num_ranks, 1, num_experts > 0 ? num_experts : 1, NUM_SLOTS,
                   .ranks_per_node = wide_draw(w, 2) && !w->options.plain ? 8 : 0},
     };
     eepi_view *first = must(eepi_view_new(&config.shape));
 
     for (int rank = 0; rank < w->num_ranks; rank++) {
-        *eepi_view_seat_at(first, rank) = (eepi_view_seat){1, EEP_SEAT_ACTIVE, {0}};
+        *eepi_view_seat_at(first, rank) =
+            (eepi_view_seat){.generation = 1, .state = EEP_SEAT_ACTIVE};
     }
     if (eepi_plan_initial(first) != EEP_OK) {
         abort();

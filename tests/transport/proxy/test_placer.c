@@ -109,7 +109,7 @@ static uint8_t *row_at(placer_fixture *f, const eepk_put *put, uint32_t token)
 {
     return put->phase == EEPK_PHASE_DISPATCH
                ? eepk_dispatch_row(&f->shape, f->window, put->chain, SOURCE, token)
-               : eepk_combine_row(&f->shape, f->window, 0, put->chain, token, 0);
+               : eepk_combine_row(&f->shape, f->window, put->chain, token, 0);
 }
 
 static uint64_t *tag_at(placer_fixture *f, const eepk_put *put)
