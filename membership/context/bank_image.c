@@ -7,6 +7,8 @@
 #include <assert.h>
 #include <string.h>
 
+static_assert((int)EEPI_VIEW_COLOURS == (int)EEPK_COLOURS, "a view names one that there is");
+
 /* Replicas of a layer in order of expert, then seat, then slot, with their shares: the same on
  * every rank. */
 static void list_replicas(const eepk_shape *s, const eepi_view *view, uint8_t *image,

@@ -9,11 +9,11 @@
 
 /* Calling thread of eep_open and eep_close; giving back, the service thread, too. */
 typedef struct eepi_claim {
-    bool has_seat;                 /* the seat is ours by its file, */
-    bool is_recorded;              /* and in the store */
-    int lock_fd;                   /* keeps the lock of the seat's file while has_seat */
-    uint64_t instance;             /* identity of the instance whose seat it is */
-    uint32_t serial[EEPK_COLOURS]; /* of the memory that its windows have, by the view found */
+    bool has_seat;                      /* the seat is ours by its file, */
+    bool is_recorded;                   /* and in the store */
+    int lock_fd;                        /* keeps the lock of the seat's file while has_seat */
+    uint64_t instance;                  /* identity of the instance whose seat it is */
+    uint32_t serial[EEPI_VIEW_COLOURS]; /* of the memory that its windows have, by the view found */
 } eepi_claim;
 
 /* Tell the store of the end of that generation, and with it of all older ones (rule M7). */

@@ -14,6 +14,7 @@ typedef struct eepi_outcome {
     bool uncovered;      /* fails closed until somebody brings the experts */
     uint32_t num_closed; /* how often it began to */
     char why[EEPI_WHY_ENDED_BYTES];
+    char waits[128]; /* for what an agreed view waits here; "": for nothing */
 } eepi_outcome;
 
 /* End the running step at once: a graph of it that begins later stores nothing (partner:

@@ -13,7 +13,6 @@
 #include "membership/core/core_ends.h"
 
 #include "membership/core/core_common.h"
-#include "membership/core/core_members.h"
 #include "membership/core/core_turn.h"
 
 /* Most ends are seen by all ranks at once. They tell of it in turns, and whoever hears of it before
@@ -90,7 +89,8 @@ void eepi_core_note_leaver(eepi_core *core, int seat, const eepi_view *view)
 {
     core_peer *peer = &core->peers[seat];
 
-    if (peer->flipped_digest == view->digest && !eepi_view_is_member(view, seat) &&
+    if (view->epoch != 0 && peer->flipped_digest == view->digest &&
+        !eepi_view_is_member(view, seat) &&
         peer->last_word < eepi_view_seat_at(view, seat)->generation) {
         peer->last_word = eepi_view_seat_at(view, seat)->generation;
     }
@@ -187,32 +187,6 @@ bool eepi_core_is_blocked(const eepi_view *view, int seat)
     const eepi_view_seat *s = eepi_view_seat_at(view, seat);
 
     return s->reach == view->colour + 1 || s->former >> view->colour & 1u;
-}
-
-/* P8: a process that left by plan ended without a word, on a device where that proves nothing. A
- * process in its seat waits for the next fault view, which has another colour. None may ever come:
- * then one is made, in which nobody is expelled. */
-void eepi_core_seek_colour(eepi_core *core, const eepi_view *draft)
-{
-    bool is_sought = false;
-
-    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
-        is_sought |= eepi_core_is_blocked(draft, seat) && eepi_core_wants_in(core, draft, seat);
-    }
-    if (!is_sought || eepi_view_is_tainted(draft, idle_colour(draft))) {
-        core->blocked_us = 0;
-        return;
-    }
-    if (core->blocked_us == 0) {
-        core->blocked_us = core->now_us;
-    }
-    if (core->now_us < core->blocked_us + RENEW_AFTER_US) {
-        eepi_core_wake_at(core, core->blocked_us + RENEW_AFTER_US);
-        return;
-    }
-    core->blocked_us = 0;
-    core->sought_epoch = core->view->epoch;
-    eepi_core_wake_at(core, core->now_us);
 }
 
 int eepi_core_renew_colour(eepi_core *core, eepi_view *draft)

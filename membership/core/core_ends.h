@@ -32,8 +32,6 @@ void eepi_core_take_seat(eepi_view *draft, int seat, uint32_t generation);
 void eepi_core_take_colour(const eepi_core *core, eepi_view *draft);
 /* What former processes of the seat may store goes into windows that the view's steps use. */
 bool eepi_core_is_blocked(const eepi_view *view, int seat);
-/* A process waits for a seat that is blocked: if that lasts, this rank stops for a fault view. */
-void eepi_core_seek_colour(eepi_core *core, const eepi_view *draft);
 /* Give the idle colour other memory by a planned view, so that a fault view finds it there. How
  * many changes that is. */
 int eepi_core_renew_colour(eepi_core *core, eepi_view *draft);

@@ -194,8 +194,7 @@ static void on_member(eepi_core *core, const eepi_member *member)
     }
     if (member->generation > peer->generation) {
         peer->plan_after_us = 0;
-        core->uncovered = false; /* it may bring what was missing */
-        /* M7: a new process takes a seat only after its predecessor's end was seen */
+        core->uncovered = false; /* it may bring what was missing; M7: its predecessor ended */
         (void)eepi_core_note_ended(core, member->seat, member->generation - 1);
     }
     peer->generation = member->generation;
@@ -372,11 +371,9 @@ static void on_ack(eepi_core *core, const eepi_ack *ack)
         peer->staged_digest = ack->digest;
     } else if (ack->kind == EEPI_ACK_FILLED) {
         peer->filled_digest = ack->digest;
-    } else if (ack->kind == EEPI_ACK_FLIPPED) {
+    } else {
         peer->flipped_digest = ack->digest;
-        if (core->has_view && ack->epoch == peer->left_epoch) {
-            eepi_core_note_leaver(core, ack->seat, core->view);
-        }
+        eepi_core_note_leaver(core, ack->seat, core->view);
     }
 }
 

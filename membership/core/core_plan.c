@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-enum { RETRY_US = 200000 };
+enum { RETRY_US = 200000, SEEK_AFTER_US = 100000 };
 
 /* A member of the present view must stay in the next one: those who are new follow its first step,
  * and two views that share no member would need a lease between them (M8). */
@@ -117,6 +117,32 @@ static bool change_members(eepi_core *core, eepi_view *draft, int *changes_out,
     return true;
 }
 
+/* P8: a process that left by plan ended without a word, on a device where that proves nothing. A
+ * process in its seat waits for the next fault view, which has another colour. None may ever come:
+ * then one is made, in which nobody is expelled. */
+static void seek_colour(eepi_core *core, const eepi_view *draft)
+{
+    bool is_sought = false;
+
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        is_sought |= eepi_core_is_blocked(draft, seat) && eepi_core_wants_in(core, draft, seat);
+    }
+    if (!is_sought || eepi_view_is_tainted(draft, (draft->colour + 1) % EEPK_COLOURS)) {
+        core->blocked_us = 0;
+        return;
+    }
+    if (core->blocked_us == 0) {
+        core->blocked_us = core->now_us;
+    }
+    if (core->now_us < core->blocked_us + SEEK_AFTER_US) {
+        eepi_core_wake_at(core, core->blocked_us + SEEK_AFTER_US);
+        return;
+    }
+    core->blocked_us = 0;
+    core->sought_epoch = core->view->epoch;
+    eepi_core_wake_at(core, core->now_us);
+}
+
 /* The next planned view: filled slots are routed to, members join and leave, more slots are to be
  * filled. A join or a leave does not wait for fills under way: those are given up. */
 static void make_plan(eepi_core *core)
@@ -143,7 +169,7 @@ static void make_plan(eepi_core *core)
         changes += eepi_core_renew_colour(core, draft);
     }
     if (!changes) {
-        eepi_core_seek_colour(core, draft);
+        seek_colour(core, draft);
     }
     if (!changes) { /* another join or leave may follow: what they ask for waits a little */
         changes += eepi_core_plan_round(core, draft);

@@ -11,6 +11,7 @@
 #include "membership/service/tell.h"
 #include "membership/step/weights.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -122,11 +123,17 @@ void eepi_install(eep_context *context, const eepi_view *view)
          * forgotten its record, and gets it again */
         eepi_retry_set(&context->retries, EEPI_RETRY_INSTALL, later(context), view->digest,
                        install_again);
+        pthread_mutex_lock(&context->lock);
+        snprintf(context->outcome.waits, sizeof context->outcome.waits,
+                 ": the members have agreed on epoch %llu, and its windows are not all mapped here",
+                 (unsigned long long)view->epoch);
+        pthread_mutex_unlock(&context->lock);
         return;
     }
     context->staging->pause_us = 0;
     follow_seats(context, view);
     pthread_mutex_lock(&context->lock);
+    context->outcome.waits[0] = '\0';
     eepi_stepper_install(&context->stepper, &live, joining);
     context->outcome.uncovered = false;
     pthread_mutex_unlock(&context->lock);

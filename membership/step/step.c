@@ -56,6 +56,12 @@ static eep_status ended(eep_context *context)
     return eepi_fail(context, context->outcome.ended, "%s", context->outcome.why);
 }
 
+static eep_status no_view(eep_context *context)
+{
+    return eepi_fail(context, EEP_ERR_TIMEOUT, "no view to serve under yet%s",
+                     context->outcome.waits);
+}
+
 /* ------------------------------------------------------------------ switching views */
 
 /* The own window as host threads see it: what kernels store into under the live view, and the host
@@ -216,7 +222,7 @@ static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step
     if (status == EEP_OK && !may && context->outcome.uncovered) {
         status = eepi_fail(context, EEP_ERR_UNCOVERED, "%s", context->outcome.why);
     } else if (status == EEP_OK && !may) {
-        status = eepi_fail(context, EEP_ERR_TIMEOUT, "no view to serve under yet");
+        status = no_view(context);
     }
     if (status == EEP_OK) {
         *launch = eepi_stepper_begin(&context->stepper, newest_peer_step(context), eepi_now_us());

@@ -5,7 +5,10 @@
 
 #include <stdint.h>
 
-enum { EEPI_NO_EXPERT = 0xffff };
+enum {
+    EEPI_NO_EXPERT = 0xffff,
+    EEPI_VIEW_COLOURS = 2, /* of windows: the present view's, and the next fault view's */
+};
 
 typedef struct eepi_view_shape {
     int32_t max_ranks, num_layers, num_experts, num_slots;

@@ -294,7 +294,7 @@ eepi_view *eepi_view_new(const eepi_view_shape *shape)
     view->phase = EEPI_VIEW_SERVING;
     view->cause = EEPI_VIEW_INITIAL;
     view->proposer = -1;
-    for (int colour = 0; colour < EEPK_COLOURS; colour++) {
+    for (int colour = 0; colour < EEPI_VIEW_COLOURS; colour++) {
         view->serial[colour] = 1;
     }
     eepi_view_slot *slots = blob_at(view, slots_offset(shape));
@@ -397,7 +397,7 @@ static const char *check_seats(const eepi_view *view)
             return "a seat's flags are unknown, or not a member's";
         }
     }
-    return NULL;
+    return eepi_view_check_colours(view, eepi_view_seat_at(view, 0));
 }
 
 static const char *check_slots(const eepi_view *view)
@@ -451,9 +451,6 @@ eep_status eepi_view_check(const void *bytes, size_t size, const char **why_out)
 
     if (!why) {
         why = check_seats(bytes);
-    }
-    if (!why) {
-        why = eepi_view_check_colours(bytes);
     }
     if (!why) {
         why = check_slots(bytes);

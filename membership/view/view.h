@@ -17,7 +17,6 @@
 #define EEPI_VIEW_H
 
 #include "eep/eep.h"
-#include "graphs/kernels/table_layout.h"
 #include "membership/view/shape.h"
 
 #include <assert.h>
@@ -93,7 +92,7 @@ typedef struct eepi_view {
     uint64_t order_number; /* of the placement that an engine gave (wishes.h); 0: none */
     uint64_t order_digest; /* of its wishes, as they were given */
     /* of the memory that the windows of each colour are; what has another serial is used no more */
-    uint32_t serial[EEPK_COLOURS];
+    uint32_t serial[EEPI_VIEW_COLOURS];
 } eepi_view;
 
 /* A source that is a checkpoint file, whoever reads it. */
@@ -176,13 +175,9 @@ bool eepi_view_is_member(const eepi_view *view, int seat);
 /* In the view with exactly that generation. */
 bool eepi_view_has(const eepi_view *view, int seat, uint32_t generation);
 int eepi_view_num_active(const eepi_view *view);
-/* What is wrong with the colour, the serials and what is said of seats' former processes; NULL:
- * nothing. Of a document whose shape is sane. */
-const char *eepi_view_check_colours(const eepi_view *view);
-/* Some process that is out of the view may still store into the windows of that colour (P7). */
-bool eepi_view_is_tainted(const eepi_view *view, int colour);
-/* That colour's windows are other memory from now on, which nobody who is out can name. */
-void eepi_view_renew_colour(eepi_view *view, int colour);
+/* What is wrong with the colour, the serials and what is said of seats' former processes
+ * [max_ranks]; NULL: nothing. Of a document whose shape is sane. */
+const char *eepi_view_check_colours(const eepi_view *view, const eepi_view_seat *seats);
 /* Experts of a layer (or of any layer for layer -1) without a HOLDS slot on a member. */
 int eepi_view_num_uncovered(const eepi_view *view, int layer);
 /* Nothing is known of the experts' weights any more. */
@@ -193,4 +188,27 @@ bool eepi_view_holds(const eepi_view *view, int layer, int seat, int expert);
 int eepi_view_num_replicas(const eepi_view *view, int layer, int expert);
 /* "epoch 7 SERVING fault: 0.1 1.1 -2.1 3.2 ..." (seat.generation) for whoever debugs a test. */
 void eepi_view_print(const eepi_view *view, char *text_out, size_t size);
+
+/* Some process that is out of the view may still store into the windows of that colour (P7). */
+static inline bool eepi_view_is_tainted(const eepi_view *view, int colour)
+{
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        const eepi_view_seat *s = eepi_view_seat_at(view, seat);
+        if (s->reach == colour + 1 || s->former >> colour & 1u) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* That colour's windows are other memory from now on, which nobody who is out can name. */
+static inline void eepi_view_renew_colour(eepi_view *view, int colour)
+{
+    view->serial[colour]++;
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        eepi_view_seat *s = eepi_view_seat_at(view, seat);
+        s->former &= (uint8_t) ~(1u << colour);
+        s->reach = s->reach == colour + 1 ? 0 : s->reach;
+    }
+}
 #endif

@@ -309,14 +309,14 @@ Test(view, the_check_says_what_is_wrong)
         view->cause = i == 5 ? 0 : i == 17 ? EEPI_VIEW_PLANNED : view->cause;
         view->epoch = i == 18 ? EEPI_VIEW_MAX_NUMBER + 1 : view->epoch;
         view->first_step = i == 19 ? UINT64_MAX : view->first_step;
-        view->colour = i == 6 ? EEPK_COLOURS : 0;
+        view->colour = i == 6 ? EEPI_VIEW_COLOURS : 0;
         view->proposer = i == 7 ? 2 : 1;
         seat->state = i == 8              ? EEP_SEAT_JOINING
                       : i == 9 || i == 21 ? EEP_SEAT_ACTIVE
                                           : EEP_SEAT_VACANT;
         seat->generation = i == 21;
         seat->flags = i == 20 ? EEPI_SEAT_HAS_CHECKPOINT : i == 21 ? 2 : 0;
-        seat->former = i == 10 ? 1u << EEPK_COLOURS : 0;
+        seat->former = i == 10 ? 1u << EEPI_VIEW_COLOURS : 0;
         slot->state = (uint8_t)(i == 11 ? 3 : i == 12 ? EEPI_SLOT_HOLDS : i == 14 ? 2 : 0);
         slot->expert = (uint16_t)(i == 12 ? 5 : i == 13 || i == 14 ? 0 : EEPI_NO_EXPERT);
         slot->pad = i == 15;

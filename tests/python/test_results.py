@@ -382,10 +382,6 @@ class Results(unittest.TestCase):
         copied = f"{max(fault['weights_bytes_in_pause'] for fault in two) / 1e6:.1f} MB"
         self.says(MAIN, "| two seats at once", copied)
         self.says(RESULTS, "| `two-at-once/`", copied)
-        margin = json_of("stores-margin/summary.json")["faults"]
-        first, second = margin
-        self.says(RESULTS, "| `stores-margin/`", f"{second['agree_ms']:.1f} ms instead of "
-                  f"{first['agree_ms']:.1f}", f"{first['pause_ms']:.1f} and {second['pause_ms']:.1f}")
         idle = json_of("conversation/as-it-is.json")["faults"][0]["pause_ms"]
         fast = json_of("conversation/12-times-faster.json")["faults"][0]["pause_ms"]
         text = " ".join(text_of(MAIN).split())

@@ -62,7 +62,6 @@ for name in ring_of_8_graphs/graphs_waiting_at_once,7 ring_of_8_graphs/copies_be
     descriptors/own_descriptor_mapped,1 descriptors/pidfd_getfd,1 allocating/busy_alloc_longest_launch_us \
     writer_killed/2/last_store_after_vsize0_us writer_killed/2/last_store_after_Z_us \
     writer_killed/2/last_store_after_pidfd_us writer_killed_beside/most_after_pidfd_us \
-    writer_killed/margin_50ms_after_end_is_enough,1 writer_killed_beside/margin_50ms_after_end_is_enough,1 \
     owner_killed_one_keeps/survivor_has_no_error,1 fence/idle_p99_ns fence/after_16_stores_p50_ns \
     pinned/acquire_of_pinned_p50_ns nodes/node_to_node_p99_ns pass/release_to_seen_max_ns \
     calls/malloc_p99_us calls/free_longest_launch_us calls/host_free_kernel_goes_on \

@@ -10,7 +10,8 @@
  * sim_store.c: the store (store_table.c), with its faults
  * sim_store_connection.c: each process's connection to it
  * sim_store_client.c: the product's interface over that
- * sim_parts.c: windows, processes' ends, bulk copies between processes
+ * sim_parts.c: processes' ends, bulk copies between processes
+ * parts/sim_windows.c: windows
  * parts/sim_holder.c: backups that outlive processes
  * sim_kernels.c: the product's kernel bodies, with a point to stop at between loads and stores
  * sim_rank.c: an engine: opens, loads, captures, steps

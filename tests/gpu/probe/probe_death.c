@@ -79,7 +79,7 @@ void probe_owner_dies(probe_report *to)
 /* ------------------------------------------------------------------ the dead store no more */
 
 /* The last store, in microseconds after a mark (negative: before it). It lies between two looks:
- * what counts for a mark is the later one, and for the margin the earlier one, which cannot be too
+ * what counts for a mark is the later one, and for what is sure the earlier one, which cannot be too
  * late. */
 typedef struct last_stores {
     double after_vsize0, after_zombie, after_pidfd, surely_after_pidfd;
@@ -182,7 +182,6 @@ static int kill_writers(probe_report *to, const char *name, last_stores *largest
 static void writer_dies(probe_report *to, const char *name)
 {
     last_stores largest = {-1e12, -1e12, -1e12, -1e12};
-    int enough;
 
     if (!kill_writers(to, name, &largest)) {
         return;
@@ -190,8 +189,6 @@ static void writer_dies(probe_report *to, const char *name)
     probe_row(to, name, "most_after_vsize0_us", largest.after_vsize0, 1);
     probe_row(to, name, "most_after_Z_us", largest.after_zombie, 1);
     probe_row(to, name, "most_after_pidfd_us", largest.after_pidfd, 1);
-    enough = largest.surely_after_pidfd <= EEPI_STORES_MARGIN_US;
-    probe_row(to, name, "margin_50ms_after_end_is_enough", enough, enough);
 }
 
 /* Alone, and beside a process whose kernel keeps the same GPU busy: there the dead one's kernels

@@ -95,7 +95,7 @@ void cluster_check_commit(cluster *c, const eepi_view *view)
     if (before) {
         MUST(c, (before->colour != view->colour) == (view->cause == EEPI_VIEW_FAULT),
              "P7: the colour changes with each fault view and no other");
-        for (int colour = 0; colour < EEPK_COLOURS; colour++) {
+        for (int colour = 0; colour < EEPI_VIEW_COLOURS; colour++) {
             MUST(c, view->serial[colour] == before->serial[colour] || colour != before->colour,
                  "P7: the memory of colour %d is replaced while it is in use", colour);
         }

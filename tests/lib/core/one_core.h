@@ -15,15 +15,15 @@ static struct {
     eepi_core *core;
     uint64_t now_us, revision;
     /* of the last input: */
-    uint64_t committed;            /* the epoch that it asked to commit; 0: none */
-    eep_seat_state third;          /* state of seat 3 there */
-    int num_active;                /* members there */
-    int colour;                    /* of its windows, */
-    uint32_t serial[EEPK_COLOURS]; /* and of their memory */
+    uint64_t committed;                 /* the epoch that it asked to commit; 0: none */
+    eep_seat_state third;               /* state of seat 3 there */
+    int num_active;                     /* members there */
+    int colour;                         /* of its windows, */
+    uint32_t serial[EEPI_VIEW_COLOURS]; /* and of their memory */
     /* of all inputs: */
     int kills, plans, drained, uncovered;
     uint64_t plan_digest; /* of the last plan, */
-    uint32_t plan_serial[EEPK_COLOURS];
+    uint32_t plan_serial[EEPI_VIEW_COLOURS];
     char why[EEPI_CORE_WHY_BYTES];
 } t;
 

@@ -273,7 +273,7 @@ Test(core_ends, P7_a_proof_that_comes_in_time_spares_the_memory)
     cr_expect_eq(t.plans, 0);
 }
 
-/* Who acknowledges no other memory, for want of it, holds up nobody for long: it is tried again
+/* A rank that lacks memory, and so acknowledges none, holds up nobody for long: it is tried again
  * ever later, and what else is planned goes first. */
 Test(core_ends, P7_a_renewal_that_lapses_is_tried_again_later)
 {
@@ -349,7 +349,7 @@ Test(core_ends, P7_a_zombie_holds_up_no_fault)
         win();
         for (uint32_t generation = 1; generation <= 20; generation++) {
             const eepi_view *view = eepi_core_view(t.core);
-            uint32_t serial[EEPK_COLOURS];
+            uint32_t serial[EEPI_VIEW_COLOURS];
             int colour = view->colour;
             memcpy(serial, view->serial, sizeof serial);
             feed((eepi_input){.kind = EEPI_INPUT_EVIDENCE,
