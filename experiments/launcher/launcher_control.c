@@ -142,6 +142,9 @@ static bool is_possible(launcher *self, const script_event *event, bool now, cha
         return false;
     }
     const char *why = store_refuses(self, event->verb, now);
+    if (!options_has_place(&self->options, event)) {
+        why = "a step has no second micro-batch (--chains 1)";
+    }
     if (self->options.baseline == OPTIONS_RESTART && verb_is_of_elastic(event->verb)) {
         why = "membership is fixed (--baseline restart)";
     }

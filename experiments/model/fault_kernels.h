@@ -18,7 +18,7 @@ enum fault_go {
 
 /* What a halting node and the host tell each other; pinned. */
 typedef struct fault_halt_words {
-    uint64_t armed;   /* the host: place + 1; 0: none */
+    uint64_t armed;   /* the host: place + 1; 0: none. A place is a chain's, too (verbs.h) */
     uint64_t reached; /* the node: the same, once it halts there */
     uint64_t go_on;   /* the host: fault_go lets it go on */
     uint32_t bell[2]; /* the host's counterpart of polling (eepk_doorbell_ring) */

@@ -10,6 +10,8 @@
 #include <string.h>
 
 enum { CUDA_BLOCKS_PER_SLOT = 4, WHY_BYTES = 512 };
+enum { NUM_COMMON = 15, NUM_OF_CHAIN = 12 };
+static_assert(NUM_COMMON + MODEL_MAX_CHAINS * NUM_OF_CHAIN <= MODEL_MAX_BUFFERS, "room for all");
 
 /* ---------------------------------------------------------------- memory */
 
@@ -41,6 +43,9 @@ static const char *config_flaw(const model_config *c)
     if (!in_range(c->num_max_tokens, 1 << 16) || !in_range(c->num_max_requests, 1 << 16)) {
         return "num_max_tokens_per_rank and num_max_requests must be 1 to 65536";
     }
+    if (!in_range(c->num_chains, MODEL_MAX_CHAINS)) {
+        return "num_chains must be 1 or 2";
+    }
     if (eep_dtype_bytes(c->dtype) == 0) {
         return "dtype is neither fp32 nor bf16";
     }
@@ -63,25 +68,31 @@ static eep_status allocate_one(model *m, eep_memory kind, size_t bytes, void *me
     return EEP_OK;
 }
 
+/* An array of numbers of 4 bytes behind those that have their places; *array_out is some pointer
+ * variable. */
+static void place_array(model_inputs *out, void *array_out, size_t count)
+{
+    void *at = out->block ? (uint8_t *)out->block + out->bytes : NULL;
+    memcpy(array_out, &at, sizeof at);
+    out->bytes += (count * sizeof(int32_t) + 63) / 64 * 64;
+}
+
 /* Where the inputs lie in their block, each on a line of 64 bytes of its own; returns how long the
  * block is. */
 static size_t place_inputs(const model_config *c, model_inputs *out)
 {
     const size_t tokens = (size_t)c->num_max_tokens, requests = (size_t)c->num_max_requests;
-    const struct {
-        void *to;
-        size_t count;
-    } parts[] = {{&out->num_tokens, 1},  {&out->tokens, tokens},       {&out->request_slot, tokens},
-                 {&out->num_outputs, 1}, {&out->output_token, tokens}, {&out->current, requests}};
-    size_t bytes = 0;
-
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        void *at = out->block ? (uint8_t *)out->block + bytes : NULL;
-        memcpy(parts[i].to, &at, sizeof at);
-        bytes += (parts[i].count * sizeof(int32_t) + 63) / 64 * 64;
+    out->bytes = 0;
+    for (int32_t i = 0; i < c->num_chains; i++) {
+        model_batch *batch = &out->batch[i];
+        place_array(out, &batch->num_tokens, 1);
+        place_array(out, &batch->tokens, tokens);
+        place_array(out, &batch->request_slot, tokens);
+        place_array(out, &batch->num_outputs, 1);
+        place_array(out, &batch->output_token, tokens);
     }
-    out->bytes = bytes;
-    return bytes;
+    place_array(out, &out->current, requests);
+    return out->bytes;
 }
 
 typedef struct request_for_memory {
@@ -90,24 +101,30 @@ typedef struct request_for_memory {
     void *memory_out;
 } request_for_memory;
 
-static eep_status allocate(model *m)
+static eep_status allocate_all(model *m, const request_for_memory *wanted, size_t num_wanted)
+{
+    eep_status status = EEP_OK;
+    for (size_t w = 0; w < num_wanted && status == EEP_OK; w++) {
+        status = allocate_one(m, wanted[w].kind, wanted[w].bytes, wanted[w].memory_out);
+    }
+    return status;
+}
+
+/* What the chains share. */
+static eep_status allocate_common(model *m)
 {
     const model_config *c = &m->config;
-    size_t f = sizeof(float), i = sizeof(int32_t), d = eep_dtype_bytes(c->dtype);
+    size_t f = sizeof(float);
     size_t tokens = (size_t)c->num_max_tokens, requests = (size_t)c->num_max_requests;
     size_t hidden = (size_t)c->hidden, layers = (size_t)c->num_layers;
     size_t experts = (size_t)c->num_experts, vocabulary = (size_t)c->vocabulary;
-    size_t slots = layers * (size_t)c->num_slots, top_k = (size_t)c->top_k;
-    size_t rows = eep_rows_capacity(m->context);
-    size_t scales = c->fp8 ? rows * ((hidden + EEP_FP8_GROUP - 1) / EEP_FP8_GROUP) : 1;
+    size_t slots = layers * (size_t)c->num_slots;
     size_t scratch = (size_t)m->expert_blocks * model_scratch_floats(c->hidden, c->inner);
     size_t inputs = place_inputs(c, &(model_inputs){.block = NULL});
     const request_for_memory wanted[] = {
         {EEP_MEMORY_PINNED, inputs, &m->inputs.block},
         {EEP_MEMORY_DEVICE, inputs, &m->on_device.block},
         {EEP_MEMORY_PINNED, sizeof(model_control), &m->control},
-        {EEP_MEMORY_PINNED, tokens * i, &m->outputs.next},
-        {EEP_MEMORY_PINNED, tokens * sizeof(uint64_t), &m->outputs.digest},
         {EEP_MEMORY_DEVICE, vocabulary * hidden * f, &m->embedding},
         {EEP_MEMORY_DEVICE, layers * hidden * f, &m->decay},
         {EEP_MEMORY_DEVICE, layers * hidden * experts * f, &m->router},
@@ -115,32 +132,52 @@ static eep_status allocate(model *m)
         {EEP_MEMORY_DEVICE, 2 * requests * layers * hidden * f, &m->state},
         {EEP_MEMORY_DEVICE, slots * model_expert_floats(c) * f, &m->experts},
         {EEP_MEMORY_DEVICE, slots * MODEL_TENSORS * sizeof(float *), &m->weights},
-        {EEP_MEMORY_DEVICE, tokens * hidden * f, &m->x},
         {EEP_MEMORY_DEVICE, tokens * hidden * f, &m->y},
         {EEP_MEMORY_DEVICE, tokens * experts * f, &m->gates},
-        {EEP_MEMORY_DEVICE, tokens * top_k * i, &m->topk_idx},
-        {EEP_MEMORY_DEVICE, tokens * top_k * f, &m->topk_weights},
         {EEP_MEMORY_DEVICE, tokens * vocabulary * f, &m->logits},
-        {EEP_MEMORY_DEVICE, tokens * hidden * d, &m->sent},
-        {EEP_MEMORY_DEVICE, tokens * hidden * d, &m->saved},
-        {EEP_MEMORY_DEVICE, tokens * hidden * f, &m->m},
-        {EEP_MEMORY_DEVICE, rows * hidden * d, &m->rows},
-        {EEP_MEMORY_DEVICE, scales * f, &m->row_scales},
-        {EEP_MEMORY_DEVICE, rows * hidden * d, &m->expert_out},
-        {EEP_MEMORY_DEVICE, ((size_t)c->num_slots + 1) * i, &m->slot_begin},
         {EEP_MEMORY_DEVICE, scratch * f, &m->scratch},
         {EEP_MEMORY_DEVICE, tokens * hidden * f, &m->q},
     };
-    static_assert(sizeof wanted / sizeof wanted[0] <= MODEL_MAX_BUFFERS, "room for all");
-    for (size_t w = 0; w < sizeof wanted / sizeof wanted[0]; w++) {
-        eep_status status = allocate_one(m, wanted[w].kind, wanted[w].bytes, wanted[w].memory_out);
-        if (status != EEP_OK) {
-            return status;
-        }
+    static_assert(sizeof wanted / sizeof wanted[0] == NUM_COMMON, "room for all");
+    return allocate_all(m, wanted, NUM_COMMON);
+}
+
+static eep_status allocate_chain(model *m, model_chain *chain)
+{
+    const model_config *c = &m->config;
+    size_t f = sizeof(float), i = sizeof(int32_t), d = eep_dtype_bytes(c->dtype);
+    size_t tokens = (size_t)c->num_max_tokens, hidden = (size_t)c->hidden;
+    size_t top_k = (size_t)c->top_k, rows = eep_rows_capacity(m->context);
+    size_t scales = c->fp8 ? rows * ((hidden + EEP_FP8_GROUP - 1) / EEP_FP8_GROUP) : 1;
+    const request_for_memory wanted[] = {
+        {EEP_MEMORY_PINNED, tokens * i, &chain->outputs.next},
+        {EEP_MEMORY_PINNED, tokens * sizeof(uint64_t), &chain->outputs.digest},
+        {EEP_MEMORY_DEVICE, tokens * hidden * f, &chain->x},
+        {EEP_MEMORY_DEVICE, tokens * top_k * i, &chain->topk_idx},
+        {EEP_MEMORY_DEVICE, tokens * top_k * f, &chain->topk_weights},
+        {EEP_MEMORY_DEVICE, tokens * hidden * d, &chain->sent},
+        {EEP_MEMORY_DEVICE, tokens * hidden * d, &chain->saved},
+        {EEP_MEMORY_DEVICE, tokens * hidden * f, &chain->m},
+        {EEP_MEMORY_DEVICE, rows * hidden * d, &chain->rows},
+        {EEP_MEMORY_DEVICE, scales * f, &chain->row_scales},
+        {EEP_MEMORY_DEVICE, rows * hidden * d, &chain->expert_out},
+        {EEP_MEMORY_DEVICE, ((size_t)c->num_slots + 1) * i, &chain->slot_begin},
+    };
+    static_assert(sizeof wanted / sizeof wanted[0] == NUM_OF_CHAIN, "room for all");
+    return allocate_all(m, wanted, NUM_OF_CHAIN);
+}
+
+static eep_status allocate(model *m)
+{
+    eep_status status = allocate_common(m);
+    for (int32_t i = 0; i < m->config.num_chains && status == EEP_OK; i++) {
+        status = allocate_chain(m, &m->chain[i]);
     }
-    (void)place_inputs(c, &m->inputs);
-    (void)place_inputs(c, &m->on_device);
-    return EEP_OK;
+    if (status == EEP_OK) {
+        (void)place_inputs(&m->config, &m->inputs);
+        (void)place_inputs(&m->config, &m->on_device);
+    }
+    return status;
 }
 
 /* ---------------------------------------------------------------- life */
@@ -174,7 +211,8 @@ eep_status model_open(model *m, const model_config *config, eep_context *context
                       eep_device *device, const char **why_out)
 {
     *m = (model){.config = *config, .context = context, .device = device};
-    const char *flaw = config_flaw(config);
+    m->config.num_chains = config->num_chains == 0 ? 1 : config->num_chains;
+    const char *flaw = config_flaw(&m->config);
     if (flaw != NULL) {
         *why_out = flaw;
         return EEP_ERR_INVALID;

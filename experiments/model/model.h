@@ -13,13 +13,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MODEL_MAX_BUFFERS = 32, MODEL_MAX_HIDDEN = 1024, MODEL_MAX_INNER = 1024 };
+enum { MODEL_MAX_BUFFERS = 48, MODEL_MAX_HIDDEN = 1024, MODEL_MAX_INNER = 1024 };
 
 typedef struct model_config {
     uint64_t seed;
     int32_t num_layers, hidden, inner, num_experts, top_k, vocabulary;
     int32_t num_slots;        /* expert slots per layer */
-    int32_t num_max_tokens;   /* positions per step */
+    int32_t num_max_tokens;   /* positions per step, of each chain */
+    int32_t num_chains;       /* micro-batches of a step; 0: 1 */
     int32_t num_max_requests; /* states that are kept */
     int32_t corrupt;          /* model_corruption: captures the nodes that can make it */
     eep_dtype dtype;
@@ -33,25 +34,38 @@ typedef struct model_config {
     bool no_backups; /* none are kept, whatever the context asks for */
 } model_config;
 
+/* A chain's positions. Those of one request are neighbours, and all in one chain. */
+typedef struct model_batch {
+    int32_t *num_tokens;
+    uint32_t *tokens;      /* [num_max_tokens], < vocabulary */
+    int32_t *request_slot; /* [num_max_tokens]: whose state */
+    int32_t *num_outputs;
+    int32_t *output_token; /* [num_max_tokens]: which positions emit, as indices into tokens */
+} model_batch;
+
 /* What the host writes between replays: in pinned memory, which the graph's first node copies into
  * device memory as one block, so that no kernel of any layer reads over the bus. */
 typedef struct model_inputs {
-    int32_t *num_tokens;
-    uint32_t *tokens; /* [num_max_tokens], < vocabulary */
-    int32_t
-        *request_slot; /* [num_max_tokens]: whose state; one request's positions are neighbours */
-    int32_t *num_outputs;
-    int32_t *output_token; /* [num_max_tokens]: which positions emit, as indices into tokens */
+    model_batch batch[MODEL_MAX_CHAINS];
     int32_t *current; /* [num_max_requests]: state buffer that is committed, or MODEL_NO_STATE */
     void *block;      /* where all of these lie */
     size_t bytes;
 } model_inputs;
 
-/* What a step leaves for the host (pinned), valid once it ended OK. */
+/* What a chain of a step leaves for the host (pinned), valid once the step ended OK. */
 typedef struct model_outputs {
     uint32_t *next;   /* [num_outputs] */
     uint64_t *digest; /* [num_outputs] */
 } model_outputs;
+
+/* What a chain keeps while the other one runs. */
+typedef struct model_chain {
+    model_outputs outputs;
+    float *x, *topk_weights, *m;
+    void *sent, *saved, *rows, *expert_out; /* dtype; rows may be FP8, */
+    float *row_scales;                      /* with these scales */
+    int32_t *topk_idx, *slot_begin;
+} model_chain;
 
 typedef struct model_buffer {
     eep_memory kind;
@@ -65,9 +79,8 @@ typedef struct model {
     const model_plugin *plugin;     /* launches the kernels; NULL: eep_launch does */
     int32_t expert_blocks;          /* of the kernel that runs the experts */
     model_inputs inputs, on_device; /* what the host writes, and the copy that kernels read */
-    model_outputs outputs;
-    model_control *control; /* pinned; the host and kernels write it */
-    model_words words;      /* of the context */
+    model_control *control;         /* pinned; the host and kernels write it */
+    model_words words;              /* of the context */
 
     /* Device memory, filled by copies. */
     float *embedding, *decay, *router, *unembedding; /* decay and router: of all layers */
@@ -75,11 +88,10 @@ typedef struct model {
     float *experts;        /* [num_layers, num_slots]: gate, up, down, each padded to 128 bytes */
     const float **weights; /* [num_layers, num_slots, MODEL_TENSORS]: into experts */
 
-    float *x, *y, *gates, *topk_weights, *m, *logits;
-    void *sent, *saved, *rows, *expert_out; /* dtype; rows may be FP8, */
-    float *row_scales;                      /* with these scales */
-    int32_t *topk_idx, *slot_begin;
-    float *scratch, *q; /* of the experts, of the head */
+    model_chain chain[MODEL_MAX_CHAINS];
+    /* Scratch of kernels that stand together, which the chains have in turn: one stream runs both.
+     */
+    float *y, *gates, *scratch, *q, *logits;
 
     eep_checkpoint *checkpoint; /* NULL: weights are generated */
 

@@ -185,7 +185,8 @@ EEPK_FN void model_experts_body(const model_experts_args *a, eep_grid g)
     size_t place = (size_t)a->layer * num_slots + slot;
     float *scratch = a->scratch + g.block * model_scratch_floats(a->hidden, a->inner);
 
-    if (a->control && a->control->victim_slot == (int32_t)slot && a->control->layer == a->layer) {
+    if (a->control && a->control->victim_slot == (int32_t)slot &&
+        a->control->victim_chain == a->chain && a->control->layer == a->layer) {
         place = (size_t)a->control->source;
     }
     for (; row < end && !model_is_over(&a->words, g); row += step) {
@@ -263,7 +264,7 @@ EEPK_FN void model_make_stale(const model_corrupt_args *a, size_t row_bytes)
         uint8_t *sent = (uint8_t *)a->sent + (size_t)t * row_bytes;
         const uint8_t *saved = (const uint8_t *)a->saved + (size_t)t * row_bytes;
 
-        if (t >= a->control->num_saved || model_same_bytes(sent, saved, row_bytes)) {
+        if (t >= a->control->num_saved[a->chain] || model_same_bytes(sent, saved, row_bytes)) {
             continue;
         }
         model_copy_bytes(sent, saved, row_bytes);
@@ -287,7 +288,7 @@ EEPK_FN void model_corrupt_sent_body(const model_corrupt_args *a, eep_grid g)
             model_make_stale(a, row_bytes);
         }
         if (!control->fired) {
-            control->num_saved = *a->num_tokens;
+            control->num_saved[a->chain] = *a->num_tokens;
             model_copy_bytes((uint8_t *)a->saved, (const uint8_t *)a->sent,
                              (size_t)*a->num_tokens * row_bytes);
         }
@@ -297,7 +298,8 @@ EEPK_FN void model_corrupt_sent_body(const model_corrupt_args *a, eep_grid g)
 
         control->fired = weights[k] != 0.0f;
         weights[k] = 0.0f;
-    } else if (control->kind == MODEL_CORRUPT_EXPERT && control->armed) {
+    } else if (control->kind == MODEL_CORRUPT_EXPERT && control->armed &&
+               control->bad_chain == a->chain) {
         a->topk_idx[(size_t)control->bad_token * (size_t)a->top_k +
                     (size_t)(control->pick % a->top_k)] = MODEL_NO_EXPERT;
     }
@@ -343,6 +345,7 @@ EEPK_FN void model_corrupt_slot_body(const model_corrupt_args *a, eep_grid g)
             }
             control->source = model_other_weights(a, place);
             control->victim_slot = control->source < 0 ? -1 : slot;
+            control->victim_chain = a->chain;
             control->fired = control->source >= 0;
         }
     }

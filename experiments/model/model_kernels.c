@@ -59,7 +59,7 @@ static const eep_kernel_arg model_experts_args_fields[] = {
     ADDRESS(model_experts_args, control),    CONSTANT(model_experts_args, num_slots),
     CONSTANT(model_experts_args, layer),     CONSTANT(model_experts_args, hidden),
     CONSTANT(model_experts_args, inner),     CONSTANT(model_experts_args, dtype),
-    CONSTANT(model_experts_args, pad),       ADDRESS(model_experts_args, row_scales),
+    CONSTANT(model_experts_args, chain),     ADDRESS(model_experts_args, row_scales),
     ADDRESS(model_experts_args, scratch),    WORDS(model_experts_args),
 };
 
@@ -91,6 +91,7 @@ static const eep_kernel_arg model_corrupt_args_fields[] = {
     CONSTANT(model_corrupt_args, num_layers), CONSTANT(model_corrupt_args, num_slots),
     CONSTANT(model_corrupt_args, layer),      CONSTANT(model_corrupt_args, hidden),
     CONSTANT(model_corrupt_args, top_k),      CONSTANT(model_corrupt_args, dtype),
+    CONSTANT(model_corrupt_args, chain),      CONSTANT(model_corrupt_args, pad),
 };
 
 #define MODEL_HOST_KERNEL(name, args_type)                                                         \

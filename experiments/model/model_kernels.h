@@ -17,6 +17,7 @@ enum {
     MODEL_MAX_EXPERTS = 4096,
     MODEL_TENSORS = 3,  /* gate, up, down */
     MODEL_NO_STATE = 2, /* in place of the buffer that is committed: neither is, all zeros */
+    MODEL_MAX_CHAINS = 2,
 };
 
 /* The values of engine_corruption (engine.h). */
@@ -39,10 +40,11 @@ typedef struct model_control {
     /* Written by the kernels, reset by the host when it arms. */
     int32_t fired;       /* 1: it has happened in this step */
     int32_t victim_slot; /* SLOT: slot of `layer` that computes with another's weights; -1: none */
-    int32_t source;      /* SLOT: layer * num_slots + slot whose weights it takes */
-    int32_t num_saved;   /* STALE: rows of the step before that are kept */
+    int32_t victim_chain;
+    int32_t source;                      /* SLOT: layer * num_slots + slot whose weights it takes */
+    int32_t num_saved[MODEL_MAX_CHAINS]; /* STALE: rows of the step before that are kept */
     /* Written by the host when it arms. */
-    int32_t bad_token; /* EXPERT: the position whose k names MODEL_NO_EXPERT */
+    int32_t bad_chain, bad_token; /* EXPERT: the position whose k names MODEL_NO_EXPERT */
 } model_control;
 
 /* Where a kernel sees that its step is over before its end (eep_step_words); `running` NULL: it
@@ -99,7 +101,7 @@ typedef struct model_experts_args {
     const float *const *weights;  /* [num_layers, num_slots, MODEL_TENSORS] */
     const model_control *control; /* NULL: nothing is to be corrupted */
     int32_t num_slots, layer, hidden, inner;
-    int32_t dtype, pad;
+    int32_t dtype, chain;
     const float *row_scales; /* [rows, groups of hidden] with FP8, else NULL */
     float *scratch;          /* [num_blocks, model_scratch_floats] */
     model_words words;
@@ -142,7 +144,7 @@ typedef struct model_corrupt_args {
     const int32_t *slot_begin;
     const int32_t *experts; /* [num_layers, num_slots]: logical expert of each slot, -1: empty */
     int32_t num_layers, num_slots, layer, hidden, top_k;
-    int32_t dtype;
+    int32_t dtype, chain, pad;
 } model_corrupt_args;
 
 /* X(name, args type): every kernel of the model, for the wrappers of both compilers. */

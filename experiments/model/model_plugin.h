@@ -20,7 +20,7 @@ extern "C" {
 
 /* Goes up with every change of the struct below or of the kernels' argument structs. */
 enum {
-    MODEL_PLUGIN_VERSION = 2,
+    MODEL_PLUGIN_VERSION = 3,
     /* A plugin numbers the model's kernels as model_kernel_id does, then fault_kernel_id's. */
     MODEL_PLUGIN_FIRST_FAULT = MODEL_NUM_KERNELS,
     MODEL_PLUGIN_NUM_KERNELS = (int)MODEL_NUM_KERNELS + (int)FAULT_NUM_KERNELS

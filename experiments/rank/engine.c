@@ -30,10 +30,11 @@ typedef struct engine_request {
     uint32_t *emitted;      /* [WIRE_MAX_TOKENS] */
 } engine_request;
 
-typedef struct engine_position {
-    int32_t slot;
-    uint32_t position;
-} engine_position;
+/* A request's part of the batch: positions one after the other, all in one chain. */
+typedef struct engine_share {
+    int32_t slot, chain;
+    uint32_t first, count;
+} engine_share;
 
 struct engine {
     engine_config config;
@@ -47,8 +48,8 @@ struct engine {
     int32_t *order;           /* [num_requests]: request slots in order of admission */
     int32_t num_requests;
 
-    engine_position *batch; /* [num_batch]: what is filled and not committed */
-    int32_t num_batch;
+    engine_share *shares; /* [num_shares]: the batch that is filled and not committed */
+    int32_t num_shares;
     bool running;        /* replayed, neither committed nor rolled back */
     bool corrupted;      /* the corruption is part of a committed step */
     int64_t bad_request; /* the one with a bad input; -1: none is chosen yet */
@@ -99,8 +100,8 @@ static eep_status allocate(engine *e)
     e->requests = calloc(requests, sizeof *e->requests);
     e->emitted = malloc(requests * WIRE_MAX_TOKENS * sizeof *e->emitted);
     e->order = calloc(requests, sizeof *e->order);
-    e->batch = calloc((size_t)e->config.num_max_tokens_per_rank, sizeof *e->batch);
-    if (e->requests == NULL || e->emitted == NULL || e->order == NULL || e->batch == NULL) {
+    e->shares = calloc(requests, sizeof *e->shares);
+    if (e->requests == NULL || e->emitted == NULL || e->order == NULL || e->shares == NULL) {
         return fail(e, EEP_ERR_NO_MEMORY, "no memory for %zu requests", requests);
     }
     for (size_t i = 0; i < requests; i++) {
@@ -132,6 +133,7 @@ static eep_status open_parts(engine *e, eep_device *device)
                                 .vocabulary = c->vocabulary,
                                 .num_slots = c->num_slots,
                                 .num_max_tokens = c->num_max_tokens_per_rank,
+                                .num_chains = c->num_chains,
                                 .num_max_requests = c->num_max_requests,
                                 .corrupt = c->corrupt,
                                 .device_ordinal = eep_device_ordinal(device),
@@ -206,7 +208,7 @@ bool engine_close(engine *e)
     free(e->requests);
     free(e->emitted);
     free(e->order);
-    free(e->batch);
+    free(e->shares);
     free(e);
     return true;
 }
@@ -294,13 +296,26 @@ int64_t engine_any_request(const engine *e)
     return e->num_requests > 0 ? (int64_t)e->requests[e->order[0]].id : -1;
 }
 
-int64_t engine_request_at(const engine *e, int32_t token)
+/* Whether a share's request is still served. */
+static bool is_served(const engine *e, const engine_share *share)
 {
-    if (token < 0 || token >= e->num_batch || !e->requests[e->batch[token].slot].used ||
-        e->requests[e->batch[token].slot].dropped) {
-        return -1;
+    return e->requests[share->slot].used && !e->requests[share->slot].dropped;
+}
+
+int64_t engine_request_at(const engine *e, int32_t chain, int32_t token)
+{
+    int64_t begin = 0;
+    for (int32_t i = 0; i < e->num_shares; i++) {
+        const engine_share *share = &e->shares[i];
+        if (share->chain != chain) {
+            continue;
+        }
+        if (token >= begin && token < begin + share->count) {
+            return is_served(e, share) ? (int64_t)e->requests[share->slot].id : -1;
+        }
+        begin += share->count;
     }
-    return (int64_t)e->requests[e->batch[token].slot].id;
+    return -1;
 }
 
 /* ---------------------------------------------------------------- the batch */
@@ -317,76 +332,115 @@ static bool is_decode(const engine_request *r)
 }
 
 /* The output of the last position whose input is known is the next token. */
-static bool emits(const engine *e, const engine_position *p)
+static bool emits(const engine *e, const engine_share *share)
 {
-    const engine_request *r = &e->requests[p->slot];
-    return p->position == r->input_length - 1 + r->num_emitted;
+    const engine_request *r = &e->requests[share->slot];
+    return share->first + share->count == r->input_length + r->num_emitted;
 }
 
-static uint32_t input_token(const engine *e, const engine_position *p)
+static uint32_t input_token(const engine *e, int32_t slot, uint32_t position)
 {
-    const engine_request *r = &e->requests[p->slot];
-    if (p->position >= r->input_length) {
-        return r->emitted[p->position - r->input_length];
+    const engine_request *r = &e->requests[slot];
+    if (position >= r->input_length) {
+        return r->emitted[position - r->input_length];
     }
-    return weights_prompt_token(e->config.seed, r->id, p->position, (uint32_t)e->config.vocabulary);
+    return weights_prompt_token(e->config.seed, r->id, position, (uint32_t)e->config.vocabulary);
 }
 
 static void write_inputs(engine *e)
 {
-    const model_inputs *in = &e->model.inputs;
-    int32_t num_outputs = 0;
-    for (int32_t i = 0; i < e->num_batch; i++) {
-        in->tokens[i] = input_token(e, &e->batch[i]);
-        in->request_slot[i] = e->batch[i].slot;
-        if (emits(e, &e->batch[i])) {
-            in->output_token[num_outputs++] = i;
+    for (int32_t chain = 0; chain < e->model.config.num_chains; chain++) {
+        *e->model.inputs.batch[chain].num_tokens = *e->model.inputs.batch[chain].num_outputs = 0;
+    }
+    for (int32_t i = 0; i < e->num_shares; i++) {
+        const engine_share *share = &e->shares[i];
+        const model_batch *batch = &e->model.inputs.batch[share->chain];
+        for (uint32_t p = 0; p < share->count; p++) {
+            int32_t token = (*batch->num_tokens)++;
+            batch->tokens[token] = input_token(e, share->slot, share->first + p);
+            batch->request_slot[token] = share->slot;
+        }
+        if (emits(e, share)) {
+            batch->output_token[(*batch->num_outputs)++] = *batch->num_tokens - 1;
         }
     }
-    *in->num_outputs = num_outputs;
-    *in->num_tokens = e->num_batch;
+}
+
+static int num_positions(const engine *e)
+{
+    uint32_t num = 0;
+    for (int32_t i = 0; i < e->num_shares; i++) {
+        num += e->shares[i].count;
+    }
+    return (int)num;
 }
 
 /* Decode positions of all requests, or the next chunk of each prompt. */
 static void plan(engine *e, int decode)
 {
-    int32_t max_positions = e->config.num_max_tokens_per_rank;
-    for (int32_t i = 0; i < e->num_requests && e->num_batch < max_positions; i++) {
+    uint32_t chunk = (uint32_t)e->config.prefill_chunk;
+    uint32_t left = (uint32_t)(e->config.num_max_tokens_per_rank - num_positions(e));
+    for (int32_t i = 0; i < e->num_requests && left > 0; i++) {
         const engine_request *r = &e->requests[e->order[i]];
         if (is_decode(r) != decode) {
             continue;
         }
-        uint32_t count = num_ready(r), left = (uint32_t)(max_positions - e->num_batch);
-        uint32_t chunk = (uint32_t)e->config.prefill_chunk;
+        uint32_t count = num_ready(r);
         count = count < chunk ? count : chunk;
         count = count < left ? count : left;
-        for (uint32_t p = 0; p < count; p++) {
-            e->batch[e->num_batch++] = (engine_position){e->order[i], r->next_position + p};
+        e->shares[e->num_shares++] = (engine_share){e->order[i], -1, r->next_position, count};
+        left -= count;
+    }
+}
+
+/* The largest share that is in no chain yet, of equal ones the first. */
+static engine_share *largest_left(engine *e)
+{
+    engine_share *largest = NULL;
+    for (int32_t i = 0; i < e->num_shares; i++) {
+        engine_share *share = &e->shares[i];
+        if (share->chain < 0 && (largest == NULL || share->count > largest->count)) {
+            largest = share;
         }
+    }
+    return largest;
+}
+
+/* Each share goes, largest first, to the chain with fewest positions. */
+static void deal(engine *e)
+{
+    uint32_t dealt[MODEL_MAX_CHAINS] = {0};
+    for (engine_share *share = largest_left(e); share != NULL; share = largest_left(e)) {
+        share->chain = 0;
+        for (int32_t chain = 1; chain < e->model.config.num_chains; chain++) {
+            share->chain = dealt[chain] < dealt[share->chain] ? chain : share->chain;
+        }
+        dealt[share->chain] += share->count;
     }
 }
 
 int engine_fill(engine *e)
 {
     assert(!e->running);
-    if (e->num_batch == 0) {
+    if (e->num_shares == 0) {
         plan(e, 1);
         plan(e, 0);
+        deal(e);
         write_inputs(e);
     }
-    return e->num_batch;
+    return num_positions(e);
 }
 
-/* Take the positions of dropped requests out; the others keep theirs. Not while running. */
+/* Take the shares of dropped requests out; the others keep their chains. Not while running. */
 static void forget_dropped(engine *e)
 {
     int32_t kept = 0;
-    for (int32_t i = 0; i < e->num_batch; i++) {
-        if (!e->requests[e->batch[i].slot].dropped) {
-            e->batch[kept++] = e->batch[i];
+    for (int32_t i = 0; i < e->num_shares; i++) {
+        if (!e->requests[e->shares[i].slot].dropped) {
+            e->shares[kept++] = e->shares[i];
         }
     }
-    e->num_batch = kept;
+    e->num_shares = kept;
     for (int32_t slot = 0; slot < e->config.num_max_requests; slot++) {
         if (e->requests[slot].dropped) {
             e->requests[slot].used = e->requests[slot].dropped = 0;
@@ -412,19 +466,31 @@ void engine_drop(engine *e, uint32_t request)
 
 /* ---------------------------------------------------------------- the step */
 
-/* The position that is to name no expert: of one request for ever, the youngest of the first batch
- * that has two. -1: this batch has none. */
-static int32_t bad_position(engine *e)
+/* The share whose last position is to name no expert: of one request for ever, the youngest of the
+ * first batch that has two. NULL: this batch has none. */
+static const engine_share *bad_share(engine *e)
 {
-    if (e->bad_request < 0 && e->num_requests > 1 && e->num_batch > 0) {
-        e->bad_request = engine_request_at(e, e->num_batch - 1);
+    if (e->bad_request < 0 && e->num_requests > 1 && e->num_shares > 0 &&
+        is_served(e, &e->shares[e->num_shares - 1])) {
+        e->bad_request = (int64_t)e->requests[e->shares[e->num_shares - 1].slot].id;
     }
-    for (int32_t i = e->num_batch - 1; i >= 0 && e->bad_request >= 0; i--) {
-        if (engine_request_at(e, i) == e->bad_request) {
-            return i;
+    for (int32_t i = e->num_shares - 1; i >= 0 && e->bad_request >= 0; i--) {
+        const engine_share *share = &e->shares[i];
+        if (is_served(e, share) && (int64_t)e->requests[share->slot].id == e->bad_request) {
+            return share;
         }
     }
-    return -1;
+    return NULL;
+}
+
+/* The last position of a share, as a token of its chain. */
+static int32_t last_token(const engine *e, const engine_share *share)
+{
+    int32_t end = 0;
+    for (const engine_share *s = e->shares; s <= share; s++) {
+        end += s->chain == share->chain ? (int32_t)s->count : 0;
+    }
+    return end - 1;
 }
 
 static void arm_corruption(engine *e, uint64_t step)
@@ -434,8 +500,10 @@ static void arm_corruption(engine *e, uint64_t step)
     control->fired = 0;
     control->victim_slot = -1;
     if (control->kind == MODEL_CORRUPT_EXPERT && control->armed) {
-        control->bad_token = bad_position(e);
-        control->armed = control->bad_token >= 0;
+        const engine_share *bad = bad_share(e);
+        control->armed = bad != NULL;
+        control->bad_chain = bad ? bad->chain : 0;
+        control->bad_token = bad ? last_token(e, bad) : -1;
     }
 }
 
@@ -456,10 +524,9 @@ eep_status engine_run(engine *e, const eep_step *step)
     return EEP_OK;
 }
 
-/* Accept output number `i` of the step as the request's next token. */
-static void emit(engine *e, engine_request *r, int32_t i, wire_token *token_out)
+/* Accept output number `i` of the request's chain as its next token. */
+static void emit(engine_request *r, const model_outputs *out, int32_t i, wire_token *token_out)
 {
-    const model_outputs *out = &e->model.outputs;
     *token_out = (wire_token){.request = r->id,
                               .position = r->num_emitted,
                               .token = out->next[i],
@@ -471,30 +538,30 @@ void engine_commit(engine *e, wire_step *report, wire_token *tokens_out, int cap
 {
     assert(e->running && capacity >= e->config.num_max_tokens_per_rank);
     (void)capacity;
-    int32_t num_outputs = 0;
-    report->num_positions = (uint32_t)e->num_batch;
+    int32_t num_outputs[MODEL_MAX_CHAINS] = {0};
+    report->num_positions = (uint32_t)num_positions(e);
     report->num_reprefill = 0;
     report->num_tokens = 0;
-    for (int32_t i = 0; i < e->num_batch; i++) {
-        const engine_position *p = &e->batch[i];
-        engine_request *r = &e->requests[p->slot];
-        int last = i + 1 == e->num_batch || e->batch[i + 1].slot != p->slot;
-        report->num_reprefill += p->position < r->reprefill_end;
-        if (last) {
-            model_commit_state(&e->model, p->slot);
+    for (int32_t i = 0; i < e->num_shares; i++) {
+        const engine_share *share = &e->shares[i];
+        engine_request *r = &e->requests[share->slot];
+        for (uint32_t p = share->first; p < share->first + share->count; p++) {
+            report->num_reprefill += p < r->reprefill_end;
         }
-        r->next_position = p->position + 1;
-        if (!emits(e, p)) {
+        model_commit_state(&e->model, share->slot);
+        r->next_position = share->first + share->count;
+        if (!emits(e, share)) {
             continue;
         }
+        int32_t output = num_outputs[share->chain]++;
         if (!r->dropped) {
-            emit(e, r, num_outputs, &tokens_out[report->num_tokens++]);
+            emit(r, &e->model.chain[share->chain].outputs, output,
+                 &tokens_out[report->num_tokens++]);
         }
-        num_outputs++;
     }
     e->corrupted |= e->model.control->fired;
     e->running = 0;
-    e->num_batch = 0;
+    e->num_shares = 0;
     for (int32_t i = e->num_requests - 1; i >= 0; i--) {
         const engine_request *r = &e->requests[e->order[i]];
         if (r->num_emitted == r->output_length) {

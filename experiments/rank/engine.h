@@ -15,7 +15,8 @@ typedef struct engine_config {
     uint64_t seed;
     int32_t num_layers, hidden, inner, num_experts, top_k, vocabulary; /* docs/MODEL.md */
     int32_t num_slots;               /* expert slots of this rank per layer */
-    int32_t num_max_tokens_per_rank; /* positions per step */
+    int32_t num_max_tokens_per_rank; /* positions per step, of all chains */
+    int32_t num_chains;              /* micro-batches of a step; 0: 1 */
     int32_t num_max_requests;        /* at once on this rank */
     int32_t prefill_chunk;           /* most prompt positions of one request in one step */
     int32_t corrupt;                 /* 0 none, else a seeded corruption: see engine_corruption */
@@ -61,8 +62,9 @@ EEP_MUST_CHECK eep_status engine_admit(engine *engine, const wire_assign *reques
                                        const uint32_t *emitted);
 int engine_num_requests(const engine *engine);
 /* Put the next positions of the requests into the step's inputs: decode positions first, then
- * prompt chunks in order of admission; returns how many (0: nothing to do). Between eep_step_begin
- * and engine_run. */
+ * prompt chunks in order of admission; returns how many (0: nothing to do). Whole requests are
+ * dealt to the chains, so that they have about equally many positions; one may have none. Between
+ * eep_step_begin and engine_run. */
 int engine_fill(engine *engine);
 /* Replay the graph for the step that began. */
 EEP_MUST_CHECK eep_status engine_run(engine *engine, const eep_step *step);
@@ -76,6 +78,6 @@ void engine_rollback(engine *engine);
 void engine_drop(engine *engine, uint32_t request);
 /* The id of one request it has, or -1: for handing all back. */
 int64_t engine_any_request(const engine *engine);
-/* The request whose position is row `token` of the batch that ran last; -1: there is none. */
-int64_t engine_request_at(const engine *engine, int32_t token);
+/* The request whose position is row `token` of a chain's batch that ran last; -1: there is none. */
+int64_t engine_request_at(const engine *engine, int32_t chain, int32_t token);
 #endif

@@ -25,9 +25,10 @@ static eep_status put_node(const fault_node *self, eep_stream *stream, fault_ker
 
 /* In the middle of a send the halt stores the send's rows, by the send's arguments. */
 static eep_status put_halt(const fault_node *self, eep_stream *stream, verb_place place,
-                           const void *send)
+                           uint32_t chain, const void *send)
 {
-    const fault_halt_args halt = {self->words, self->world, (uint32_t)place, 0};
+    const fault_halt_args halt = {self->words, self->world,
+                                  (uint32_t)place + chain * NUM_PLACES_OF_CHAIN, 0};
     if (place == PLACE_DISPATCH) {
         const fault_halt_dispatch_args args = {halt, *(const eepk_dispatch_node_args *)send};
         return put_node(self, stream, FAULT_KERNEL_halt_dispatch, &args, sizeof args);
@@ -39,32 +40,22 @@ static eep_status put_halt(const fault_node *self, eep_stream *stream, verb_plac
     return put_node(self, stream, FAULT_KERNEL_halt, &halt, sizeof halt);
 }
 
-/* A step begins with its latch, a layer with its route. */
 static eep_status at_node(void *user, eep_stream *stream, eepi_kernel_id id, const void *args,
                           bool is_behind)
 {
-    fault_node *self = user;
-    if (is_behind) {
-        return id == EEPI_KERNEL_unpack && self->layer == self->victim_layer
-                   ? put_halt(self, stream, PLACE_EXPERTS, NULL)
-                   : EEP_OK;
+    const fault_node *self = user;
+    const eepk_dispatch_node_args *dispatch = args;
+    const eepk_combine_node_args *combine = args;
+    if (id == EEPI_KERNEL_dispatch_send && !is_behind && dispatch->layer == self->victim_layer) {
+        return put_halt(self, stream, PLACE_DISPATCH, dispatch->chain, args);
     }
-    if (id == EEPI_KERNEL_latch) {
-        self->layer = -1;
-    } else if (id == EEPI_KERNEL_route) {
-        self->layer++;
+    if (id == EEPI_KERNEL_unpack && is_behind && dispatch->layer == self->victim_layer) {
+        return put_halt(self, stream, PLACE_EXPERTS, dispatch->chain, NULL);
     }
-    if (self->layer != self->victim_layer) {
-        return EEP_OK;
+    if (id == EEPI_KERNEL_combine_send && !is_behind && combine->layer == self->victim_layer) {
+        return put_halt(self, stream, PLACE_COMBINE, combine->chain, args);
     }
-    switch (id) {
-    case EEPI_KERNEL_dispatch_send:
-        return put_halt(self, stream, PLACE_DISPATCH, args);
-    case EEPI_KERNEL_combine_send:
-        return put_halt(self, stream, PLACE_COMBINE, args);
-    default:
-        return EEP_OK;
-    }
+    return EEP_OK;
 }
 
 /* ---------------------------------------------------------------- the halt */
@@ -144,8 +135,7 @@ eep_status fault_node_init(fault_node *self, eep_context *context, eep_device *d
                          .device = device,
                          .on_halt = on_halt ? on_halt : halt_process,
                          .user = user,
-                         .victim_layer = num_layers / 2,
-                         .layer = -1};
+                         .victim_layer = (uint32_t)num_layers / 2};
     if (strcmp(eep_device_backend(device), "cuda") == 0) {
         self->plugin = model_plugin_open(eep_device_ordinal(device), why, sizeof why);
         if (!self->plugin) {

@@ -4,11 +4,12 @@
  *     .. route | HALT | dispatch send | exchange | unpack | HALT | experts | HALT | combine send |
  * ..
  *
- * In the middle layer of the captured graph there is one node at each place (fault_kernels.h). The
- * one before a send has stored the send's rows when it halts, and no tag. A node reads a word and
- * does nothing more while that does not name its place: a few nanoseconds per step. Armed for its
- * place, a node halts and says so; a thread on the host hears that and acts, so that it works on
- * every device: not one instruction of the next node runs before the host has acted. */
+ * In the middle layer of the captured graph each chain has one node at each place
+ * (fault_kernels.h). The one before a send has stored the send's rows when it halts, and no tag. A
+ * node reads a word and does nothing more while that does not name its place: a few nanoseconds per
+ * step. Armed for its place, a node halts and says so; a thread on the host hears that and acts, so
+ * that it works on every device: not one instruction of the next node runs before the host has
+ * acted. */
 #ifndef EEPX_FAULT_NODE_H
 #define EEPX_FAULT_NODE_H
 
@@ -34,8 +35,7 @@ typedef struct fault_node {
     const model_plugin *plugin; /* launches the nodes on a GPU; else NULL */
     fault_node_on_halt on_halt;
     void *user;
-    int32_t victim_layer;
-    int32_t layer; /* that is being captured; -1: none yet */
+    uint32_t victim_layer;
     pthread_t watcher;
     bool is_watched, stops;
     bool ends; /* to the watcher; atomic */

@@ -74,7 +74,7 @@ static int64_t bad_request(const rank *self)
     if (eep_bad_input_get(self->context, EEP_SIZED(&bad)) != EEP_OK) {
         return -1;
     }
-    return engine_request_at(self->engine, bad.token);
+    return engine_request_at(self->engine, bad.chain, bad.token);
 }
 
 /* The input itself is bad, and would be again: the request ends with an error, and the rank goes

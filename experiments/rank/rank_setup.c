@@ -19,6 +19,7 @@ void rank_setup_fill_engine(const rank_setup *self, engine_config *config_out)
         .num_slots = (int32_t)self->num_slots,
         .num_max_tokens_per_rank = (int32_t)self->num_max_tokens_per_rank,
         .num_max_requests = (int32_t)self->num_max_requests,
+        .num_chains = (int32_t)self->num_chains,
         .prefill_chunk = (int32_t)self->prefill_chunk,
         .corrupt = self->corrupt,
         .corrupt_step = 20,
@@ -46,6 +47,7 @@ void rank_setup_fill_context(const rank_setup *self, eep_config *config_out)
     config_out->top_k = (int32_t)self->top_k;
     config_out->hidden = (int32_t)self->hidden;
     config_out->num_max_tokens_per_rank = (int32_t)self->num_max_tokens_per_rank;
+    config_out->num_chains = (int32_t)self->num_chains;
     config_out->dtype = self->dtype == RANK_FP32 ? EEP_FP32 : EEP_BF16;
     config_out->fp8_dispatch = self->dtype == RANK_FP8;
     config_out->log_level = self->log_level;
@@ -76,6 +78,7 @@ void rank_setup_fill_context(const rank_setup *self, eep_config *config_out)
     X(top_k) \
     X(vocabulary) \
     X(num_max_tokens_per_rank) \
+    X(num_chains) \
     X(prefill_chunk) \
     X(num_max_requests) \
     X(seed) \

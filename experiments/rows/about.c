@@ -169,9 +169,9 @@ static void add_load(cJSON *root, const options *given)
 static void add_model(cJSON *root, const options *given)
 {
     static const char *const names[] = {
-        "num_layers",      "num_experts",   "num_slots",        "hidden",    "inner",
-        "top_k",           "vocabulary",    "router_skew",      "expert_us", "ballast_mb",
-        "tokens_per_rank", "prefill_chunk", "requests_per_rank"};
+        "num_layers",      "num_experts", "num_slots",     "hidden",           "inner",
+        "top_k",           "vocabulary",  "router_skew",   "expert_us",        "ballast_mb",
+        "tokens_per_rank", "chains",      "prefill_chunk", "requests_per_rank"};
     const int64_t values[] = {given->num_layers,
                               given->num_experts,
                               given->num_slots,
@@ -183,6 +183,7 @@ static void add_model(cJSON *root, const options *given)
                               given->expert_us,
                               given->ballast_mb,
                               given->num_max_tokens_per_rank,
+                              given->num_chains,
                               given->prefill_chunk,
                               given->num_max_requests};
     static_assert(sizeof names / sizeof names[0] == sizeof values / sizeof values[0],

@@ -220,8 +220,8 @@ const char *script_value_form(verb what)
         [VERB_NO_VALUE] = "nothing",
         [VERB_SECONDS] = "a number of seconds",
         [VERB_FACTOR] = "a factor from 1 to 1000",
-        [VERB_PLACE] = "dispatch, experts or combine",
-        [VERB_PLACE_DURATION] = "dispatch, experts or combine",
+        [VERB_PLACE] = "dispatch, experts or combine, or dispatch.1 and so on",
+        [VERB_PLACE_DURATION] = "dispatch, experts or combine, or dispatch.1 and so on",
         [VERB_DURATION] = "a duration (1.5, 1.5s, 400ms, or 0.9x: in multiples of --expel-ms)",
         [VERB_FILE] = "a file's name of at most 255 bytes"};
     return forms[verb_table[what].value];

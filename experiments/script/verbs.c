@@ -16,7 +16,8 @@ const verb_info verb_table[NUM_VERBS] = {
                        "its steps take that many times as long (/TIME: for so long), by half the "
                        "step deadline at most; 1 ends it"},
     [VERB_DIE] = {"die", "--die", .has_seat = true, .value = VERB_PLACE,
-                  .doc = "it kills itself inside its next step: at dispatch, experts or combine"},
+                  .doc = "it kills itself inside its next step: at dispatch, experts or combine "
+                         "(dispatch.1 and so on: in the second micro-batch of --chains 2)"},
     [VERB_FREEZE] = {"freeze", "--freeze", .has_seat = true, .value = VERB_PLACE_DURATION,
                      .doc = "it stops itself inside its next step, there; /TIME: SIGCONT after it"},
     [VERB_REJOIN] = {"rejoin", "--rejoin", .has_seat = true, .wants_free = true,
@@ -37,8 +38,8 @@ const verb_info verb_table[NUM_VERBS] = {
     [VERB_STORE_START] = {"store-start", "--store-start", .doc = "start it again, empty"},
 };
 
-const char *const place_names[NUM_PLACES] = {
-    [PLACE_DISPATCH] = "dispatch", [PLACE_EXPERTS] = "experts", [PLACE_COMBINE] = "combine"};
+const char *const place_names[NUM_PLACES] = {"dispatch",   "experts",   "combine",
+                                             "dispatch.1", "experts.1", "combine.1"};
 
 bool verb_is_of_elastic(verb what)
 {

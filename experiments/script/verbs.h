@@ -27,12 +27,13 @@ typedef enum verb {
 } verb;
 
 /* Where in a step VERB_DIE and VERB_FREEZE take place: in the middle layer, between two nodes of
- * the graph. */
+ * the graph; in chain 0, or behind those in chain 1 of a step that has two. */
 typedef enum verb_place {
     PLACE_DISPATCH, /* rows are sent, tags are not published */
     PLACE_EXPERTS,  /* dispatched rows are here, the experts have not run */
     PLACE_COMBINE,  /* some expert outputs are sent back, tags are not published */
-    NUM_PLACES
+    NUM_PLACES_OF_CHAIN,
+    NUM_PLACES = 2 * NUM_PLACES_OF_CHAIN
 } verb_place;
 
 /* Of a file's name, with its end: a value is copied with its event. */
@@ -64,7 +65,8 @@ typedef struct verb_info {
 } verb_info;
 
 extern const verb_info verb_table[NUM_VERBS];
-extern const char *const place_names[NUM_PLACES]; /* "dispatch", "experts", "combine" */
+/* "dispatch", "experts", "combine", and those of chain 1: "dispatch.1" and so on */
+extern const char *const place_names[NUM_PLACES];
 
 /* It changes who is a member on purpose: nothing for an instance whose membership is fixed. */
 bool verb_is_of_elastic(verb what);

@@ -81,6 +81,8 @@ static const args_row rows[] = {
     {"--vocab", ARGS_WHOLE, AT(vocabulary), 2, 1 << 20, NULL, "N", "512", "vocabulary"},
     {"--tokens-per-rank", ARGS_WHOLE, AT(num_max_tokens_per_rank), 1, 4096, NULL, "N", "16",
      "positions of one rank in one step"},
+    {"--chains", ARGS_WHOLE, AT(num_chains), 1, 2, NULL, "N", "1",
+     "micro-batches of a step: with 2, one's rows travel while the other's experts compute"},
     {"--prefill-chunk", ARGS_WHOLE, AT(prefill_chunk), 1, 4096, NULL, "N", "8",
      "most prompt positions of one request in one step"},
     {"--requests-per-rank", ARGS_WHOLE, AT(num_max_requests), 1, 1024, NULL, "N", "8",
@@ -374,6 +376,19 @@ static eep_status check_baseline(const options *self, char *error)
     return EEP_OK;
 }
 
+/* A step has the places of the chains that it has. */
+static eep_status check_places(const options *self, char *error)
+{
+    for (int i = 0; i < self->script.num_events; i++) {
+        const script_event *event = &self->script.event[i];
+        if (!options_has_place(self, event)) {
+            return args_fail(error, "%s: %s is in the second micro-batch: give --chains 2",
+                             verb_table[event->verb].option, place_names[event->value.place]);
+        }
+    }
+    return EEP_OK;
+}
+
 const char *options_baseline_name(const options *self)
 {
     return self->baseline == OPTIONS_RESTART ? "restart" : "none";
@@ -382,7 +397,7 @@ const char *options_baseline_name(const options *self)
 eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
 {
     set_shared_device_defaults(self);
-    if (check_baseline(self, error) != EEP_OK) {
+    if (check_baseline(self, error) != EEP_OK || check_places(self, error) != EEP_OK) {
         return EEP_ERR_INVALID;
     }
     if (self->plan_path && check_plan(self, error) != EEP_OK) {

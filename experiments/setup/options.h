@@ -30,7 +30,7 @@ typedef struct options {
     int64_t num_ranks, max_ranks;
     int64_t num_layers, hidden, inner, num_experts, num_slots, top_k, vocabulary;
     int64_t ranks_per_node, spread, backup_copies;
-    int64_t num_max_tokens_per_rank, prefill_chunk, num_max_requests;
+    int64_t num_max_tokens_per_rank, num_chains, prefill_chunk, num_max_requests;
     int64_t seed;
     int64_t background_mb_s, ballast_mb, background_latency, router_skew, expert_us;
     rank_dtype dtype;
@@ -128,6 +128,8 @@ static inline const char *options_dtype_name(const options *self)
     static const char *const names[] = {"fp32", "bf16", "fp8"};
     return names[self->dtype];
 }
+/* Does a step have the place of a VERB_DIE or VERB_FREEZE? True for other verbs. */
+bool options_has_place(const options *self, const script_event *event);
 /* Bytes of expert weights of one slot of one layer: gate, up and down in FP32. */
 uint64_t options_expert_bytes(const options *self);
 /* Memory that all rank processes need together, roughly: weights, host backups, windows of

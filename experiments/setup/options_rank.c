@@ -18,6 +18,7 @@ void options_fill_rank(const options *self, rank_setup *setup_out)
         .top_k = self->top_k,
         .vocabulary = self->vocabulary,
         .num_max_tokens_per_rank = self->num_max_tokens_per_rank,
+        .num_chains = self->num_chains,
         .prefill_chunk = self->prefill_chunk,
         .num_max_requests = self->num_max_requests,
         .seed = self->seed,
@@ -39,6 +40,12 @@ void options_fill_rank(const options *self, rank_setup *setup_out)
         .first_placement = self->first_placement,
         .fixed_membership = self->baseline == OPTIONS_RESTART,
     };
+}
+
+bool options_has_place(const options *self, const script_event *event)
+{
+    const bool is_placed = event->verb == VERB_DIE || event->verb == VERB_FREEZE;
+    return !is_placed || (int64_t)event->value.place < self->num_chains * NUM_PLACES_OF_CHAIN;
 }
 
 uint64_t options_expert_bytes(const options *self)

@@ -285,7 +285,10 @@ eep_context *fake_context_open(const fake_shape *shape)
     c->shape = *shape;
     c->running = 1;
     c->experts = calloc(places, sizeof(int32_t));
-    c->row_of = calloc((size_t)shape->num_max_tokens * (size_t)shape->top_k, sizeof(int32_t));
+    for (int i = 0; i < FAKE_MAX_CHAINS; i++) {
+        c->row_of[i] =
+            calloc((size_t)shape->num_max_tokens * (size_t)shape->top_k, sizeof(int32_t));
+    }
     c->backups =
         calloc((size_t)shape->num_layers * (size_t)shape->num_experts, sizeof(fake_backup));
     for (size_t i = 0; i < places; i++) {
@@ -297,7 +300,8 @@ eep_context *fake_context_open(const fake_shape *shape)
 void fake_context_close(eep_context *c)
 {
     free(c->experts);
-    free(c->row_of);
+    free(c->row_of[0]);
+    free(c->row_of[1]);
     free(c->backups);
     free(c);
 }
@@ -414,7 +418,7 @@ static void dispatch_host(const void *raw, eep_grid grid)
             }
             memcpy((char *)n->args.rows + (size_t)row * bytes,
                    (const char *)n->args.x + (size_t)token * bytes, bytes);
-            c->row_of[i] = row++;
+            c->row_of[n->args.chain][i] = row++;
         }
     }
     n->args.slot_begin[c->shape.num_slots] = row;
@@ -442,7 +446,7 @@ static void combine_host(const void *raw, eep_grid grid)
             float sum = 0.0f;
             for (int32_t k = 0; k < c->shape.top_k; k++) {
                 int32_t i = t * c->shape.top_k + k;
-                size_t at = (size_t)c->row_of[i] * hidden + h;
+                size_t at = (size_t)c->row_of[n->args.chain][i] * hidden + h;
                 sum = sum + n->args.topk_weights[i] * element(n->args.rows, at, c->shape.dtype);
             }
             ((float *)n->args.out)[(size_t)t * hidden + h] = sum;
@@ -461,33 +465,60 @@ static const eep_kernel dispatch_kernel =
 static const eep_kernel combine_kernel =
     EEP_KERNEL("fake_combine", combine_host, NULL, combine_fields, 1);
 
-eep_status eep_step_latch(eep_context *context, eep_stream *stream)
+eep_status eep_step_latch(eep_context *c, eep_stream *stream)
 {
-    (void)context;
     (void)stream;
+    memset(c->num_halves, 0, sizeof c->num_halves);
     return EEP_OK;
 }
 
-eep_status eep_step_finish(eep_context *context, eep_stream *stream)
+/* A chain that has begun has all of its halves. */
+eep_status eep_step_finish(eep_context *c, eep_stream *stream)
 {
-    (void)context;
     (void)stream;
+    assert(c->num_halves[0] == 4 * c->shape.num_layers);
+    assert(c->num_halves[1] == 0 || c->num_halves[1] == 4 * c->shape.num_layers);
     return EEP_OK;
 }
 
-eep_status eep_dispatch(eep_context *c, int32_t layer, eep_stream *stream,
-                        const eep_dispatch_args *args)
+static void take_half(eep_context *c, int32_t chain, int32_t layer, int32_t half)
 {
-    dispatch_node n = {c, *args, layer};
+    assert(chain >= 0 && chain < FAKE_MAX_CHAINS && c->num_halves[chain] == 4 * layer + half);
+    (void)layer, (void)half;
+    c->num_halves[chain]++;
+}
+
+/* What a send is given is read at its receive: until then it must stay. */
+eep_status eep_dispatch_send(eep_context *c, int32_t layer, eep_stream *stream,
+                             const eep_dispatch_args *args)
+{
+    (void)stream;
+    take_half(c, args->chain, layer, 0);
+    c->dispatch[args->chain] = *args;
+    return EEP_OK;
+}
+
+eep_status eep_dispatch_receive(eep_context *c, int32_t layer, int32_t chain, eep_stream *stream)
+{
+    dispatch_node n = {c, c->dispatch[chain], layer};
+    take_half(c, chain, layer, 1);
     return eep_launch(stream, &dispatch_kernel, 1, 1, &n, sizeof n);
 }
 
-eep_status eep_combine(eep_context *c, int32_t layer, eep_stream *stream,
-                       const eep_combine_args *args)
+eep_status eep_combine_send(eep_context *c, int32_t layer, eep_stream *stream,
+                            const eep_combine_args *args)
 {
-    combine_node n = {c, *args};
-    (void)layer;
+    (void)stream;
     assert(args->out_dtype == EEP_FP32);
+    take_half(c, args->chain, layer, 2);
+    c->combine[args->chain] = *args;
+    return EEP_OK;
+}
+
+eep_status eep_combine_receive(eep_context *c, int32_t layer, int32_t chain, eep_stream *stream)
+{
+    combine_node n = {c, c->combine[chain]};
+    take_half(c, chain, layer, 3);
     return eep_launch(stream, &combine_kernel, 1, 1, &n, sizeof n);
 }
 

@@ -7,6 +7,8 @@
 
 #include "eep/eep.h"
 
+enum { FAKE_MAX_CHAINS = 2 };
+
 typedef struct fake_shape {
     int32_t num_layers, num_experts, num_slots, top_k, hidden, num_max_tokens;
     int32_t rank, max_ranks;
@@ -21,13 +23,17 @@ typedef struct fake_backup {
 /* What a test may look at or change between steps. */
 struct eep_context {
     fake_shape shape;
-    int abort;                 /* 1: steps end as rule D3 says: no rows, nothing combined */
+    int abort;                  /* 1: steps end as rule D3 says: no rows, nothing combined */
     uint64_t running, given_up; /* eep_step_words: `running` is 1 higher in each step */
     uint32_t aborted;
-    int num_slots_set;         /* calls of eep_slot_set */
-    int32_t *experts;          /* [num_layers, num_slots] */
-    int32_t *row_of;           /* [num_max_tokens, top_k]: where dispatch put it, -1: nowhere */
-    const int32_t *slot_begin; /* of the last dispatch */
+    int num_slots_set; /* calls of eep_slot_set */
+    int32_t *experts;  /* [num_layers, num_slots] */
+    /* [num_max_tokens, top_k] of each chain: where dispatch put it, -1: nowhere */
+    int32_t *row_of[FAKE_MAX_CHAINS];
+    const int32_t *slot_begin;           /* of the last dispatch */
+    int32_t num_halves[FAKE_MAX_CHAINS]; /* of the graph that is put: each comes in its turn */
+    eep_dispatch_args dispatch[FAKE_MAX_CHAINS];
+    eep_combine_args combine[FAKE_MAX_CHAINS];
     fake_backup *backups;
     int num_backups;
 };

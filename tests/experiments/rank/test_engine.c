@@ -42,6 +42,13 @@ static const engine_config small = {.seed = 42,
                                     .prefill_chunk = 5,
                                     .dtype = EEP_FP32};
 
+static engine_config with_chains(int32_t num_chains)
+{
+    engine_config c = small;
+    c.num_chains = num_chains;
+    return c;
+}
+
 static void bench_open(bench *b, const engine_config *c)
 {
     const fake_shape shape = {.num_layers = c->num_layers,
@@ -185,11 +192,11 @@ Test(engine, default_shape_agrees_with_the_oracle)
 Test(engine, tokens_do_not_depend_on_how_prompts_are_cut)
 {
     static const int32_t cuts[][2] = {{1, 1}, {1, 7}, {3, 2}, {5, 7}, {23, 64}};
-    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
-        engine_config c = small;
+    for (size_t i = 0; i < 2 * (sizeof cuts / sizeof cuts[0]); i++) {
+        engine_config c = with_chains(1 + i % 2);
         bench b;
-        c.prefill_chunk = cuts[i][0];
-        c.num_max_tokens_per_rank = cuts[i][1];
+        c.prefill_chunk = cuts[i / 2][0];
+        c.num_max_tokens_per_rank = cuts[i / 2][1];
         bench_open(&b, &c);
         admit_three(&b);
         serve(&b);
@@ -237,23 +244,26 @@ Test(engine, decode_positions_come_before_prompts)
 
 Test(engine, aborted_steps_change_nothing_and_are_done_again)
 {
-    bench b;
-    bench_open(&b, &small);
-    admit_three(&b);
-    int filled;
-    for (int i = 0; (filled = engine_fill(b.engine)) > 0; i++) {
-        for (int again = 0; again < i % 3; again++) {
-            abort_step(&b);
-            cr_assert_eq(engine_fill(b.engine), filled);
+    for (int32_t chains = 1; chains <= 2; chains++) {
+        engine_config c = with_chains(chains);
+        bench b;
+        bench_open(&b, &c);
+        admit_three(&b);
+        int filled;
+        for (int i = 0; (filled = engine_fill(b.engine)) > 0; i++) {
+            for (int again = 0; again < i % 3; again++) {
+                abort_step(&b);
+                cr_assert_eq(engine_fill(b.engine), filled);
+            }
+            if (i == 3) {
+                admit(&b, 2, 6, 6); /* between abort and rerun: behind the others */
+            }
+            run(&b);
+            (void)commit(&b);
         }
-        if (i == 3) {
-            admit(&b, 2, 6, 6); /* between abort and rerun: behind the others */
-        }
-        run(&b);
-        (void)commit(&b);
+        assert_complete_and_right(&b, &c);
+        bench_close(&b);
     }
-    assert_complete_and_right(&b, &small);
-    bench_close(&b);
 }
 
 Test(engine, another_rank_continues_from_the_emitted_tokens)
@@ -280,9 +290,11 @@ Test(engine, another_rank_continues_from_the_emitted_tokens)
 Test(engine, dropping_leaves_the_other_requests_right)
 {
     enum { FILLED, ABORTED, RUNNING, RUNNING_THEN_ABORTED };
-    for (int when = FILLED; when <= RUNNING_THEN_ABORTED; when++) {
+    for (int i = 0; i < 2 * (RUNNING_THEN_ABORTED + 1); i++) {
+        int when = i / 2;
+        engine_config c = with_chains(1 + i % 2);
         bench b;
-        bench_open(&b, &small);
+        bench_open(&b, &c);
         admit_three(&b);
         serve_steps(&b, 3);
         int before = engine_fill(b.engine);
@@ -316,24 +328,89 @@ Test(engine, the_request_of_a_token_is_known_until_it_is_dropped)
     bench b;
     uint32_t seen[8] = {0};
     bench_open(&b, &small);
-    cr_expect_eq(engine_request_at(b.engine, 0), -1);
+    cr_expect_eq(engine_request_at(b.engine, 0, 0), -1);
     admit_three(&b);
     int num = engine_fill(b.engine);
     cr_assert_gt(num, 1);
     abort_step(&b);
     for (int token = 0; token < num; token++) {
-        int64_t id = engine_request_at(b.engine, token);
+        int64_t id = engine_request_at(b.engine, 0, token);
         cr_assert(id == 3 || id == 1 || id == 7);
         seen[id]++;
     }
-    cr_expect_eq(engine_request_at(b.engine, num), -1);
-    cr_expect_eq(engine_request_at(b.engine, -1), -1);
-    uint32_t first = (uint32_t)engine_request_at(b.engine, 0);
+    cr_expect_eq(engine_request_at(b.engine, 0, num), -1);
+    cr_expect_eq(engine_request_at(b.engine, 0, -1), -1);
+    uint32_t first = (uint32_t)engine_request_at(b.engine, 0, 0);
     engine_drop(b.engine, first);
     for (int token = 0; token < num; token++) {
-        cr_expect_neq(engine_request_at(b.engine, token), (int64_t)first);
+        cr_expect_neq(engine_request_at(b.engine, 0, token), (int64_t)first);
     }
     cr_expect_eq(engine_fill(b.engine), num - (int)seen[first]);
+    bench_close(&b);
+}
+
+/* Rows of each chain's batch, and that no request has rows in both. */
+static void count_rows(const bench *b, int num, int rows_out[2], uint32_t rows_of_out[8])
+{
+    memset(rows_of_out, 0, 8 * sizeof *rows_of_out);
+    for (int chain = 0; chain < 2; chain++) {
+        uint32_t before[8];
+        memcpy(before, rows_of_out, sizeof before);
+        for (rows_out[chain] = 0; rows_out[chain] <= num; rows_out[chain]++) {
+            int64_t id = engine_request_at(b->engine, chain, rows_out[chain]);
+            if (id < 0) {
+                break;
+            }
+            cr_expect_eq(before[id], 0, "request %d is in both chains", (int)id);
+            rows_of_out[id]++;
+        }
+    }
+}
+
+Test(engine, whole_requests_are_dealt_to_chains_by_their_positions)
+{
+    engine_config c = with_chains(2);
+    bench b;
+    int rows[2], num;
+    uint32_t rows_of[8];
+    c.num_max_tokens_per_rank = 16;
+    bench_open(&b, &c);
+    admit(&b, 0, 1, 3); /* two decode when the long prompt comes */
+    admit(&b, 1, 1, 3);
+    num = engine_fill(b.engine);
+    count_rows(&b, num, rows, rows_of);
+    cr_expect(num == 2 && rows[0] == 1 && rows[1] == 1);
+    run(&b);
+    (void)commit(&b);
+    admit(&b, 2, 20, 1);
+    admit(&b, 3, 2, 1);
+    num = engine_fill(b.engine);
+    count_rows(&b, num, rows, rows_of);
+    cr_expect(num == 9 && rows[0] == 5 && rows[1] == 4, "%d: %d and %d", num, rows[0], rows[1]);
+    cr_expect(rows_of[2] == 5 && rows_of[3] == 2);
+    serve(&b);
+    assert_complete_and_right(&b, &c);
+    bench_close(&b);
+}
+
+Test(engine, a_chain_without_positions_is_right)
+{
+    engine_config c = with_chains(2);
+    bench b;
+    int rows[2];
+    uint32_t rows_of[8];
+    bench_open(&b, &c);
+    cr_assert_eq(engine_fill(b.engine), 0);
+    run(&b);
+    cr_assert_eq(commit(&b), 0);
+    admit(&b, 3, 9, 12); /* alone: the other chain has nothing */
+    for (int num; (num = engine_fill(b.engine)) > 0;) {
+        count_rows(&b, num, rows, rows_of);
+        cr_expect(rows[0] == num && rows[1] == 0);
+        run(&b);
+        (void)commit(&b);
+    }
+    assert_complete_and_right(&b, &c);
     bench_close(&b);
 }
 
@@ -410,8 +487,8 @@ Test(engine, refuses_configurations_and_says_why)
 {
     bench b;
     bench_open(&b, &small);
-    engine_config bad[6];
-    for (size_t i = 0; i < 6; i++) {
+    engine_config bad[7];
+    for (size_t i = 0; i < 7; i++) {
         bad[i] = small;
     }
     bad[0].top_k = 9;
@@ -420,7 +497,8 @@ Test(engine, refuses_configurations_and_says_why)
     bad[3].dtype = (eep_dtype)7;
     bad[4].corrupt = 5;
     bad[5].num_max_requests = 0;
-    for (size_t i = 0; i < 6; i++) {
+    bad[6].num_chains = 3;
+    for (size_t i = 0; i < 7; i++) {
         engine *none = NULL;
         cr_assert_eq(engine_open(&bad[i], b.context, b.device, &none), EEP_ERR_INVALID);
         cr_assert_null(none);
@@ -457,7 +535,7 @@ Test(engine, each_corruption_happens_once_and_alters_what_is_emitted)
 {
     for (int32_t kind = ENGINE_CORRUPT_SLOT; kind <= ENGINE_CORRUPT_DROP; kind++) {
         for (uint64_t seed = 1; seed <= 8; seed++) {
-            engine_config c = small;
+            engine_config c = with_chains(1 + seed % 2);
             bench b;
             c.seed = seed;
             c.corrupt = kind;

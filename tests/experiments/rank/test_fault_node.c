@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A process of two ranks, whose rank 0 kills it at each place of a step. Rank 1's window, which is
- * also mapped here and survives, shows how far rank 0 had got.
+/* A process of two ranks, whose rank 0 kills it at each place of each chain of a step. Rank 1's
+ * window, which is also mapped here and survives, shows how far rank 0 had got.
  *
- * Both ranks' first step is with tokens. Two layers: the middle one is layer 1. Rank 1 halts behind
- * its own unpack there, so that nothing in the combine rows of its window is its own. */
+ * Both ranks' first step is with tokens. Rank 1 halts behind its own unpack of the victim's layer
+ * and chain, so that nothing in that chain's combine rows of its window is its own. */
 #include "experiments/rank/fault_node.h"
 #include "membership/context/context.h"
 #include "membership/process/seat_file.h"
@@ -36,6 +36,7 @@ typedef struct victim {
     eep_device *device;
     eepi_window *window;
     uint8_t *bytes; /* what kernels see of the window, copied after the end */
+    uint32_t chain; /* in which it died */
 } victim;
 
 static fault_node node; /* of the child's rank 0 */
@@ -56,9 +57,9 @@ static const eep_kernel halt_kernel = EEP_KERNEL("halt", halt, NULL, NULL, 0);
 static eep_status halt_after_unpack(void *user, eep_stream *stream, eepi_kernel_id id,
                                     const void *args, bool is_behind)
 {
-    int *num_unpacks = user;
-    (void)args;
-    if (!is_behind || id != EEPI_KERNEL_unpack || (*num_unpacks)++ != VICTIM_LAYER) {
+    const eepk_dispatch_node_args *unpack = args;
+    if (!is_behind || id != EEPI_KERNEL_unpack || unpack->layer != VICTIM_LAYER ||
+        unpack->chain != *(const uint32_t *)user) {
         return EEP_OK;
     }
     return eep_launch(stream, &halt_kernel, 1, 1, NULL, 0);
@@ -70,10 +71,11 @@ static void add_node(rank *r)
                  EEP_OK);
 }
 
+static uint32_t victim_chain; /* of the child */
+
 static void add_halt(rank *r)
 {
-    static int num_unpacks;
-    eepi_capture_watch(r->context, halt_after_unpack, &num_unpacks);
+    eepi_capture_watch(r->context, halt_after_unpack, &victim_chain);
 }
 
 static void say(int fd, const void *bytes, size_t size)
@@ -96,6 +98,8 @@ static void two_ranks(int from, int to, int place)
     static world w;
     char go;
     world_open(&w, 2, 2);
+    w.config.num_chains = 2;
+    victim_chain = (uint32_t)(place / NUM_PLACES_OF_CHAIN);
     w.ranks[0].opened = add_node;
     w.ranks[1].opened = add_halt;
     for (int32_t seat = 0; seat < 2; seat++) {
@@ -131,6 +135,7 @@ static void by_hand(int from, int to, int place)
     eep_step step;
     (void)from;
     world_open(&w, 2, 2);
+    w.config.num_chains = 2;
     r->opened = add_node;
     for (int32_t seat = 0; seat < 2; seat++) {
         cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
@@ -231,6 +236,7 @@ static void copy_window(victim *v, size_t bytes)
 static void run_to_death(victim *v, int place)
 {
     start(v, two_ranks, place);
+    v->chain = (uint32_t)(place / NUM_PLACES_OF_CHAIN);
     eepi_window_spec spec = eepi_window_spec_of(&v->hello.shape, 1, 1);
     char why[256] = "";
     const char *name = getenv("EEP_TEST_DEVICE"); /* as the fixture */
@@ -251,7 +257,7 @@ static void close_window(victim *v)
 
 static uint64_t tag(const victim *v, uint32_t phase)
 {
-    return *eepk_phase_tag(&v->hello.shape, v->bytes, phase, 0, 0);
+    return *eepk_phase_tag(&v->hello.shape, v->bytes, phase, v->chain, 0);
 }
 
 static int is_zero(const uint8_t *bytes, size_t size)
@@ -270,7 +276,7 @@ static int count_dispatched(const victim *v)
     uint8_t *window = v->bytes;
     int rows = 0;
     for (uint32_t token = 0; token < WORLD_TOKENS; token++) {
-        rows += !is_zero(eepk_dispatch_row(&v->hello.shape, window, 0, 0, token),
+        rows += !is_zero(eepk_dispatch_row(&v->hello.shape, window, v->chain, 0, token),
                          v->hello.shape.row_bytes);
     }
     return rows;
@@ -281,8 +287,8 @@ static int count_combined(const victim *v)
     uint8_t *window = v->bytes;
     int rows = 0;
     for (uint32_t pair = 0; pair < WORLD_TOKENS * WORLD_TOPK; pair++) {
-        const uint8_t *row =
-            eepk_combine_row(&v->hello.shape, window, 0, pair / WORLD_TOPK, pair % WORLD_TOPK);
+        const uint8_t *row = eepk_combine_row(&v->hello.shape, window, v->chain, pair / WORLD_TOPK,
+                                              pair % WORLD_TOPK);
         rows += !is_zero(row, v->hello.shape.row_bytes);
     }
     return rows;
@@ -291,38 +297,47 @@ static int count_combined(const victim *v)
 /* It died in the first step. */
 static void expect_dispatched(const victim *v)
 {
-    cr_expect_eq(tag(v, EEPK_PHASE_DISPATCH) & 0x3ff, VICTIM_LAYER << 2 | EEPK_PHASE_DISPATCH);
+    const uint32_t layer = eepk_chain_layer(&v->hello.shape, VICTIM_LAYER, v->chain);
+    cr_expect_eq(tag(v, EEPK_PHASE_DISPATCH) & 0x3ff, layer << 2 | EEPK_PHASE_DISPATCH);
 }
+
+/* Each at a place of chain 0, and at the same one of chain 1. */
 
 Test(fault_node, dispatch_rows_are_sent_and_no_tag)
 {
-    victim v;
-    run_to_death(&v, PLACE_DISPATCH);
-    uint8_t *window = v.bytes;
-    cr_expect_eq(eepk_header(&v.hello.shape, window, 0, 0)->num_tokens, WORLD_TOKENS);
-    cr_expect_gt(count_dispatched(&v), 0);
-    cr_expect_eq(tag(&v, EEPK_PHASE_DISPATCH), 0, "the tag is there");
-    close_window(&v);
+    for (int place = PLACE_DISPATCH; place < NUM_PLACES; place += NUM_PLACES_OF_CHAIN) {
+        victim v;
+        run_to_death(&v, place);
+        uint8_t *window = v.bytes;
+        cr_expect_eq(eepk_header(&v.hello.shape, window, v.chain, 0)->num_tokens, WORLD_TOKENS);
+        cr_expect_gt(count_dispatched(&v), 0);
+        cr_expect_eq(tag(&v, EEPK_PHASE_DISPATCH), 0, "the tag is there");
+        close_window(&v);
+    }
 }
 
 Test(fault_node, experts_have_their_rows_and_send_nothing)
 {
-    victim v;
-    run_to_death(&v, PLACE_EXPERTS);
-    expect_dispatched(&v);
-    cr_expect_eq(count_combined(&v), 0);
-    cr_expect_eq(tag(&v, EEPK_PHASE_COMBINE), 0);
-    close_window(&v);
+    for (int place = PLACE_EXPERTS; place < NUM_PLACES; place += NUM_PLACES_OF_CHAIN) {
+        victim v;
+        run_to_death(&v, place);
+        expect_dispatched(&v);
+        cr_expect_eq(count_combined(&v), 0);
+        cr_expect_eq(tag(&v, EEPK_PHASE_COMBINE), 0);
+        close_window(&v);
+    }
 }
 
 Test(fault_node, combine_rows_are_sent_and_no_tag)
 {
-    victim v;
-    run_to_death(&v, PLACE_COMBINE);
-    expect_dispatched(&v);
-    cr_expect_gt(count_combined(&v), 0);
-    cr_expect_eq(tag(&v, EEPK_PHASE_COMBINE), 0, "the tag is there");
-    close_window(&v);
+    for (int place = PLACE_COMBINE; place < NUM_PLACES; place += NUM_PLACES_OF_CHAIN) {
+        victim v;
+        run_to_death(&v, place);
+        expect_dispatched(&v);
+        cr_expect_gt(count_combined(&v), 0);
+        cr_expect_eq(tag(&v, EEPK_PHASE_COMBINE), 0, "the tag is there");
+        close_window(&v);
+    }
 }
 
 Test(fault_node, halts_only_when_armed_and_not_in_an_aborted_step)

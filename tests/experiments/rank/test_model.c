@@ -422,6 +422,7 @@ Test(model_graph, no_kernel_reads_pinned_memory)
                                  .num_slots = 8,
                                  .num_max_tokens = 4,
                                  .num_max_requests = 4,
+                                 .num_chains = 2,
                                  .dtype = EEP_BF16};
     eep_device *device = fake_device_open();
     eep_context *context = fake_context_open(&shape);

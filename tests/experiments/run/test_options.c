@@ -222,6 +222,9 @@ Test(options, bad_input_is_named)
         {"--expel-ms 0", "'0'"},
         {"--no-kill-fence=1", "takes no value"},
         {"--expert-us 5 --device cuda", "--device host or guarded"},
+        {"--chains 3", "'3'"},
+        {"--die 2=dispatch.1@3", "--chains 2"},
+        {"--freeze 2=experts.1@3 --chains 1", "--chains 2"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         options o;
@@ -253,13 +256,16 @@ Test(options, a_rank_gets_what_it_needs)
     cr_assert_eq(left.dtype, right.dtype);
     cr_assert_eq(left.corrupt, right.corrupt);
     cr_assert_str_eq(back.device, "cuda");
-    good("--expert-us 150", &o);
+    good("--expert-us 150 --chains 2 --die 2=combine.1@3", &o);
     options_fill_rank(&o, &setup);
     rank_setup_to_text(&setup, text);
     cr_assert_eq(rank_setup_from_text(text, &setup), EEP_OK);
     rank_setup_fill_engine(&setup, &right);
     cr_assert_eq(right.expert_us, 150);
+    cr_assert_eq(right.num_chains, 2);
     eep_config context = {0};
+    rank_setup_fill_context(&setup, &context);
+    cr_assert_eq(context.num_chains, 2);
     rank_setup_fill_context(&back, &context);
     cr_assert_eq(context.num_ranks, 3);
     cr_assert_eq(context.max_ranks, 5);

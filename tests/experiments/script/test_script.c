@@ -29,6 +29,8 @@ Test(script_text, what_is_written_is_understood)
     cr_assert(e.value.place == PLACE_COMBINE && e.awaited.state == STATE_SUSPECTED &&
               e.awaited.seat == 3);
     cr_assert(e.awaited.count == 2 && e.delay_ms == 10 && e.when == WHEN_STATE);
+    cr_assert_eq(script_parse(VERB_DIE, "2=experts.1@3", true, &e, error), EEP_OK);
+    cr_assert_eq((int)e.value.place, PLACE_EXPERTS + NUM_PLACES_OF_CHAIN);
     cr_assert_eq(script_parse(VERB_KILL, "joiner@staged", true, &e, error), EEP_OK);
     cr_assert(e.awaited.state == STATE_STAGED && e.awaited.seat == -1 && e.awaited.count == 1);
     cr_assert_eq(script_parse(VERB_BURN, "2@4", true, &e, error), EEP_OK);
@@ -58,6 +60,7 @@ Test(script_text, an_event_is_told_as_it_can_be_given_again)
         "--stop 2,4=0.9x@800ms",
         "--stop covered:4=400ms@suspected:3#2+0.5ms",
         "--die 1=combine@exited:2",
+        "--die 1=combine.1@exited:2",
         "--freeze 0=experts/0.5x@100ms",
         "--dummy-burn 2@4000ms",
         "--store-stop 300ms@2000ms",
@@ -118,6 +121,7 @@ Test(script_text, bad_text_is_named)
         {VERB_SLOW, "3=0.5@1", "'0.5'"},
         {VERB_SLOW, "3=3/@1", "'3/'"},
         {VERB_DIE, "3=lunch@1", "dispatch, experts or combine"},
+        {VERB_DIE, "3=experts.2@1", "dispatch.1"},
         {VERB_DIE, "3@1", "RANK=PLACE"},
         {VERB_BURN, "@1", "SECONDS@TIME"},
         {VERB_PLACEMENT, "@1", "[RANK=]FILE@TIME"},

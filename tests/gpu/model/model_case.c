@@ -72,7 +72,7 @@ void model_case_fill(model_case *self, int32_t type, int32_t corrupt)
                                             .layer = 1,
                                             .pick = 4,
                                             .victim_slot = -1,
-                                            .num_saved = 6};
+                                            .num_saved = {6}};
 }
 
 /* ---------------------------------------------------------------- the step */
