@@ -70,6 +70,8 @@ typedef struct rank {
     eep_context *context;
     eep_stream *stream;
     eep_graph *graph;
+    eep_graph *sized[WORLD_TOKENS + 1]; /* for that many tokens; NULL: `graph` is */
+    int varies;                         /* 1: RANK_WORK has 1 to WORLD_TOKENS tokens, in turn */
     pthread_t thread;
     int has_thread;
     int32_t experts[WORLD_LAYERS][WORLD_SLOTS];   /* what eep_slot_expert asked for */
@@ -141,6 +143,8 @@ void world_close(world *w);
 eep_status rank_open(world *w, int32_t seat);
 /* The step of an open rank without a thread, captured (again). */
 eep_graph *rank_capture(rank *r);
+/* The same for one batch size, whatever rank_fill says: a node of its own sets it. */
+eep_graph *rank_capture_for(rank *r, int32_t num_tokens);
 /* Start the thread of an open rank: eep_join, then its mode. */
 void rank_run(rank *r);
 /* End the thread; the context stays open. */

@@ -284,11 +284,34 @@ static eep_status put_layer(rank *r, int32_t layer)
     return status;
 }
 
-eep_graph *rank_capture(rank *r)
+typedef struct size_args {
+    int32_t *num_tokens;
+    int64_t num;
+} size_args;
+
+static void size_body(const void *raw, eep_grid grid)
 {
+    const size_args *a = raw;
+    (void)grid;
+    *a->num_tokens = (int32_t)a->num;
+}
+
+static const fake_gpu_body size_twin = {"batch_size", size_body, sizeof(size_args), FAKE_GPU_MARK};
+static const eep_kernel size_kernel = EEP_KERNEL("batch_size", size_body, &size_twin, NULL, 0);
+
+/* -1: of any size. */
+static eep_graph *capture(rank *r, int32_t num_tokens)
+{
+    const size_args size = {r->num_tokens, num_tokens};
     eep_graph *graph = NULL;
+    eep_status status = EEP_OK;
     cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
-    eep_status status = eep_step_latch(r->context, r->stream);
+    if (num_tokens >= 0) {
+        status = eep_launch(r->stream, &size_kernel, 1, 1, &size, sizeof size);
+    }
+    if (status == EEP_OK) {
+        status = eep_step_latch(r->context, r->stream);
+    }
     for (int32_t layer = 0; layer < WORLD_LAYERS && status == EEP_OK; layer++) {
         status = put_layer(r, layer);
     }
@@ -298,6 +321,16 @@ eep_graph *rank_capture(rank *r)
     cr_assert_eq(status, EEP_OK, "capture: %s", eep_last_error(r->context));
     cr_assert_eq(eep_capture_end(r->stream, &graph), EEP_OK);
     return graph;
+}
+
+eep_graph *rank_capture(rank *r)
+{
+    return capture(r, -1);
+}
+
+eep_graph *rank_capture_for(rank *r, int32_t num_tokens)
+{
+    return capture(r, num_tokens);
 }
 
 static void note_event(void *user, const eep_event_info *record)
@@ -359,6 +392,10 @@ void rank_close(rank *r)
         eep_stream_close(r->stream);
     }
     eep_graph_close(r->graph);
+    for (int i = 0; i <= WORLD_TOKENS; i++) {
+        eep_graph_close(r->sized[i]);
+        r->sized[i] = NULL;
+    }
     for (int i = 0; i < r->num_buffers; i++) {
         eep_device_free(r->device, r->buffers[i].kind, r->buffers[i].memory);
     }

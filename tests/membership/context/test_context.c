@@ -198,3 +198,51 @@ Test(context, an_abort_ends_the_step_and_the_positions_are_run_again)
     world_advance(&w, 0, 2, 2);
     world_close(&w);
 }
+
+/* ---------------------------------------------------------------- a graph per batch size */
+
+enum { GRAPH_STEPS = 12, GRAPH_RANKS = 4, GRAPH_LAST = GRAPH_RANKS - 1 };
+
+/* As engines hold them: all share the context's tables, windows and order of halves, and a rank
+ * replays the one that fits its batch. */
+static void capture_each_size(rank *r)
+{
+    for (int32_t num_tokens = 0; num_tokens <= WORLD_TOKENS; num_tokens++) {
+        r->sized[num_tokens] = rank_capture_for(r, num_tokens);
+    }
+}
+
+static void serve_through_a_kill_and_a_rejoin(int32_t num_chains)
+{
+    world w;
+    world_open(&w, GRAPH_RANKS, GRAPH_RANKS); /* as many as cover all experts without one of them */
+    w.config.num_chains = num_chains;
+    for (int32_t seat = 0; seat < GRAPH_RANKS; seat++) {
+        w.ranks[seat].opened = capture_each_size;
+        w.ranks[seat].varies = 1;
+    }
+    world_start(&w);
+    world_set_modes(&w, 0, GRAPH_LAST, RANK_WORK);
+    world_advance(&w, 0, GRAPH_LAST, GRAPH_STEPS);
+    rank_close(&w.ranks[GRAPH_LAST]);
+    WORLD_WAIT(&w, w.ranks[0].last_active == GRAPH_LAST);
+    world_advance(&w, 0, GRAPH_LAST - 1, GRAPH_STEPS);
+    w.ranks[GRAPH_LAST].mode = RANK_WORK;
+    cr_assert_eq(rank_open(&w, GRAPH_LAST), EEP_OK, "%s", w.ranks[GRAPH_LAST].error);
+    rank_run(&w.ranks[GRAPH_LAST]);
+    WORLD_WAIT(&w, w.ranks[0].last_active == GRAPH_RANKS);
+    world_advance(&w, 0, GRAPH_LAST, GRAPH_STEPS);
+    world_rest(&w);
+    world_check_right(&w);
+    world_close(&w);
+}
+
+Test(context, graphs_of_all_sizes_serve_in_any_order)
+{
+    serve_through_a_kill_and_a_rejoin(1);
+}
+
+Test(context, graphs_of_all_sizes_serve_two_chains_in_any_order)
+{
+    serve_through_a_kill_and_a_rejoin(2);
+}
