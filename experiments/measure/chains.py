@@ -71,29 +71,26 @@ def row_of(options, index, case, chains):
     return row, run
 
 
-def pairs_of(rows, case):
-    """(one chain, two chains) of each round; without those that others disturbed, if some are left."""
+def figures(rows, case):
+    """Median over runs of one and of two chains, and the geometric mean of two over one, pair by pair."""
     found = {}
     for row in rows:
         if (row["ranks"], row["expert_us"]) == case:
             found.setdefault(row["round"], {})[row["chains"]] = row
-    pairs = [(pair[1], pair[2]) for pair in found.values()]
-    quiet = [pair for pair in pairs if all(row["foreign_share"] <= common.DISTURBED_SHARE for row in pair)]
-    return quiet or pairs
+    words = []
+    for name in ("p50", "p99"):
+        one, two = ([pair[chains][f"{name}_ms"] for pair in found.values()] for chains in (1, 2))
+        ratio = math.exp(sum(math.log(b / a) for a, b in zip(one, two)) / len(one))
+        words.append(f"{name} {common.quantile(one, 50):.2f} and {common.quantile(two, 50):.2f} ms (ratio {ratio:.2f})")
+    return ", ".join(words), len(found)
 
 
 def tell(rows):
-    """Per case: medians over runs, and the geometric mean of two chains over one, pair by pair."""
     for case in CASES:
-        pairs = pairs_of(rows, case)
-        words = [f"{case[0]} ranks, {case[1]} us a row:"]
-        for name in ("p50_ms", "p99_ms"):
-            one, two = ([pair[i][name] for pair in pairs] for i in (0, 1))
-            ratio = math.exp(sum(math.log(b / a) for a, b in zip(one, two)) / len(pairs))
-            words.append(f"{name[:3]} {common.quantile(one, 50):.2f} and {common.quantile(two, 50):.2f} ms, "
-                         f"ratio {ratio:.2f};")
-        steps = sum(row["steps"] for pair in pairs for row in pair)
-        print(*words, f"n {len(pairs)} pairs, {steps} steps")
+        text, num = figures(rows, case)
+        print(f"{case[0]} ranks, {case[1]} us a row: {text}, n {num} pairs")
+    share = common.quantile([row["foreign_share"] for row in rows], 50)
+    print(f"others used {100 * share:.0f} % of the machine meanwhile (median)")
 
 
 def main():

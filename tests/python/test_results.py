@@ -16,6 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 KEPT = os.path.join(ROOT, "experiments", "results")
 sys.path.insert(0, os.path.join(ROOT, "experiments", "measure"))
 import beside
+import chains
 import common
 import cycles
 import pause_pair
@@ -184,6 +185,14 @@ class Results(unittest.TestCase):
         self.assertIn("{:.2f}, with a 95 % interval of {:.2f} to {:.2f}".format(*figures), told)
         self.assertIn("(A/A) gave {:.2f}, {:.2f} to {:.2f}".format(*same), told)
         self.says(RESULTS, "| `moves/moves.csv`", "{:.2f}, 95 % interval {:.2f} to {:.2f}".format(*figures))
+
+    def test_chains(self):
+        rows = rows_of("chains/chains.csv")
+        texts = [chains.figures(rows, case) for case in chains.CASES]
+        share = common.quantile([row["foreign_share"] for row in rows], 50)
+        self.says(RESULTS, "| `chains/chains.csv`", *(text for text, _ in texts), f"{texts[0][1]} pairs each",
+                  f"{100 * share:.0f} % of the machine")
+        self.assertTrue(all(row["good"] for row in rows))
 
     def test_movement_of_slots(self):
         """docs/PLACEMENT.md has what best and equal shares move, of the worst law."""
