@@ -120,8 +120,8 @@ static bool only_reads(const eepi_core *core)
     return core->status == CORE_OUTSIDE && !core->was_member;
 }
 
-/* A document of the same or an older epoch changes nothing (S2). An older one means that the
- * register lost its memory: this rank writes its own back. */
+/* It changes nothing (S2). An older one: the register lost its memory, and this rank writes back.
+ */
 static void on_known_view(eepi_core *core, const eepi_view *view, uint64_t revision)
 {
     if (revision > core->revision || view->epoch < core->view->epoch) {

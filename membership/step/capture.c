@@ -3,6 +3,7 @@
  * constant. Rank thread, at capture time. */
 #include "membership/step/capture.h"
 
+#include "eep/words.h"
 #include "graphs/base/public_call.h"
 #include "graphs/device/device_ops.h"
 #include "graphs/device/device_share.h"
@@ -282,4 +283,25 @@ eep_status eep_step_finish(eep_context *context, eep_stream *stream)
     }
     status = put_world(context, stream, EEPI_KERNEL_finish);
     return eepi_capture_note_order(context, &part, stream, status);
+}
+
+/* The engine's kernels look at what libeep's own go by: a word that one of them has seen raised is
+ * raised for every node behind it in the stream, so the next exchange publishes no tag. */
+eep_status eep_step_words_get(eep_context *context, eep_step_words *words_out)
+{
+    eep_status status = eepi_check_own("eep_step_words_get", context);
+    const eepk_latch *latch;
+
+    if (status == EEP_OK && EEPI_STRUCT_CHECK(eep_step_words, words_out) != EEP_OK) {
+        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    latch = eepi_tables_latch(context->tables);
+    EEPI_STRUCT_GIVE(eep_step_words, words_out,
+                     (&(eep_step_words){.running = &latch->step,
+                                        .given_up = eepi_tables_abort_step(context->tables),
+                                        .aborted = &latch->aborted}));
+    return EEP_OK;
 }

@@ -2,7 +2,6 @@
 /* A rank's steps: begin, end, wait. Rank thread; see docs/PROTOCOL.md, "The step". */
 #include "membership/step/step.h"
 
-#include "eep/words.h"
 #include "graphs/base/public_call.h"
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
@@ -567,27 +566,6 @@ eep_status eep_step_wait(eep_context *context, uint64_t timeout_us)
         return status;
     }
     return eepi_call_end(context, wait_for_step(context, timeout_us));
-}
-
-/* The engine's kernels look at what libeep's own go by: a word that one of them has seen raised is
- * raised for every node behind it in the stream, so the next exchange publishes no tag. */
-eep_status eep_step_words_get(eep_context *context, eep_step_words *words_out)
-{
-    eep_status status = eepi_check_own("eep_step_words_get", context);
-    const eepk_latch *latch;
-
-    if (status == EEP_OK && EEPI_STRUCT_CHECK(eep_step_words, words_out) != EEP_OK) {
-        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
-    }
-    if (status != EEP_OK) {
-        return status;
-    }
-    latch = eepi_tables_latch(context->tables);
-    EEPI_STRUCT_GIVE(eep_step_words, words_out,
-                     (&(eep_step_words){.running = &latch->step,
-                                        .given_up = eepi_tables_abort_step(context->tables),
-                                        .aborted = &latch->aborted}));
-    return EEP_OK;
 }
 
 void eep_step_abort(eep_context *context)

@@ -79,8 +79,8 @@ void probe_owner_dies(probe_report *to)
 /* ------------------------------------------------------------------ the dead store no more */
 
 /* The last store, in microseconds after a mark (negative: before it). It lies between two looks:
- * what counts for a mark is the later one, and for what is sure the earlier one, which cannot be too
- * late. */
+ * what counts for a mark is the later one, and for what is sure the earlier one, which cannot be
+ * too late. */
 typedef struct last_stores {
     double after_vsize0, after_zombie, after_pidfd, surely_after_pidfd;
 } last_stores;

@@ -346,8 +346,8 @@ Test(kernel_faults, a_part_of_a_step_does_not_end_ok)
     kernel_world_close(w);
 }
 
-/* A layer out of its turn publishes nothing, since no peer could meet it, and stores no row: what it
- * would overwrite may be a live result (rule P4). */
+/* A layer out of its turn publishes nothing, since no peer could meet it, and stores no row: what
+ * it would overwrite may be a live result (rule P4). */
 Test(kernel_faults, a_layer_out_of_turn_ends_the_step)
 {
     kernel_world *w = kernel_pair_open();
