@@ -263,6 +263,7 @@ Test(options, a_rank_gets_what_it_needs)
     rank_setup_fill_engine(&setup, &right);
     cr_assert_eq(right.expert_us, 150);
     cr_assert_eq(right.num_chains, 2);
+    options_free(&o);
     eep_config context = {0};
     rank_setup_fill_context(&setup, &context);
     cr_assert_eq(context.num_chains, 2);
