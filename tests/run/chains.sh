@@ -8,8 +8,8 @@ set -u
 bin=$1
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-load=(--no-picture --quiet --ranks 4 --max-ranks 5 --slots 32 --layers 2 --hidden 128 --inner 96
-    --requests 60 --rate 100 --input 4:16 --output 12:24 --seed 5)
+load=(--no-picture --quiet --ranks 4 --max-ranks 5 --slots 32 --layers 2 --hidden 64 --inner 48
+    --requests 40 --rate 100 --input 4:16 --output 12:24 --seed 5)
 fail() {
     echo "$1"
     cat "$2"
