@@ -120,8 +120,7 @@ static bool only_reads(const eepi_core *core)
     return core->status == CORE_OUTSIDE && !core->was_member;
 }
 
-/* It changes nothing (S2). An older one: the register lost its memory, and this rank writes back.
- */
+/* It changes nothing (S2). An older one: the register lost its memory; ours goes back. */
 static void on_known_view(eepi_core *core, const eepi_view *view, uint64_t revision)
 {
     if (revision > core->revision || view->epoch < core->view->epoch) {
