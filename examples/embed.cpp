@@ -109,7 +109,7 @@ void run()
     eep_dispatch_args dispatch = {sizeof dispatch, 0,    x,          topk,
                                   num_tokens,      rows, slot_begin, nullptr};
     eep_combine_args combine = {sizeof combine, EEP_FP32, rows, pinned<float>(device.get(), top_k),
-                                num_tokens,     out};
+                                num_tokens,     out,      0,    0};
     check(eep_capture_begin(stream.get()));
     check(eep_step_latch(context.get(), stream.get()));
     check(eep_dispatch(context.get(), 0, stream.get(), &dispatch));

@@ -75,7 +75,7 @@ static void run_rank(int32_t rank, const char *store, int tell_fd)
     int32_t *topk = pinned(device, TOP_K * sizeof(int32_t)), *num = pinned(device, sizeof(int32_t));
     e.rows = rows, e.slot_begin = slot_begin, e.results = pinned(device, rows_bytes);
     eep_dispatch_args d = {sizeof d, 0, x, topk, num, rows, slot_begin, NULL};
-    eep_combine_args c = {sizeof c, EEP_FP32, e.results, weights, num, out};
+    eep_combine_args c = {sizeof c, EEP_FP32, e.results, weights, num, out, 0, 0};
     OK(eep_capture_begin(stream)); /* the step, captured once */
     OK(eep_step_latch(context, stream));
     OK(eep_dispatch(context, 0, stream, &d));

@@ -100,7 +100,7 @@ static void run(eep_device *device, const char *store_path)
     float *rows = pinned(device, eep_rows_capacity(ctx) * HIDDEN * sizeof(float));
     int32_t *slot_begin = pinned(device, (EXPERTS + 1) * sizeof(int32_t));
     eep_dispatch_args d = {sizeof d, 0, b.x, b.topk_idx, b.num_tokens, rows, slot_begin, NULL};
-    eep_combine_args c = {sizeof c, EEP_FP32, rows, b.topk_weights, b.num_tokens, b.out};
+    eep_combine_args c = {sizeof c, EEP_FP32, rows, b.topk_weights, b.num_tokens, b.out, 0, 0};
 
     OK(eep_capture_begin(stream));
     // README begins

@@ -14,10 +14,10 @@ enum {
     LAUNCHER_PER_RANK = 3,
     STORE_OWN = 4,
     STORE_PER_RANK = 3,
-    RANK_OWN = 18,
+    RANK_OWN = 20,
     RANK_PER_RANK = 1,
     THREADS_OWN = 10,
-    THREADS_PER_RANK = 14,
+    THREADS_PER_RANK = 16,
 };
 
 void descriptor_limit_raise(void)

@@ -307,7 +307,8 @@ static void region_retire(cuda_region *r, size_t most_bytes)
 {
     cuda_region *beyond;
 
-    if (eepi_cuda_num_waiters() <= 1) {
+    if (eepi_cuda_num_waiters() ==
+        0) { /* else a step may be in flight, and this would wait for it */
         region_free(r);
         return;
     }

@@ -283,7 +283,7 @@ EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, eepk_exchange
 EEPK_FN void eepk_count_waits(const eepk_world *w, uint64_t since_ns, eep_grid g)
 {
     for (uint32_t seat = g.thread; seat < w->shape.max_ranks; seat += g.num_threads) {
-        if (w->waiting_ns[seat] > since_ns) {
+        if (w->waiting_ns[seat] > since_ns && w->waiting_ns[seat] != UINT64_MAX) {
             w->waited_ns[seat] += w->waiting_ns[seat] - since_ns;
             w->waited_out[seat] = w->waited_ns[seat];
         }

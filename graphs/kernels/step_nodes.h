@@ -25,6 +25,21 @@ EEPK_FN void eepk_flip_body(const eepk_flip_args *a, eep_grid g)
     }
 }
 
+/* The step before had no end here, or a bad one: whoever reads what this rank sent in it is told
+ * before rows of the next one lie there. It may have ended behind its last tags, without a finish
+ * (a step that is put node by node). Another view's step was ended by that view. One thread. */
+EEPK_FN void eepk_tell_of_last(const eepk_world *w, eepk_latch *latch)
+{
+    const eep_grid alone = {0, 1, 0, 1};
+    const eepk_bank_header *bank = (const eepk_bank_header *)w->bank[w->control->live_bank];
+
+    if (latch->step == 0 || latch->step == latch->completed || latch->step == w->launch->step ||
+        latch->bank != w->control->live_bank || latch->epoch != bank->epoch) {
+        return;
+    }
+    eepk_post_abort(w, latch, (eepk_exchange_at){0, 0, EEPK_PHASE_DISPATCH}, alone);
+}
+
 /* First node of a step: fix what the later nodes go by (rule T1), clear what the last step left. */
 EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
 {
@@ -36,6 +51,7 @@ EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
     if (g.block != 0 || g.thread != 0) {
         return;
     }
+    eepk_tell_of_last(w, latch);
     latch->bank = w->control->live_bank;
     bank = (const eepk_bank_header *)w->bank[latch->bank];
     latch->step = w->launch->step;

@@ -342,13 +342,14 @@ EEP_API EEP_MUST_CHECK eep_status eep_combine(eep_context *context, int32_t laye
 /* The same in two halves, so that the engine's kernels run between them. A send ends as soon as its
  * rows are stored; its last block tells the members, and no block waits. A receive waits for all
  * members' rows. Between them the send's buffers stay as they are: x (a rank's own rows are read
- * there), rows of the combine, slot_begin; outputs are there behind the receive. A chain's halves
- * come in order: eep_dispatch_send, eep_dispatch_receive, eep_combine_send, eep_combine_receive, of
- * layer 0, 1 and so on; eep_dispatch and eep_combine stand for two of them. How two chains mix is
- * the caller's choice. The first whole step that is put decides it, for this context and, from
- * eep_join on, for all ranks of the instance: EEP_ERR_STATE otherwise. With two chains a whole step
- * is put before eep_join. A rank without work runs all chains with zero tokens. Errors, streams,
- * thread and capture as above. */
+ * there), rows of the combine, slot_begin, num_tokens, topk_weights; outputs are there behind the
+ * receive. Two chains between their dispatch and combine have rows and slot_begin of their own. A
+ * chain's halves come in order: eep_dispatch_send, eep_dispatch_receive, eep_combine_send,
+ * eep_combine_receive, of layer 0, 1 and so on; eep_dispatch and eep_combine stand for two of them.
+ * How two chains mix is the caller's choice. The first whole step that is put decides it, for this
+ * context and, from eep_join on, for all ranks of the instance: EEP_ERR_STATE otherwise. With two
+ * chains a whole step is put before eep_join. A rank without work runs all chains with zero tokens.
+ * Errors, streams, thread and capture as above. */
 EEP_API EEP_MUST_CHECK eep_status eep_dispatch_send(eep_context *context, int32_t layer,
                                                     eep_stream *stream,
                                                     const eep_dispatch_args *args);
@@ -420,7 +421,7 @@ typedef struct eep_bad_input {
     int32_t chain;           /* whose batch it is */
     uint64_t step;
 } eep_bad_input;
-/* The first bad token, in order of layer, token and k, of the last step that ended with
+/* The first bad token, in order of dispatches, token and k, of the last step that ended with
  * EEP_ERR_BAD_STEP_INPUT: the request to drop. EEP_ERR_NOT_FOUND: none did. Rank thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_bad_input_get(eep_context *context, eep_bad_input *bad_out);
 /* For a rank without work: EEP_OK as soon as a peer has started a step, or a change of view needs

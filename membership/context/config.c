@@ -188,6 +188,9 @@ static eep_status check_numbers(eep_context *context)
                              limits[i].name, limits[i].value, limits[i].most);
         }
     }
+    if (c->reserved != 0) {
+        return eepi_fail(context, EEP_ERR_INVALID, "reserved is %d: it must be 0", c->reserved);
+    }
     if (c->num_ranks == 0) {
         return eepi_fail(context, EEP_ERR_INVALID,
                          "num_ranks is 0: set it, or the environment variable EEP_SIZE before "
@@ -211,6 +214,9 @@ eep_status eepi_config_take(eep_context *context, const eep_config *config)
     }
     if (c->max_ranks == 0) {
         c->max_ranks = c->num_ranks;
+    }
+    if (c->num_chains == 0) {
+        c->num_chains = 1;
     }
     if (!c->device) {
         return eepi_fail(context, EEP_ERR_INVALID,

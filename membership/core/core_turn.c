@@ -166,7 +166,7 @@ static eepi_suspect cause_of(const eepi_core *core)
  * is not told again. Where all see the reason themselves, only the first in turn tells at once. */
 void eepi_core_tell_wedge(eepi_core *core)
 {
-    const uint64_t others_us = core->wedged_us + eepi_core_turn_us(core);
+    const uint64_t others_us = core->wedged_us + core->config.propose_delay_us;
 
     if (core->told_wedge == core->view->epoch || core->view->phase == EEPI_VIEW_REPAIRING) {
         return;

@@ -387,9 +387,8 @@ eep_status eepi_peers_renew(eep_context *context, const eepi_view *view)
         if (eepi_window_memory(context->window, colour, serial)) {
             continue;
         }
-        pthread_mutex_lock(&context->lock); /* the rank thread reads tags there */
+        /* without the lock: it takes as long as all its pages, and steps go on meanwhile */
         status = eepi_window_renew(context->window, colour, serial, why, sizeof why);
-        pthread_mutex_unlock(&context->lock);
         if (status != EEP_OK) {
             eepi_log(context, EEP_LOG_WARN, "no memory %u for the windows of colour %u: %s: %s",
                      serial, colour, eep_strerror(status), why);
@@ -415,8 +414,6 @@ void eepi_peers_drop(eep_context *context, const eepi_view *view)
                                  but[colour]);
             }
         }
-        pthread_mutex_lock(&context->lock);
         eepi_window_drop(context->window, colour, view->serial[colour], but[colour]);
-        pthread_mutex_unlock(&context->lock);
     }
 }

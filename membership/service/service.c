@@ -197,6 +197,9 @@ static void look_for_ends(eep_context *context)
             eepi_feed(context, &end);
         }
     }
+    if (!service->awaits_ends) { /* the next one that is awaited is looked at soon */
+        service->ends_period_us = ENDS_PERIOD_US;
+    }
 }
 
 /* The core waits for the promises of all ranks that stay: for a busy one as long as it is busy. */
@@ -342,6 +345,10 @@ static int poll_timeout_ms(eep_context *context)
         longest_us =
             least(longest_us, context->service->awaits_ends ? context->service->ends_period_us
                                                             : EEPI_PROBE_PERIOD_US);
+    }
+    if (leaves_exits(context)) {
+        const uint64_t polled_us = context->service->exits_polled_us + EXITS_PERIOD_US;
+        longest_us = least(longest_us, polled_us > real_us ? polled_us - real_us : 0);
     }
     if (!eepi_store_answers(context, real_us)) {
         longest_us = least(longest_us, EEPI_PROBE_PERIOD_US);

@@ -7,6 +7,7 @@
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/context/log.h"
+#include "membership/context/outcome.h"
 #include "membership/service/peers.h"
 #include "membership/service/tell.h"
 #include "membership/step/weights.h"
@@ -23,6 +24,8 @@ enum {
 struct eepi_staging {
     eepi_view *held;   /* a plan that could not be staged yet; NULL: none */
     uint64_t pause_us; /* how long after the last failure the next try comes */
+    eep_status failed; /* why the last try failed */
+    uint64_t failed_digest, failing_since_us; /* the committed view that cannot be installed */
 };
 
 eep_status eepi_staging_open(eep_context *context)
@@ -55,6 +58,7 @@ static bool stage(eep_context *context, const eepi_view *view)
         status = eepi_tables_stage(context->tables, STAGE_BOUND_US);
     }
     free(windows);
+    context->staging->failed = status;
     if (status != EEP_OK) {
         eepi_log(context, EEP_LOG_WARN, "epoch %llu could not be staged: %s %s",
                  (unsigned long long)view->epoch, eep_strerror(status),
@@ -100,6 +104,32 @@ static uint64_t later(eep_context *context)
 static bool install_again(eep_context *context, uint64_t digest);
 static bool stage_held(eep_context *context, uint64_t digest);
 
+/* A committed view cannot be installed. All members wait for this rank, and none of them would say
+ * that it fails: its heart beats, and nobody steps. So where the failure is its own, and lasts, it
+ * takes itself out. A peer that fails to make its memory does the same. */
+static void note_not_installed(eep_context *context, const eepi_view *view)
+{
+    struct eepi_staging *staging = context->staging;
+    const bool is_own =
+        !eepi_window_has_all(context->window, view->serial) ||
+        (staging->failed != EEP_ERR_NOT_FOUND && staging->failed != EEP_ERR_UNREACHABLE);
+    const uint64_t now_us = eepi_now_us();
+    char why[EEPI_ERROR_BYTES / 2];
+
+    if (staging->failed_digest != view->digest || !is_own) {
+        staging->failed_digest = view->digest;
+        staging->failing_since_us = now_us;
+    }
+    if (now_us - staging->failing_since_us < context->config.drain_bound_us) {
+        return;
+    }
+    snprintf(why, sizeof why,
+             "this rank cannot make or map the window memory that the view of epoch %llu names "
+             "(%s; the log says more): the others go on without it",
+             (unsigned long long)view->epoch, eep_strerror(staging->failed));
+    eepi_end_service(context, EEP_ERR_SYSTEM, why);
+}
+
 /* A view that takes effect from the next step on. */
 void eepi_install(eep_context *context, const eepi_view *view)
 {
@@ -128,9 +158,11 @@ void eepi_install(eep_context *context, const eepi_view *view)
                  ": the members have agreed on epoch %llu, and its windows are not all mapped here",
                  (unsigned long long)view->epoch);
         pthread_mutex_unlock(&context->lock);
+        note_not_installed(context, view);
         return;
     }
     context->staging->pause_us = 0;
+    context->staging->failed_digest = 0;
     follow_seats(context, view);
     pthread_mutex_lock(&context->lock);
     context->outcome.waits[0] = '\0';

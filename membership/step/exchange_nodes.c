@@ -141,6 +141,24 @@ static eep_status put_dispatch_receive(eep_context *context, eep_stream *stream,
                : status;
 }
 
+/* A chain whose rows are on their way to the experts, or from them, keeps its outputs (rule P4). */
+static eep_status check_apart(eep_context *context, const char *call, const eep_dispatch_args *args)
+{
+    for (int32_t chain = 0; chain < context->config.num_chains; chain++) {
+        const eepk_dispatch_node_args *other = &context->capture->dispatch[chain];
+        if (chain != args->chain &&
+            context->capture->sequence.done[chain] % EEPK_NODES_PER_LAYER != 0 &&
+            (other->rows == args->rows || other->slot_begin == args->slot_begin)) {
+            return eepi_fail(context, EEP_ERR_INVALID,
+                             "%s: chain %d has the same %s as chain %d, which is between its "
+                             "dispatch and its combine: give each chain its own",
+                             call, args->chain, other->rows == args->rows ? "rows" : "slot_begin",
+                             chain);
+        }
+    }
+    return EEP_OK;
+}
+
 /* The send, and with `is_both` the receive. */
 static eep_status dispatch(eep_context *context, const char *call, int32_t layer,
                            eep_stream *stream, const eep_dispatch_args *args, bool is_both)
@@ -162,6 +180,9 @@ static eep_status dispatch(eep_context *context, const char *call, int32_t layer
     part.chain = a.chain;
     if (status == EEP_OK) {
         status = eepi_capture_check_order(context, &part, stream);
+    }
+    if (status == EEP_OK) {
+        status = check_apart(context, call, &a);
     }
     if (status != EEP_OK) {
         return status;
@@ -248,6 +269,10 @@ static eep_status combine(eep_context *context, const char *call, int32_t layer,
     }
     if (status == EEP_OK) {
         status = check_chain(context, call, a.chain);
+    }
+    if (status == EEP_OK && a.reserved != 0) {
+        status = eepi_fail(context, EEP_ERR_INVALID, "%s: reserved is %d: it must be 0", call,
+                           a.reserved);
     }
     if (status == EEP_OK) {
         status = check_combine(context, call, &a);

@@ -356,10 +356,11 @@ static eep_status say_no_step(eep_context *context, const eepk_status *s)
     }
     return eepi_fail(
         context, EEP_ERR_STATE,
-        "step %llu: %u of the %d halves of exchanges of %d layers ran in order in what was "
+        "step %llu: %u of the %u halves of exchanges of %d layers ran in order in what was "
         "replayed: replay a whole step, from eep_step_latch to eep_step_finish",
         (unsigned long long)context->stepper.step, s->num_nodes,
-        EEPK_NODES_PER_LAYER * context->config.num_layers, context->config.num_layers);
+        EEPK_NODES_PER_LAYER * context->shape.num_layers * context->shape.num_chains,
+        context->config.num_layers);
 }
 
 /* The host has given up the running step. With the lock held, under which the word is raised. */
@@ -463,7 +464,8 @@ static eep_status end_of_step(eep_context *context)
         return status;
     }
     wait_us = eepi_tables_launch(context->tables)->wait_ns / 1000u;
-    bound_us = 2 * (uint64_t)context->config.num_layers * wait_us + END_MARGIN_US;
+    bound_us = 2 * (uint64_t)context->config.num_layers * context->shape.num_chains * wait_us +
+               END_MARGIN_US;
     status = eepi_stream_await_word(eepi_step_stream_of(context),
                                     &eepi_tables_status(context->tables)->done_step,
                                     context->stepper.step, bound_us);

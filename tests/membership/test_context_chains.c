@@ -82,6 +82,25 @@ static void expect_text(const rank *r, eep_status came, eep_status status, const
     cr_expect(strstr(eep_last_error(r->context), text), "%s", eep_last_error(r->context));
 }
 
+/* What one chain has unpacked is not the other's to write (rule P4). */
+static void refuse_shared_outputs(rank *r)
+{
+    eep_dispatch_args d = {.struct_bytes = sizeof d,
+                           .x = r->x,
+                           .topk_idx = r->topk_idx,
+                           .num_tokens = r->num_tokens,
+                           .rows = r->chain[0].rows,
+                           .slot_begin = r->chain[0].slot_begin};
+    eep_graph *graph = NULL;
+    cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
+    cr_assert_eq(eep_step_latch(r->context, r->stream), EEP_OK);
+    cr_assert_eq(eep_dispatch_send(r->context, 0, r->stream, &d), EEP_OK);
+    d.chain = 1;
+    expect_text(r, eep_dispatch_send(r->context, 0, r->stream, &d), EEP_ERR_INVALID,
+                "chain 1 has the same rows as chain 0");
+    cr_expect_neq(eep_capture_end(r->stream, &graph), EEP_OK, "it lacks the rest");
+}
+
 static void join_without_a_capture(rank *r)
 {
     expect_text(r, eep_join(r->context), EEP_ERR_STATE, "capture the step before");
@@ -89,6 +108,7 @@ static void join_without_a_capture(rank *r)
                 "eep_dispatch_receive: chain is 2: 0 to 1 are possible");
     expect_text(r, eep_combine_receive(r->context, 9, 0, r->stream), EEP_ERR_INVALID,
                 "eep_combine_receive: layer is 9");
+    refuse_shared_outputs(r);
 }
 
 Test(context_chains, P5_the_order_is_known_before_the_join)
@@ -108,6 +128,10 @@ Test(context_chains, another_number_of_chains_is_refused_at_the_open)
     w.config.num_experts = WORLD_SLOTS;
     world_start(&w);
     w.config.num_chains = 1;
+    cr_expect_neq(rank_open(&w, 1), EEP_OK);
+    cr_expect(strstr(w.ranks[1].error, "num_chains is 1 here and 2 in the instance"), "%s",
+              w.ranks[1].error);
+    w.config.num_chains = 0; /* as 1 */
     cr_expect_neq(rank_open(&w, 1), EEP_OK);
     cr_expect(strstr(w.ranks[1].error, "num_chains is 1 here and 2 in the instance"), "%s",
               w.ranks[1].error);

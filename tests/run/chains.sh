@@ -17,25 +17,25 @@ fail() {
 }
 
 # Each way out is behind the way back before it.
-deaths=(--die 3=dispatch@0.2 --rejoin 3@exited:3+0.2)
+deaths=(--die "3=dispatch@0.2" --rejoin "3@exited:3+0.2")
 previous=3
 for victim in 2=dispatch.1 1=combine 0=combine.1; do
     seat=${victim%=*}
     deaths+=(--die "$victim@joined:$previous+0.1" --rejoin "$seat@exited:$seat+0.2")
     previous=$seat
 done
-changes=(--kill 3@0.2 --rejoin 3@exited:3+0.2 --stop "2=150ms@joined:3+0.1"
+changes=(--kill 3@0.2 --rejoin "3@exited:3+0.2" --stop "2=150ms@joined:3+0.1"
     --add 4@joined:3+0.3 --drain 1@joined:4+0.1 --die "2=experts.1@exited:1+0.1")
 
 run() { # NAME, PROCESSES THAT COME BACK OR COME, DEATHS INSIDE A STEP, OPTIONS
-    local name=$1 joins=$2 deaths=$3 code
+    local name=$1 joins=$2 num_deaths=$3 code
     shift 3
     timeout 60 "$bin/eep-run" "${load[@]}" --keep-busy 8 --chains 2 "$@" --out "$tmp/$name" >"$tmp/$name.log" 2>&1
     code=$?
     if [ $code -ne 0 ] || [ "$(grep -c '"joined":[[:space:]]*true' "$tmp/$name/summary.json")" -ne "$joins" ]; then
         fail "$name: exit code $code (0), or not $joins joined; options: $*" "$tmp/$name.log"
     fi
-    python3 - "$tmp/$name/summary.json" "$joins" "$deaths" <<'PY' || exit 1
+    python3 - "$tmp/$name/summary.json" "$joins" "$num_deaths" <<'PY' || exit 1
 import json, sys
 found = json.load(open(sys.argv[1], encoding="utf-8"))
 captures, joins = found["captures_after_start"], int(sys.argv[2])

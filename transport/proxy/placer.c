@@ -133,7 +133,8 @@ static bool rows_are_allowed(const eepk_shape *s, const eepk_put *put)
     const stretch header = {eepk_header_offset(s, put->chain, put->source), s->header_bytes};
     const stretch list = {eepk_list_offset(s, put->chain, put->source, 0), list_bytes};
     const stretch rows = {eepk_dispatch_row_offset(s, put->chain, put->source, 0), row_bytes};
-    const stretch combine = {s->off_combine, s->window_bytes - s->off_combine};
+    const stretch combine = {eepk_combine_row_offset(s, put->chain, 0, 0),
+                             (uint64_t)s->num_max_tokens * s->top_k * s->row_bytes};
 
     return put->phase == EEPK_PHASE_DISPATCH
                ? lies_in(put, header) || lies_in(put, list) || lies_in(put, rows)

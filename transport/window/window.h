@@ -57,7 +57,8 @@ EEP_MUST_CHECK eep_status eepi_window_create(eep_device *device, const eepi_wind
                                              const uint32_t serial[EEPK_COLOURS], char *why_out,
                                              size_t why_bytes, eepi_window **window_out);
 /* Have memory of that serial for a colour of a created window: what there is stays. As above; and
- * EEP_ERR_STATE: such memory was dropped before, or EEPK_MEMORIES_KEPT of the colour are there. */
+ * EEP_ERR_STATE: such memory was dropped before, or EEPK_MEMORIES_KEPT of the colour are there. One
+ * thread renews, reaches and drops; others may ask for memory that stays meanwhile. */
 EEP_MUST_CHECK eep_status eepi_window_renew(eepi_window *window, uint32_t colour, uint32_t serial,
                                             char *why_out, size_t why_bytes);
 /* Map the host side of a peer's window and check that it is that seat's and generation's.

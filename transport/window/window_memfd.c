@@ -82,7 +82,7 @@ static memory *find(const eepi_window *window, uint32_t colour, uint32_t serial)
     const memory *of = window->memories[colour];
 
     for (int i = 0; i < EEPK_MEMORIES_KEPT; i++) {
-        if (of[i].serial == serial) {
+        if (__atomic_load_n(&of[i].serial, __ATOMIC_ACQUIRE) == serial) {
             return (memory *)(uintptr_t)&of[i];
         }
     }
@@ -119,7 +119,7 @@ eep_status eepi_window_renew(eepi_window *window, uint32_t colour, uint32_t seri
     }
     status = eepi_share_make(window->device, window->spec.bytes, &m->share, why_out, why_bytes);
     if (status == EEP_OK) {
-        m->serial = serial;
+        __atomic_store_n(&m->serial, serial, __ATOMIC_RELEASE); /* partner: find */
         eepk_store_release(listed(window, colour, m), entry_of(m));
     }
     return status;
@@ -267,9 +267,11 @@ static eep_status map_from(const place *from, eepi_window *window, char *why_out
         return status;
     }
     status = check_kind(from, window, why_out, why_bytes);
-    if (status == EEP_OK && from->bytes != window->spec.bytes) {
-        snprintf(why_out, why_bytes, "its window has %llu bytes, not %zu",
-                 (unsigned long long)from->bytes, window->spec.bytes);
+    if (status == EEP_OK && (from->bytes != window->spec.bytes ||
+                             (from->mapped_bytes != 0 && from->mapped_bytes < from->bytes))) {
+        snprintf(why_out, why_bytes, "its window has %llu bytes, %llu of them mapped, not %zu",
+                 (unsigned long long)from->bytes, (unsigned long long)from->mapped_bytes,
+                 window->spec.bytes);
         return EEP_ERR_UNREACHABLE;
     }
     return status == EEP_OK ? map_host(from, window, why_out, why_bytes) : status;
@@ -366,7 +368,7 @@ eep_status eepi_window_reach(eepi_window *window, const eepi_window_descriptor *
         return not_listed(colour, serial, why_out, why_bytes);
     }
     if (status == EEP_OK) {
-        m->serial = serial;
+        __atomic_store_n(&m->serial, serial, __ATOMIC_RELEASE);
     }
     return status == EEP_ERR_INVALID ? EEP_ERR_UNREACHABLE : status;
 }
@@ -381,8 +383,9 @@ static void close_memory(eepi_window *window, uint32_t colour, memory *m)
     if (m->serial > window->dropped[colour]) {
         window->dropped[colour] = m->serial;
     }
+    __atomic_store_n(&m->serial, 0, __ATOMIC_RELEASE);
     eepi_share_close(window->device, &m->share);
-    *m = (memory){.serial = 0};
+    m->share = (eepi_share){0};
 }
 
 void eepi_window_drop(eepi_window *window, uint32_t colour, uint32_t serial, uint32_t but)

@@ -95,6 +95,21 @@ Test(kernel_recheck, P1_a_step_that_its_host_gave_up_stores_no_tag)
     }
 }
 
+/* A step that is put node by node may end behind its last tags, without a finish. The next latch
+ * tells the peers that read what was sent in it, before a row of the next step lies there. */
+Test(kernel_recheck, P1_a_step_without_an_end_is_given_up_by_the_next_latch)
+{
+    kernel_world *w = kernel_pair_open();
+
+    read_phase(w, 1, EEPK_PHASE_DISPATCH);
+    (void)go_on(w, 1, EEPK_PHASE_DISPATCH); /* its last tag, and no more */
+    cr_assert_eq(*eepk_abort_word(&w->layout, w->rank[1].window, 0), 0);
+    eepi_tables_launch(w->rank[0].tables)->step = STEP + 1;
+    kernel_rank_run(w, 0, EEPI_KERNEL_latch, 0);
+    cr_assert_eq(eepk_tag_step_after(*eepk_abort_word(&w->layout, w->rank[1].window, 0), STEP), 0);
+    kernel_world_close(w);
+}
+
 /* A peer that completed the step may have given up the next one since: that condemns what a later
  * tag would speak for, and not the step's end. */
 Test(kernel_recheck, P1_a_peer_that_gave_up_the_next_step_spoils_no_finish)
