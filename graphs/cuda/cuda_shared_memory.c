@@ -32,6 +32,8 @@
 #include <unistd.h>
 
 /* A region, or what there is of one so far: has_* say what region_free has to undo. */
+enum { ALONE_PARKED_BYTES = 256 << 20 };
+
 typedef struct cuda_region {
     struct cuda_region *next; /* in `open_regions` or in `parked` */
     cuda_driver driver;
@@ -302,9 +304,11 @@ static void free_list(cuda_region *list)
 }
 
 /* Nobody uses it any more. Its memory is never another window's: kernels of a rank that was given
- * up may store into it until they end. */
+ * up may store into it until they end. A rank that is alone in its process would wait for its own
+ * step only, so it keeps little: each return of a peer would cost a window otherwise. */
 static void region_retire(cuda_region *r, size_t most_bytes)
 {
+    const size_t most = eepi_cuda_num_waiters() > 1 ? most_bytes : (size_t)ALONE_PARKED_BYTES;
     cuda_region *beyond;
 
     if (eepi_cuda_num_waiters() ==
@@ -316,7 +320,7 @@ static void region_retire(cuda_region *r, size_t most_bytes)
     r->next = parked;
     parked = r;
     pthread_mutex_unlock(&lock);
-    beyond = take_parked_beyond(r->ordinal, most_bytes);
+    beyond = take_parked_beyond(r->ordinal, most);
     if (beyond) {
         eepi_cuda_note_late();
     }
