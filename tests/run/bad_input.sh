@@ -61,8 +61,8 @@ expect "descriptors: limit 24 (hard limit 24), and with 8 ranks eep-run needs at
     bash -c "ulimit -n 24; exec '$bin/eep-run' --ranks 8 --out '$tmp/a'"
 expect "descriptors: limit 31 (hard limit 31), and with 2 ranks eep-run needs at least 32" \
     bash -c "ulimit -n 31; exec '$bin/eep-run' --ranks 2 --out '$tmp/a'"
-expect "descriptors: limit 65 (hard limit 65), and with 4 ranks their process needs at least 66" \
-    bash -c "ulimit -n 65; exec '$bin/eep-run' --threads --ranks 4 --out '$tmp/a'"
+expect "descriptors: limit 73 (hard limit 73), and with 4 ranks their process needs at least 74" \
+    bash -c "ulimit -n 73; exec '$bin/eep-run' --threads --ranks 4 --out '$tmp/a'"
 # Each names the line, the value and what to do.
 head='name: x\nabout: y\n'
 scenario() { printf "$head$2" >"$tmp/s.yaml"; expect "$1" "$bin/eep-run" --check-only "$tmp/s.yaml"; }
