@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Run the library of scenarios, one line each.
-#   scenarios.sh BIN [quick | repair | rest | all | long | index]
-# quick: a few that differ most; repair: every one that copies weights (EEP_BULK says over what);
+#   scenarios.sh BIN [quick | repair | few | rest | all | long | index]
+# quick: a few that differ most; repair: every one that copies weights (EEP_BULK says over what); few:
+# of these the ones that differ most;
 # rest: those not marked long that copy none, and one that does; all: those not marked long; long: only
 # those marked long; index: print the library's README.md. BIN: the folder of eep-run.
 # A scenario that copies weights and is not among `repair` fails, as does one of these that copies none.
@@ -15,6 +16,7 @@ library=experiments/scenarios
 quick=(kill stop-short die-combine joiner-dies-ready covered-4)
 repair=(covered-4 placement proposer-dies random-3 rebalance rebalance-source-dies scale-out
     source-dies sparse-seats threads threads-stuck three-kills two-joiners)
+few=(covered-4 proposer-dies rebalance scale-out source-dies threads)
 # Copy weights if a rank dies before redundancy is back, one joins late, or steps carry a plan in time.
 sometimes=(corrupt elastic-pair idle joiner-dies-committed store-down-idle threads)
 also_rest=(source-dies) # inside a pause, and behind traffic
@@ -50,12 +52,13 @@ case $mode in
 index) index; exit ;;
 quick) files=("${quick[@]/#/$library/}"); files=("${files[@]/%/.yaml}") ;;
 repair) files=("${repair[@]/#/$library/}"); files=("${files[@]/%/.yaml}") ;;
+few) files=("${few[@]/#/$library/}"); files=("${files[@]/%/.yaml}") ;;
 rest)
     mapfile -t files < <(grep -L '^long: true' "$library"/*.yaml | grep -vxF "$(printf "$library/%s.yaml\n" "${repair[@]}")"
         printf "$library/%s.yaml\n" "${also_rest[@]}") ;;
 all) mapfile -t files < <(grep -L '^long: true' "$library"/*.yaml) ;;
 long) mapfile -t files < <(grep -l '^long: true' "$library"/*.yaml) ;;
-*) sed -n '2,7p' "$0" >&2; exit 2 ;;
+*) sed -n '2,8p' "$0" >&2; exit 2 ;;
 esac
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
