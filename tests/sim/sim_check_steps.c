@@ -109,7 +109,9 @@ static void check_join_pause(const sim_process *p)
 {
     uint64_t since_us = p->last_ok_us > p->idle_us ? p->last_ok_us : p->idle_us;
     uint64_t pause_us = sim->now_us - since_us;
-    uint64_t two_steps_us = 2 * (uint64_t)sim->shape.num_layers * sim->step_us;
+    /* each chain has experts of its own */
+    uint64_t two_steps_us =
+        2 * (uint64_t)sim->shape.num_layers * (uint64_t)sim_num_chains() * sim->step_us;
 
     if (!sim->joiners_only || sim->survivors_from_us == 0 || p->disturbed_us ||
         p->last_ok_us < sim->survivors_from_us) {
