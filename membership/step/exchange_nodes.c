@@ -115,6 +115,33 @@ static eep_status check_combine(eep_context *context, const char *call,
     return status;
 }
 
+/* The nodes of a receive: one waits, the other copies or sums. */
+static eep_status put_receive(eep_context *context, eep_stream *stream, eepi_kernel_id exchange,
+                              eepi_kernel_id behind, const void *node, size_t bytes)
+{
+    eep_status status =
+        eepi_capture_put(context, stream, exchange, 1, EEPI_EXCHANGE_THREADS, node, bytes);
+
+    return status == EEP_OK
+               ? eepi_capture_put(context, stream, behind, eepi_capture_blocks(context),
+                                  EEPI_COPY_THREADS, node, bytes)
+               : status;
+}
+
+static eep_status put_dispatch_receive(eep_context *context, eep_stream *stream,
+                                       const eepk_dispatch_node_args *node)
+{
+    return put_receive(context, stream, EEPI_KERNEL_dispatch_exchange, EEPI_KERNEL_unpack, node,
+                       sizeof *node);
+}
+
+static eep_status put_combine_receive(eep_context *context, eep_stream *stream,
+                                      const eepk_combine_node_args *node)
+{
+    return put_receive(context, stream, EEPI_KERNEL_combine_exchange, EEPI_KERNEL_reduce, node,
+                       sizeof *node);
+}
+
 /* ------------------------------------------------------------------ dispatch */
 
 static eep_status put_dispatch_send(eep_context *context, eep_stream *stream,
@@ -127,18 +154,6 @@ static eep_status put_dispatch_send(eep_context *context, eep_stream *stream,
                                                eepi_capture_blocks(context), EEPI_COPY_THREADS,
                                                node, sizeof *node)
                             : status;
-}
-
-static eep_status put_dispatch_receive(eep_context *context, eep_stream *stream,
-                                       const eepk_dispatch_node_args *node)
-{
-    eep_status status = eepi_capture_put(context, stream, EEPI_KERNEL_dispatch_exchange, 1,
-                                         EEPI_EXCHANGE_THREADS, node, sizeof *node);
-
-    return status == EEP_OK
-               ? eepi_capture_put(context, stream, EEPI_KERNEL_unpack, eepi_capture_blocks(context),
-                                  EEPI_COPY_THREADS, node, sizeof *node)
-               : status;
 }
 
 /* A chain whose rows are on their way to the experts, or from them, keeps its outputs (rule P4). */
@@ -243,18 +258,6 @@ eep_status eep_dispatch_receive(eep_context *context, int32_t layer, int32_t cha
 }
 
 /* ------------------------------------------------------------------ combine */
-
-static eep_status put_combine_receive(eep_context *context, eep_stream *stream,
-                                      const eepk_combine_node_args *node)
-{
-    eep_status status = eepi_capture_put(context, stream, EEPI_KERNEL_combine_exchange, 1,
-                                         EEPI_EXCHANGE_THREADS, node, sizeof *node);
-
-    return status == EEP_OK
-               ? eepi_capture_put(context, stream, EEPI_KERNEL_reduce, eepi_capture_blocks(context),
-                                  EEPI_COPY_THREADS, node, sizeof *node)
-               : status;
-}
 
 static eep_status combine(eep_context *context, const char *call, int32_t layer, eep_stream *stream,
                           const eep_combine_args *args, bool is_both)
