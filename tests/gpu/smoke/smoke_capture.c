@@ -24,6 +24,16 @@ static eep_status put_expert(smoke_rank *r, const smoke_expert_args *args)
     return why ? EEP_ERR_DEVICE : EEP_OK;
 }
 
+/* The send that comes next never counts its last block out: its rows go, no tag follows, as if the
+ * rank died within it. The next step's latch sets the count back. */
+static eep_status put_death_in_send(smoke_rank *r)
+{
+    const eepk_latch *latch = eepi_tables_latch(r->tables);
+
+    return eep_copy_async(r->stream, (void *)&latch->chain[0].blocks_out, r->never_last,
+                          sizeof *r->never_last);
+}
+
 /* A layer's nodes, up to `last` where that is one of them. */
 static eep_status put_layer(smoke_rank *r, uint32_t layer, eepi_kernel_id last)
 {
@@ -80,6 +90,9 @@ static eep_status put_layer(smoke_rank *r, uint32_t layer, eepi_kernel_id last)
         int is_combine = nodes[i].id >= EEPI_KERNEL_combine_send;
         if (nodes[i].id == EEPI_KERNEL_combine_send) {
             status = put_expert(r, &e);
+        }
+        if (status == EEP_OK && nodes[i].id == last && last != EEPI_KERNEL_unpack) {
+            status = put_death_in_send(r);
         }
         if (status == EEP_OK) {
             status =

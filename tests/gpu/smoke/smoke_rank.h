@@ -23,6 +23,7 @@ typedef struct smoke_rank {
     void *window;
     uint8_t *inputs, *outputs, *expert_out;       /* device memory */
     uint8_t *inputs_host, *poison, *outputs_host; /* pinned: sources and target of copies */
+    uint32_t *never_last; /* pinned: a count of blocks that no send comes to */
     pthread_t thread;
     char why[256];
 } smoke_rank;

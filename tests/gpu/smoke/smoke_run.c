@@ -106,6 +106,7 @@ static int rank_open(smoke_rank *r)
         {EEP_MEMORY_PINNED, run->in.bytes, (void **)&r->inputs_host},
         {EEP_MEMORY_PINNED, out_bytes, (void **)&r->poison},
         {EEP_MEMORY_PINNED, out_bytes, (void **)&r->outputs_host},
+        {EEP_MEMORY_PINNED, sizeof *r->never_last, (void **)&r->never_last},
     };
 
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
@@ -116,6 +117,7 @@ static int rank_open(smoke_rank *r)
         }
     }
     memset(r->poison, POISON, out_bytes);
+    *r->never_last = UINT32_MAX / 2;
     if (smoke_check(r, eep_stream_open(run->device, &r->stream), "stream")) {
         return -1;
     }
@@ -140,6 +142,7 @@ static void rank_close(smoke_rank *r)
     eep_device_free(device, EEP_MEMORY_PINNED, r->inputs_host);
     eep_device_free(device, EEP_MEMORY_PINNED, r->poison);
     eep_device_free(device, EEP_MEMORY_PINNED, r->outputs_host);
+    eep_device_free(device, EEP_MEMORY_PINNED, r->never_last);
 }
 
 /* Everybody has captured before anybody waits, and nobody allocates after that. */

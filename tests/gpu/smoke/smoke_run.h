@@ -20,8 +20,8 @@ enum {
     SMOKE_OUT_ONE_IN = 4,  /* epochs, with `changes`: the last rank is out */
 };
 
-/* Where a rank stops in a step: with rows sent and no tag, between its dispatch and its combine,
- * with rows sent home and no tag. */
+/* Where a rank stops in a step: within its send, all rows sent and no tag; between its dispatch and
+ * its combine; within its send home. */
 enum { SMOKE_STOP_IN_DISPATCH, SMOKE_STOP_BETWEEN, SMOKE_STOP_IN_COMBINE, SMOKE_STOPS };
 
 typedef struct smoke_case {
