@@ -31,6 +31,17 @@ static const eep_kernel_arg fault_halt_dispatch_args_fields[] = {
     FIELD(fault_halt_dispatch_args, send.row_scales, EEP_ARG_ADDRESS),
     FIELD(fault_halt_dispatch_args, send.layer, EEP_ARG_CONSTANT),
     FIELD(fault_halt_dispatch_args, send.chain, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_dispatch_args, send.topk_idx_int64, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_dispatch_args, send.placement, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_dispatch_args, send.packed_scales, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_dispatch_args, send.slot_counts, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_dispatch_args, send.source_tokens, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_dispatch_args, send.layout_range, EEP_ARG_ADDRESS),
+    FIELD(fault_halt_dispatch_args, send.is_physical, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_dispatch_args, send.scale_form, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_dispatch_args, send.slot_align, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_dispatch_args, send.slot_rows, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_dispatch_args, send.scale_stride, EEP_ARG_CONSTANT),
 };
 
 static const eep_kernel_arg fault_halt_combine_args_fields[] = {
@@ -44,7 +55,7 @@ static const eep_kernel_arg fault_halt_combine_args_fields[] = {
     FIELD(fault_halt_combine_args, send.layer, EEP_ARG_CONSTANT),
     FIELD(fault_halt_combine_args, send.out_dtype, EEP_ARG_CONSTANT),
     FIELD(fault_halt_combine_args, send.chain, EEP_ARG_CONSTANT),
-    FIELD(fault_halt_combine_args, send.pad, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_combine_args, send.has_gaps, EEP_ARG_CONSTANT),
 };
 
 static const eep_kernel_arg fault_gaps_args_fields[] = {

@@ -100,7 +100,7 @@ EEPK_FN void fault_halt_dispatch_body(const fault_halt_dispatch_args *a, eep_gri
 EEPK_FN void fault_halt_combine_body(const fault_halt_combine_args *a, eep_grid g)
 {
     if (g.block == 0 && fault_is_reached(&a->halt)) {
-        eepk_send_home(&a->send, &a->halt.world->control->latch, g);
+        eepk_send_home(&a->send, &a->halt.world->control->latch, (int)a->send.has_gaps, g);
         eepk_fence_system();
         eepk_block_sync();
         fault_halt_body(&a->halt, g);

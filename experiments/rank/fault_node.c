@@ -49,10 +49,12 @@ static eep_status at_node(void *user, eep_stream *stream, eepi_kernel_id id, con
     if (id == EEPI_KERNEL_dispatch_send && !is_behind && dispatch->layer == self->victim_layer) {
         return put_halt(self, stream, PLACE_DISPATCH, dispatch->chain, args);
     }
-    if (id == EEPI_KERNEL_unpack && is_behind && dispatch->layer == self->victim_layer) {
+    if ((id == EEPI_KERNEL_unpack || id == EEPI_KERNEL_unpack_formed) && is_behind &&
+        dispatch->layer == self->victim_layer) {
         return put_halt(self, stream, PLACE_EXPERTS, dispatch->chain, NULL);
     }
-    if (id == EEPI_KERNEL_combine_send && !is_behind && combine->layer == self->victim_layer) {
+    if ((id == EEPI_KERNEL_combine_send || id == EEPI_KERNEL_combine_send_formed) && !is_behind &&
+        combine->layer == self->victim_layer) {
         return put_halt(self, stream, PLACE_COMBINE, combine->chain, args);
     }
     return EEP_OK;

@@ -12,8 +12,9 @@ const char *eep_fault_kind_name(eep_fault_kind kind)
 
 const char *eep_bad_kind_name(eep_bad_kind kind)
 {
-    static const char *const names[] = {"num_tokens", "out of range", "named twice",
-                                        "without a replica"};
+    static const char *const names[] = {"num_tokens",        "out of range",      "named twice",
+                                        "without a replica", "another placement", "inactive seat",
+                                        "empty slot"};
 
-    return kind >= EEP_BAD_NUM_TOKENS && kind <= EEP_BAD_EXPERT_UNCOVERED ? names[kind] : "unknown";
+    return kind >= EEP_BAD_NUM_TOKENS && kind <= EEP_BAD_SLOT_EMPTY ? names[kind] : "unknown";
 }

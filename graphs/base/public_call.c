@@ -20,7 +20,7 @@
                   #type " must end without padding")
 ENDS_WITH(eep_config, reserved);
 ENDS_WITH(eep_event_info, time_ns);
-ENDS_WITH(eep_dispatch_args, row_scales);
+ENDS_WITH(eep_dispatch_args, layout_range);
 ENDS_WITH(eep_combine_args, reserved);
 ENDS_WITH(eep_step, epoch);
 ENDS_WITH(eep_counters, experts_reused);
@@ -29,6 +29,8 @@ ENDS_WITH(eep_fault, time_ns);
 ENDS_WITH(eep_window_sizes, control_bytes);
 ENDS_WITH(eep_bad_input, step);
 ENDS_WITH(eep_step_words, aborted);
+ENDS_WITH(eep_form_sizes, scales_bytes);
+ENDS_WITH(eep_live_placement, placement);
 ENDS_WITH(eep_view_info, epoch);
 ENDS_WITH(eep_kernel, args);
 ENDS_WITH(eep_checkpoint_tensor, dtype);
@@ -46,6 +48,8 @@ static_assert(EEPI_LEAST_BYTES(eep_config) == 208 && EEPI_LEAST_BYTES(eep_dispat
                   EEPI_LEAST_BYTES(eep_window_sizes) == 32 &&
                   EEPI_LEAST_BYTES(eep_bad_input) == 40 && EEPI_LEAST_BYTES(eep_view_info) == 24 &&
                   EEPI_LEAST_BYTES(eep_step_words) == 32 &&
+                  EEPI_LEAST_BYTES(eep_form_sizes) == 48 &&
+                  EEPI_LEAST_BYTES(eep_live_placement) == 24 &&
                   EEPI_LEAST_BYTES(eep_checkpoint_tensor) == 96 &&
                   EEPI_LEAST_BYTES(eep_placement) == 32 &&
                   EEPI_LEAST_BYTES(eep_placement_info) == 40,

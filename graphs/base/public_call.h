@@ -40,6 +40,8 @@ EEP_MUST_CHECK eep_status eepi_check_process(const char *call, const char *what,
 #define EEPI_FIRST_eep_window_sizes      control_bytes
 #define EEPI_FIRST_eep_bad_input         step
 #define EEPI_FIRST_eep_step_words        aborted
+#define EEPI_FIRST_eep_form_sizes        scales_bytes
+#define EEPI_FIRST_eep_live_placement    placement
 #define EEPI_FIRST_eep_view_info         epoch
 #define EEPI_FIRST_eep_checkpoint_tensor dtype
 /* Its least size. */

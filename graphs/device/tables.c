@@ -27,7 +27,14 @@ struct eepi_tables {
     eep_event *staged_event, *flipped_event;
     uint32_t live; /* host's knowledge of live_bank; rank thread writes, under the caller's lock */
     uint64_t staged_epoch, staged_digest;
+    eepi_slot_map slot_map[2]; /* what each bank says: of the idle one the service thread's */
 };
+
+/* Slots of all layers and seats. */
+static uint64_t all_slots(const eepk_shape *s)
+{
+    return (uint64_t)s->num_layers * s->max_ranks * s->num_slots;
+}
 
 static uint64_t line_up(uint64_t offset)
 {
@@ -53,7 +60,7 @@ static const char *bad_field(const eep_config *c)
         {"hidden", c->hidden, 1, 1 << 20, "elements per row"},
         {"num_max_tokens_per_rank", c->num_max_tokens_per_rank, 1, 65535, "rows per step"},
         {"dtype", (int64_t)c->dtype, EEP_FP32, EEP_BF16, "EEP_FP32 or EEP_BF16"},
-        {"fp8_dispatch", c->fp8_dispatch, 0, 1, "a switch"},
+        {"fp8_dispatch", c->fp8_dispatch, EEP_FP8_NONE, EEP_FP8_POWERS, "eep_fp8_kind"},
         {"num_chains", c->num_chains, 0, c->num_layers > EEP_MAX_LAYERS / 2 ? 1 : EEPK_MAX_CHAINS,
          "micro-batches of a step; num_layers x num_chains is at most 255"},
     };
@@ -93,6 +100,7 @@ eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, cons
     sources = (uint64_t)s.num_chains * s.max_ranks;
     s.dispatch_row_bytes = s.row_bytes;
     if (config->fp8_dispatch) {
+        s.scale_powers = config->fp8_dispatch == EEP_FP8_POWERS;
         s.num_scales = (s.hidden + EEP_FP8_GROUP - 1) / EEP_FP8_GROUP;
         s.dispatch_row_bytes = (s.hidden + 15) / 16 * 16 + (s.num_scales + 3) / 4 * 16;
     }
@@ -124,8 +132,9 @@ eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, cons
     s.bank_off_first = at;
     at = line_up(at + (uint64_t)s.num_layers * (s.num_experts + 1) * sizeof(uint32_t));
     s.bank_off_replica = at;
-    s.bank_bytes =
-        line_up(at + (uint64_t)s.num_layers * s.max_ranks * s.num_slots * sizeof(eepk_replica));
+    at = line_up(at + all_slots(&s) * sizeof(eepk_replica));
+    s.bank_off_slot_expert = at;
+    s.bank_bytes = line_up(at + all_slots(&s) * sizeof(uint16_t));
     *shape_out = s;
     return EEP_OK;
 }
@@ -165,8 +174,8 @@ size_t eep_dtype_bytes(eep_dtype dtype)
 }
 
 enum {
-    CHAIN_PARTS = 9,
-    SHARED_PARTS = 4,
+    CHAIN_PARTS = 13,
+    SHARED_PARTS = 5,
     MAX_PARTS = EEPK_MAX_CHAINS * CHAIN_PARTS + SHARED_PARTS
 };
 typedef struct scratch_part {
@@ -182,16 +191,21 @@ static uint64_t loads_bytes(const eepk_shape *s)
 static void chain_parts(const eepk_shape *s, eepk_scratch *c, scratch_part parts_out[CHAIN_PARTS])
 {
     const uint64_t cells = (uint64_t)s->max_ranks * s->num_slots;
+    const uint64_t most_ids = cells > s->num_experts ? cells : s->num_experts;
     const scratch_part parts[CHAIN_PARTS] = {
         {(void **)&c->route, (uint64_t)s->num_max_tokens * s->top_k * sizeof(eepk_route)},
         {(void **)&c->send_count, cells * sizeof(uint32_t)},
         {(void **)&c->share_begin, cells * sizeof(uint32_t)},
-        {(void **)&c->expert_count, EEPK_ROUTE_WARPS * s->num_experts * sizeof(uint32_t)},
+        {(void **)&c->expert_count, EEPK_ROUTE_WARPS * most_ids * sizeof(uint32_t)},
         {(void **)&c->first_bad, sizeof(uint64_t)},
         {(void **)&c->receive_count, cells * sizeof(uint32_t)},
         {(void **)&c->receive_base, cells * sizeof(uint32_t)},
         {(void **)&c->receive_tokens, s->max_ranks * sizeof(uint32_t)},
         {(void **)&c->origin, (uint64_t)s->rows_capacity * sizeof(eepk_origin)},
+        {(void **)&c->dense_begin, (s->num_slots + 1) * sizeof(int32_t)},
+        {(void **)&c->slot_shift, s->num_slots * sizeof(uint32_t)},
+        {(void **)&c->own_position, s->num_slots * sizeof(uint32_t)},
+        {(void **)&c->ids, (uint64_t)s->num_max_tokens * s->top_k * sizeof(int32_t)},
     };
 
     memcpy(parts_out, parts, sizeof parts);
@@ -206,6 +220,7 @@ static int scratch_parts(const eepk_shape *s, eepk_world *w, scratch_part parts_
         {(void **)&w->waiting_ns, seat_words},
         {(void **)&w->waited_ns, seat_words},
         {(void **)&w->loads, loads_bytes(s)},
+        {(void **)&w->active_mask, s->max_ranks * sizeof(int32_t)},
     };
     int num = SHARED_PARTS;
 
@@ -291,6 +306,33 @@ static eep_status memory_open(eepi_tables *t, const eepk_shape *s)
     return scratch_open(t, s);
 }
 
+/* The host's copies of what slots hold. */
+static eep_status slot_maps_open(eepi_tables *t, const eepk_shape *s)
+{
+    uint16_t *experts = calloc(2 * all_slots(s), sizeof(uint16_t));
+
+    t->slot_map[0].experts = experts;
+    t->slot_map[1].experts = experts ? experts + all_slots(s) : NULL;
+    return experts ? EEP_OK : EEP_ERR_NO_MEMORY;
+}
+
+/* Of the bank whose image is staged. */
+static void keep_slot_map(eepi_tables *t, uint32_t bank)
+{
+    const eepk_shape *s = &t->host_world.shape;
+    const eepk_bank_header *header = (const eepk_bank_header *)t->image;
+    eepi_slot_map *map = &t->slot_map[bank];
+
+    map->epoch = header->epoch;
+    map->placement = header->placement;
+    memcpy(map->experts, t->image + s->bank_off_slot_expert, all_slots(s) * sizeof(uint16_t));
+}
+
+const eepi_slot_map *eepi_tables_slot_map(const eepi_tables *t)
+{
+    return &t->slot_map[t->live];
+}
+
 /* From pinned memory: a copy out of the heap may wait for more than its stream. */
 static eep_status copy_world(eepi_tables *t)
 {
@@ -311,7 +353,10 @@ eep_status eepi_tables_open(eep_device *device, const eepk_shape *shape, void *w
         return EEP_ERR_NO_MEMORY;
     }
     t->device = device;
-    status = memory_open(t, shape);
+    status = slot_maps_open(t, shape);
+    if (status == EEP_OK) {
+        status = memory_open(t, shape);
+    }
     if (status == EEP_OK) {
         status = eepi_device_auxiliary(device, &t->staging);
     }
@@ -375,7 +420,13 @@ void eepi_tables_close(eepi_tables *t)
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->status);
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->host_world.loads_out);
     eep_device_free(t->device, EEP_MEMORY_PINNED, t->host_world.waited_out);
+    free(t->slot_map[0].experts);
     free(t);
+}
+
+const int32_t *eepi_tables_active_mask(const eepi_tables *t)
+{
+    return t->host_world.active_mask;
 }
 
 uint8_t *eepi_tables_ring(const eepi_tables *t, uint32_t queue)
@@ -452,6 +503,7 @@ eep_status eepi_tables_stage(eepi_tables *t, uint64_t timeout_us)
     if (status != EEP_OK) {
         return status;
     }
+    keep_slot_map(t, idle);
     t->staged_epoch = header->epoch;
     __atomic_store_n(&t->staged_digest, header->digest, __ATOMIC_RELEASE);
     return EEP_OK;

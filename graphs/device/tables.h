@@ -39,6 +39,15 @@ const eep_kernel *eepi_tables_kernel(const eepi_tables *tables, eepi_kernel_id i
 eepk_launch *eepi_tables_launch(eepi_tables *tables);
 const eepk_status *eepi_tables_status(const eepi_tables *tables);
 uint64_t *eepi_tables_abort_step(eepi_tables *tables);
+/* Device memory [max_ranks]: 1 where the seat is active in the running step's bank. */
+const int32_t *eepi_tables_active_mask(const eepi_tables *tables);
+/* What the slots hold, as a bank says it. */
+typedef struct eepi_slot_map {
+    uint64_t epoch, placement; /* of the bank's header; 0: it held none yet */
+    uint16_t *experts;         /* [num_layers][max_ranks * num_slots], EEPK_NO_EXPERT_HERE */
+} eepi_slot_map;
+/* Of the live bank. Rank thread; until its next flip. */
+const eepi_slot_map *eepi_tables_slot_map(const eepi_tables *tables);
 /* Device memory: what the running step goes by. */
 const eepk_latch *eepi_tables_latch(const eepi_tables *tables);
 /* [num_layers][num_experts] tokens of this rank for each expert since the tables were opened, those

@@ -7,26 +7,33 @@
 #include "graphs/kernels/compiler_macros.h"
 #include "graphs/kernels/kernel_args.h"
 #include "graphs/kernels/exchange.h"
+#include "graphs/kernels/row_forms.h"
 #include "graphs/kernels/rows.h"
 
 /* Each expert output goes home: to the row (token, k) of the rank the token came from. Those of
  * this rank's own tokens are looked at like any others, and stay: reduce finds them. Counts and
  * lists are their source's word: only if as many rows were placed as were counted, and every place
  * was filled in this dispatch, did each row get a place of its own (S9). `to_proxies`: only to the
- * peers of that kind, else to the others. 1: something is torn. */
+ * peers of that kind, else to the others. `has_gaps`, a constant: rows are numbered as if there
+ * were none, and the slot that a row is in tells how far away it is (row_forms.h). 1: something is
+ * torn. */
 EEPK_FN int eepk_send_home_by(const eepk_combine_node_args *a, const eepk_sender *p, int to_proxies,
-                              eep_grid u)
+                              int has_gaps, eep_grid u)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
     const eepk_latch *latch = p->latch;
-    const uint32_t n = (uint32_t)a->slot_begin[s->num_slots];
+    const int32_t *begin = has_gaps ? w->scratch[a->chain].dense_begin : a->slot_begin;
+    const uint32_t n = (uint32_t)begin[s->num_slots];
     const uint16_t stamp = eepk_stamp(s, latch->step, a->layer, a->chain);
     eepk_copies copies = {0};
     int torn = latch->chain[a->chain].placed != n;
+    uint32_t slot = 0;
 
-    for (uint32_t position = u.block; position < n && !torn; position += u.num_blocks) {
-        const eepk_origin origin = w->scratch[a->chain].origin[position];
+    for (uint32_t number = u.block; number < n && !torn; number += u.num_blocks) {
+        const eepk_origin origin = w->scratch[a->chain].origin[number];
+        const uint32_t position =
+            has_gaps ? eepk_place_of(&w->scratch[a->chain], number, &slot) : number;
         const uint8_t *row = (const uint8_t *)a->rows + (uint64_t)position * s->row_bytes;
         const uint64_t offset = eepk_combine_row_offset(s, a->chain, origin.token, origin.k);
         torn = origin.stamp != stamp;
@@ -44,14 +51,15 @@ EEPK_FN int eepk_send_home_by(const eepk_combine_node_args *a, const eepk_sender
 }
 
 /* Two loops, so that what a ring needs takes no registers from plain copies. */
-EEPK_FN void eepk_send_home(const eepk_combine_node_args *a, eepk_latch *latch, eep_grid g)
+EEPK_FN void eepk_send_home(const eepk_combine_node_args *a, eepk_latch *latch, int has_gaps,
+                            eep_grid g)
 {
     const eepk_sender p = eepk_sender_at(a->world, eepk_combine_at(a));
     const eep_grid u = eepk_warp_grid(g);
-    int torn = eepk_send_home_by(a, &p, 0, u);
+    int torn = eepk_send_home_by(a, &p, 0, has_gaps, u);
 
     if (eepk_num_proxies(p.bank)) {
-        torn |= eepk_send_home_by(a, &p, 1, u);
+        torn |= eepk_send_home_by(a, &p, 1, has_gaps, u);
     }
     if (torn && u.thread == 0) {
         eepk_count_add(&latch->status.stale_dropped, 1);
@@ -65,7 +73,18 @@ EEPK_FN void eepk_combine_send_body(const eepk_combine_node_args *a, eep_grid g)
     eepk_latch *latch = &a->world->control->latch;
 
     if (eepk_may_send(latch, eepk_combine_at(a))) {
-        eepk_send_home(a, latch, g);
+        eepk_send_home(a, latch, 0, g);
+    }
+    eepk_publish(a->world, eepk_combine_at(a), g);
+}
+
+/* The same where rows have gaps between them. */
+EEPK_FN void eepk_combine_send_formed_body(const eepk_combine_node_args *a, eep_grid g)
+{
+    eepk_latch *latch = &a->world->control->latch;
+
+    if (eepk_may_send(latch, eepk_combine_at(a))) {
+        eepk_send_home(a, latch, 1, g);
     }
     eepk_publish(a->world, eepk_combine_at(a), g);
 }
@@ -77,6 +96,8 @@ EEPK_FN void eepk_reduce_body(const eepk_combine_node_args *a, eep_grid g)
     const eepk_scratch *own = &w->scratch[a->chain];
     const eepk_latch *latch = &w->control->latch;
     uint32_t n = eepk_count_tokens(s, &latch->status, a->num_tokens);
+    const uint32_t *own_rows =
+        a->has_gaps ? own->own_position : own->receive_base + (uint64_t)s->self * s->num_slots;
     eep_grid u = eepk_sum_grid(n, g);
 
     if (latch->aborted) {
@@ -88,7 +109,7 @@ EEPK_FN void eepk_reduce_body(const eepk_combine_node_args *a, eep_grid g)
                                     a->topk_weights + (uint64_t)token * s->top_k,
                                     eepk_combine_row(s, w->window, a->chain, token, 0),
                                     (const uint8_t *)a->rows,
-                                    own->receive_base + (uint64_t)s->self * s->num_slots,
+                                    own_rows,
                                     a->out,
                                     a->out_dtype,
                                     token};

@@ -160,6 +160,7 @@ typedef struct eepk_rows_quantise_args {
     uint64_t scales_at; /* behind a place's beginning */
     const void *x;      /* [hidden] */
     uint32_t num_to, hidden, dtype;
+    uint32_t powers; /* scales are powers of two */
 } eepk_rows_quantise_args;
 void eepk_rows_quantise(const eepk_rows_quantise_args *a);
 

@@ -10,6 +10,8 @@
 #include "graphs/kernels/compiler_macros.h"
 #include "graphs/kernels/kernel_args.h"
 #include "graphs/kernels/exchange.h"
+#include "graphs/kernels/row_forms.h"
+#include "graphs/kernels/physical.h"
 #include "graphs/kernels/rows.h"
 
 /* Room in the rings for all that this rank's tokens make it send, or the step aborts (rule N5). One
@@ -30,7 +32,8 @@ EEPK_FN void eepk_reserve_dispatch(const eepk_dispatch_node_args *a, eepk_latch 
     }
 }
 
-EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
+/* Both route nodes. `is_formed`, a constant: ids may be int64, or physical. */
+EEPK_FN void eepk_route_tokens(const eepk_dispatch_node_args *a, int is_formed, eep_grid g)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
@@ -53,7 +56,11 @@ EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
         return;
     }
     was_good = latch->status.bad_input == EEPK_INPUT_OK; /* thread 0 alone says otherwise */
-    eepk_route_batch(s, &routing, a->topk_idx, a->num_tokens, &latch->status, g);
+    if (!is_formed) {
+        eepk_route_batch(s, &routing, a->topk_idx, a->num_tokens, &latch->status, g);
+    } else {
+        eepk_route_formed(a, &routing, latch, g);
+    }
     if (g.thread == 0 && was_good) {
         latch->status.bad_layer = a->layer;
         latch->status.bad_chain = a->chain;
@@ -62,6 +69,16 @@ EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
         eepk_block_sync(); /* thread 0 may have said that the batch is bad */
         eepk_reserve_dispatch(a, latch, g);
     }
+}
+
+EEPK_FN void eepk_route_body(const eepk_dispatch_node_args *a, eep_grid g)
+{
+    eepk_route_tokens(a, 0, g);
+}
+
+EEPK_FN void eepk_route_formed_body(const eepk_dispatch_node_args *a, eep_grid g)
+{
+    eepk_route_tokens(a, 1, g);
 }
 
 /* A row goes once to each other rank, by the warp that owns the token. */
@@ -133,11 +150,13 @@ EEPK_FN void eepk_dispatch_send_body(const eepk_dispatch_node_args *a, eep_grid 
     eepk_publish(a->world, eepk_dispatch_at(a), g);
 }
 
-/* Copy the rows of one (source, token) to their packed places and remember where they came from.
- * The list entry is read once (volatile: not again after the check) and checked against the copied
- * counts. Returns the number of rows. */
+/* Copy the rows of one (source, token) to their places and remember where they came from. The list
+ * entry is read once (volatile: not again after the check) and checked against the copied counts.
+ * `is_formed`, a constant: places and scales are as the node's form says. Returns the number of
+ * rows. */
 EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch *latch,
-                                   eepk_copies *copies, uint32_t seat, uint32_t token, eep_grid g)
+                                   int is_formed, eepk_copies *copies, uint32_t seat,
+                                   uint32_t token, eep_grid g)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
@@ -159,7 +178,11 @@ EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch 
             return placed;
         }
         position = own->receive_base[cell] + ordinal;
-        eepk_unpack_row(s, copies, a->rows, a->row_scales, row, position, g);
+        if (!is_formed) {
+            eepk_unpack_row(s, copies, a->rows, a->row_scales, row, position, g);
+        } else {
+            eepk_unpack_formed_row(a, copies, row, slot, position, token, g);
+        }
         if (g.thread == 0) {
             own->origin[position] =
                 (eepk_origin){(uint16_t)seat, (uint16_t)token, (uint16_t)k, stamp};
@@ -169,7 +192,7 @@ EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch 
     return placed;
 }
 
-EEPK_FN void eepk_unpack_body(const eepk_dispatch_node_args *a, eep_grid g)
+EEPK_FN void eepk_unpack_all(const eepk_dispatch_node_args *a, int is_formed, eep_grid g)
 {
     const eepk_world *w = a->world;
     const eepk_shape *s = &w->shape;
@@ -185,12 +208,22 @@ EEPK_FN void eepk_unpack_body(const eepk_dispatch_node_args *a, eep_grid g)
     for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
         uint32_t n = eepk_is_active(bank, seat) ? w->scratch[a->chain].receive_tokens[seat] : 0;
         for (uint32_t token = u.block; token < n; token += u.num_blocks) {
-            placed += eepk_unpack_token(a, latch, &copies, seat, token, u);
+            placed += eepk_unpack_token(a, latch, is_formed, &copies, seat, token, u);
         }
     }
     eepk_copies_end(&copies);
     if (u.thread == 0 && placed) {
         eepk_count_add(&latch->chain[a->chain].placed, placed);
     }
+}
+
+EEPK_FN void eepk_unpack_body(const eepk_dispatch_node_args *a, eep_grid g)
+{
+    eepk_unpack_all(a, 0, g);
+}
+
+EEPK_FN void eepk_unpack_formed_body(const eepk_dispatch_node_args *a, eep_grid g)
+{
+    eepk_unpack_all(a, 1, g);
 }
 #endif

@@ -17,6 +17,44 @@ typedef union eepk_float_bits {
     uint32_t bits;
 } eepk_float_bits;
 
+/* The scale of a group and what its values are multiplied by. */
+typedef struct eepk_group_scale {
+    float scale, inverse;
+} eepk_group_scale;
+
+/* Of a group whose largest magnitude is that, at least EEPK_FP8_LEAST. With `powers` the scale is
+ * the least power of two that is no smaller than largest / 448 (source: DeepEP's round_scale). At
+ * most 2^126: an infinity is 448 then, and neither number is subnormal. */
+EEPK_FN eepk_group_scale eepk_scale_group(float largest, uint32_t powers)
+{
+    eepk_group_scale group;
+    eepk_float_bits u;
+    uint32_t exponent;
+
+    if (!powers) {
+        group.inverse = EEPK_FDIV(EEPK_E4M3_MAX, largest);
+        group.scale = EEPK_FMUL(largest, 1.0f / EEPK_E4M3_MAX);
+        return group;
+    }
+    u.value = EEPK_FMUL(largest, 1.0f / EEPK_E4M3_MAX);
+    exponent = (u.bits + 0x7fffffu) >> 23; /* rounded up */
+    exponent = exponent < 253 ? exponent : 253;
+    u.bits = exponent << 23;
+    group.scale = u.value;
+    u.bits = (254 - exponent) << 23;
+    group.inverse = u.value;
+    return group;
+}
+
+/* The exponent of a scale that is a power of two, as UE8M0 has it. */
+EEPK_FN uint32_t eepk_scale_exponent(float scale)
+{
+    eepk_float_bits u;
+
+    u.value = scale;
+    return u.bits >> 23 & 0xffu;
+}
+
 /* Round to nearest, ties to even; what is larger than 448 becomes 448; NaN stays NaN. */
 EEPK_FN uint8_t eepk_float_to_e4m3(float value)
 {

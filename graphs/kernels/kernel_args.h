@@ -25,6 +25,17 @@ typedef struct eepk_dispatch_node_args {
     int32_t *slot_begin;
     float *row_scales; /* with FP8 */
     uint32_t layer, chain;
+    /* forms (eep/forms.h): of the kernels whose names say so */
+    const int64_t *topk_idx_int64; /* in place of topk_idx */
+    const uint64_t *placement;     /* with is_physical */
+    int32_t *packed_scales;        /* UE8M0: in place of row_scales */
+    int32_t *slot_counts;
+    int32_t *source_tokens;
+    int64_t *layout_range;
+    uint32_t is_physical, scale_form; /* eep_scale_form */
+    uint32_t slot_align;              /* at least 1 */
+    uint32_t slot_rows;               /* padded: rows of a slot; 0: packed */
+    uint64_t scale_stride;
 } eepk_dispatch_node_args;
 
 typedef struct eepk_combine_node_args {
@@ -34,8 +45,15 @@ typedef struct eepk_combine_node_args {
     const int32_t *num_tokens;
     const int32_t *slot_begin; /* of the same dispatch */
     void *out;
-    uint32_t layer, out_dtype, chain, pad;
+    uint32_t layer, out_dtype, chain;
+    uint32_t has_gaps; /* rows do not lie one behind the other: row_forms.h */
 } eepk_combine_node_args;
+
+typedef struct eepk_mask_args {
+    const eepk_world *world;
+    int32_t *out; /* [max_ranks] */
+    uint32_t is_masked, pad;
+} eepk_mask_args;
 
 /* X(name, args type): every kernel of libeep, for the wrappers of both backends. */
 #define EEPK_KERNEL_LIST(X)                                                                        \
@@ -48,5 +66,10 @@ typedef struct eepk_combine_node_args {
     X(unpack, eepk_dispatch_node_args)                                                             \
     X(combine_send, eepk_combine_node_args)                                                        \
     X(combine_exchange, eepk_combine_node_args)                                                    \
-    X(reduce, eepk_combine_node_args)
+    X(reduce, eepk_combine_node_args)                                                              \
+    X(route_formed, eepk_dispatch_node_args)                                                       \
+    X(dispatch_exchange_formed, eepk_dispatch_node_args)                                           \
+    X(unpack_formed, eepk_dispatch_node_args)                                                      \
+    X(combine_send_formed, eepk_combine_node_args)                                                 \
+    X(mask, eepk_mask_args)
 #endif

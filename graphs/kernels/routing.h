@@ -25,13 +25,53 @@ EEPK_FN void eepk_bad_input(eepk_status *status, uint32_t kind, uint32_t token, 
     status->bad_input = kind;
 }
 
-/* What is wrong with pair i of the batch, EEPK_INPUT_*. `first` as eepk_replica_first. */
-EEPK_FN uint32_t eepk_pair_fault(const eepk_shape *s, const int32_t *topk_idx, uint32_t i,
-                                 const uint32_t *first)
+/* What ids are checked against. */
+typedef struct eepk_known_ids {
+    const uint32_t *first;       /* logical: eepk_replica_first */
+    const uint16_t *slot_expert; /* physical: eepk_slot_experts, else NULL, */
+    const uint64_t *active;      /* and the seats that are in the view, bit by bit */
+} eepk_known_ids;
+
+/* A physical id: its slot holds an expert, which contributes to the token once (S9). */
+EEPK_FN uint32_t eepk_physical_fault(const eepk_shape *s, const int32_t *topk_idx, uint32_t i,
+                                     const eepk_known_ids *known)
 {
+    const uint32_t id = (uint32_t)topk_idx[i], num_ids = s->max_ranks * s->num_slots;
+    uint32_t seat;
+
+    if (topk_idx[i] == -1) {
+        return EEPK_INPUT_OK;
+    }
+    if (id >= num_ids) { /* as are all that are below 0 */
+        return EEPK_INPUT_TOPK;
+    }
+    seat = id / s->num_slots;
+    if (!(known->active[seat / 64] >> (seat % 64) & 1u)) {
+        return EEPK_INPUT_NO_SEAT;
+    }
+    if (known->slot_expert[id] == EEPK_NO_EXPERT_HERE) {
+        return EEPK_INPUT_NO_EXPERT;
+    }
+    for (uint32_t j = i - i % s->top_k; j < i; j++) {
+        const uint32_t other = (uint32_t)topk_idx[j];
+        if (other < num_ids && known->slot_expert[other] == known->slot_expert[id]) {
+            return EEPK_INPUT_TWICE;
+        }
+    }
+    return EEPK_INPUT_OK;
+}
+
+/* What is wrong with pair i of the batch, EEPK_INPUT_*. */
+EEPK_FN uint32_t eepk_pair_fault(const eepk_shape *s, const int32_t *topk_idx, uint32_t i,
+                                 const eepk_known_ids *known)
+{
+    const uint32_t *first = known->first;
     int32_t expert = topk_idx[i];
     int is_twice = 0;
 
+    if (known->slot_expert) {
+        return eepk_physical_fault(s, topk_idx, i, known);
+    }
     if (expert == -1) {
         return EEPK_INPUT_OK;
     }
@@ -49,10 +89,10 @@ EEPK_FN uint32_t eepk_pair_fault(const eepk_shape *s, const int32_t *topk_idx, u
 
 /* Pair i is bad: is it the first bad one of its token? */
 EEPK_FN int eepk_is_first_bad(const eepk_shape *s, const int32_t *topk_idx, uint32_t i,
-                              const uint32_t *first)
+                              const eepk_known_ids *known)
 {
     for (uint32_t j = i - i % s->top_k; j < i; j++) {
-        if (eepk_pair_fault(s, topk_idx, j, first) != EEPK_INPUT_OK) {
+        if (eepk_pair_fault(s, topk_idx, j, known) != EEPK_INPUT_OK) {
             return 0;
         }
     }
@@ -62,7 +102,7 @@ EEPK_FN int eepk_is_first_bad(const eepk_shape *s, const int32_t *topk_idx, uint
 /* Nothing of a bad batch is sent, and the first offender is named, whichever thread finds it. One
  * block; its threads meet before they read `status`. */
 EEPK_SHARED_FN void eepk_check_input(const eepk_shape *s, const int32_t *topk_idx, int32_t n,
-                                     const uint32_t *first, uint64_t *first_bad,
+                                     const eepk_known_ids *known, uint64_t *first_bad,
                                      eepk_status *status, eep_grid g)
 {
     int fits = n >= 0 && (uint32_t)n <= s->num_max_tokens;
@@ -73,12 +113,12 @@ EEPK_SHARED_FN void eepk_check_input(const eepk_shape *s, const int32_t *topk_id
     }
     eepk_block_sync();
     for (uint32_t i = g.thread; fits && i < (uint32_t)n * s->top_k; i += g.num_threads) {
-        uint32_t fault = eepk_pair_fault(s, topk_idx, i, first);
+        uint32_t fault = eepk_pair_fault(s, topk_idx, i, known);
         if (fault == EEPK_INPUT_OK) {
             continue;
         }
         eepk_keep_least(first_bad, (uint64_t)i << EEPK_INPUT_BITS | fault);
-        if (eepk_is_first_bad(s, topk_idx, i, first)) {
+        if (eepk_is_first_bad(s, topk_idx, i, known)) {
             eepk_count_add(&status->num_bad, 1);
         }
     }
@@ -297,7 +337,8 @@ EEPK_SHARED_FN void eepk_route_batch(const eepk_shape *s, const eepk_routing *r,
     uint32_t pairs, span, begin, end;
 
     if (status->bad_input == EEPK_INPUT_OK) {
-        eepk_check_input(s, topk_idx, *num_tokens, r->first, r->first_bad, status, g);
+        const eepk_known_ids known = {r->first, 0, 0};
+        eepk_check_input(s, topk_idx, *num_tokens, &known, r->first_bad, status, g);
     }
     if (EEPK_WARP == 1) {
         pairs = eepk_count_tokens(s, status, num_tokens) * s->top_k;

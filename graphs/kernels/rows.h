@@ -106,8 +106,8 @@ EEPK_SHARED_FN void eepk_send_row(eepk_row_send *r, eep_grid g)
     if (s->num_scales == 0) {
         eepk_rows_copy(to, from, num_to, s->row_bytes);
     } else {
-        const eepk_rows_quantise_args quantise = {to,     eepk_scales_at(s), row,
-                                                  num_to, s->hidden,         s->dtype};
+        const eepk_rows_quantise_args quantise = {
+            to, eepk_scales_at(s), row, num_to, s->hidden, s->dtype, s->scale_powers};
         eepk_rows_quantise(&quantise);
     }
     for (uint32_t i = 0; i < num_to && r->num_proxies; i++) {
@@ -154,7 +154,7 @@ EEPK_FN void eepk_store_codes(uint8_t *to, const uint8_t *codes, uint32_t n)
 }
 
 /* The lanes of a group quantise its channels with one scale and store them to every rank that gets
- * the row: value = e4m3 x scale, and the largest is 448 x scale. All lanes of the warp come here,
+ * the row: value = e4m3 x scale (eepk_scale_group). All lanes of the warp come here,
  * with a group that there is or not. */
 EEPK_FN void eepk_send_group(const eepk_row_send *r, uint32_t group, uint32_t lane)
 {
@@ -162,7 +162,8 @@ EEPK_FN void eepk_send_group(const eepk_row_send *r, uint32_t group, uint32_t la
     const uint32_t first = group * EEPK_FP8_GROUP + lane * EEPK_LANE_CHANNELS;
     const uint32_t left = first < s->hidden ? s->hidden - first : 0;
     const uint32_t n = left < EEPK_LANE_CHANNELS ? left : (uint32_t)EEPK_LANE_CHANNELS;
-    float values[EEPK_LANE_CHANNELS], largest = EEPK_FP8_LEAST, inverse;
+    float values[EEPK_LANE_CHANNELS], largest = EEPK_FP8_LEAST;
+    eepk_group_scale scale;
     EEPK_ALIGNED(16) uint8_t codes[EEPK_LANE_CHANNELS];
 
     eepk_load_channels(r, first, n, values);
@@ -171,9 +172,9 @@ EEPK_FN void eepk_send_group(const eepk_row_send *r, uint32_t group, uint32_t la
         largest = value > largest ? value : largest;
     }
     largest = eepk_group_largest(largest);
-    inverse = EEPK_FDIV(EEPK_E4M3_MAX, largest);
+    scale = eepk_scale_group(largest, s->scale_powers);
     for (uint32_t i = 0; i < EEPK_LANE_CHANNELS; i++) {
-        codes[i] = eepk_float_to_e4m3(EEPK_FMUL(values[i], inverse));
+        codes[i] = eepk_float_to_e4m3(EEPK_FMUL(values[i], scale.inverse));
     }
     for (uint32_t k = 0; k < s->top_k; k++) {
         uint8_t *row = eepk_warp_target(r, k);
@@ -182,7 +183,7 @@ EEPK_FN void eepk_send_group(const eepk_row_send *r, uint32_t group, uint32_t la
         }
         eepk_store_codes(row + first, codes, n);
         if (lane == 0) {
-            eepk_row_scales(s, row)[group] = EEPK_FMUL(largest, 1.0f / EEPK_E4M3_MAX);
+            eepk_row_scales(s, row)[group] = scale.scale;
         }
     }
 }

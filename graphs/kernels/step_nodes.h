@@ -40,13 +40,29 @@ EEPK_FN void eepk_tell_of_last(const eepk_world *w, eepk_latch *latch)
     eepk_post_abort(w, latch, (eepk_exchange_at){0, 0, EEPK_PHASE_DISPATCH}, alone);
 }
 
+/* The mask of active ranks, for the engine's kernels: of the bank that the latch has chosen. `was`
+ * is the bank and `epoch` the epoch that the latch had before, whose mask is there still. */
+EEPK_FN void eepk_write_mask(const eepk_world *w, const eepk_latch *latch, uint32_t was,
+                             uint64_t epoch)
+{
+    const uint8_t *bank = w->bank[latch->bank];
+
+    if (latch->bank == was && latch->epoch == epoch) {
+        return;
+    }
+    for (uint32_t seat = 0; seat < w->shape.max_ranks; seat++) {
+        w->active_mask[seat] = eepk_is_active(bank, seat);
+    }
+}
+
 /* First node of a step: fix what the later nodes go by (rule T1), clear what the last step left. */
 EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
 {
     const eepk_world *w = a->world;
     eepk_latch *latch = &w->control->latch;
     const eepk_bank_header *bank;
-    uint64_t before = latch->step;
+    const uint64_t before = latch->step, epoch_before = latch->epoch;
+    const uint32_t bank_before = latch->bank;
 
     if (g.block != 0 || g.thread != 0) {
         return;
@@ -56,6 +72,7 @@ EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
     bank = (const eepk_bank_header *)w->bank[latch->bank];
     latch->step = w->launch->step;
     latch->epoch = bank->epoch;
+    eepk_write_mask(w, latch, bank_before, epoch_before);
     latch->announce_digest = w->launch->announce_digest;
     latch->wait_ns = w->launch->wait_ns;
     latch->wants_loads = w->launch->wants_loads;

@@ -132,10 +132,12 @@ typedef struct eepk_shape {
     uint32_t row_bytes, header_bytes;
     uint32_t dispatch_row_bytes; /* in windows: row_bytes; with FP8 the values, then the scales */
     uint32_t num_scales;         /* per row, one for EEP_FP8_GROUP channels; 0: no FP8 */
-    uint32_t num_chains, pad;
+    uint32_t num_chains;
+    uint32_t scale_powers; /* scales are powers of two */
     uint64_t off_dispatch_tag, off_combine_tag, off_abort, off_header, off_list;
     uint64_t off_dispatch, off_combine, window_bytes;
-    uint64_t bank_off_generation, bank_off_peer, bank_off_first, bank_off_replica, bank_bytes;
+    uint64_t bank_off_generation, bank_off_peer, bank_off_first, bank_off_replica;
+    uint64_t bank_off_slot_expert, bank_bytes;
     uint32_t rows_capacity, self;
     uint32_t num_queues, ring_slots; /* rings of this rank (ring_layout.h), and slots of each */
 } eepk_shape;
@@ -147,13 +149,17 @@ typedef struct eepk_shape {
  *                                                      colour is reached, the own one too
  *   uint32_t first[num_layers][num_experts + 1]        replicas of e: first[e] .. first[e+1]
  *   eepk_replica replica[num_layers][max_ranks * num_slots]
+ *   uint16_t slot_expert[num_layers][max_ranks * num_slots]   what each slot holds, by physical id:
+ *                                                      a logical expert, or EEPK_NO_EXPERT_HERE
  * The replicas are this rank's own: what is near is preferred as far as shares allow it. */
 typedef struct eepk_bank_header {
     uint64_t epoch, digest;
     uint32_t colour, num_active; /* colour: of the windows that it names */
     uint64_t active[EEPK_SEAT_WORDS];
     uint32_t num_proxies, pad; /* members of kind EEPK_PEER_PROXY */
+    uint64_t placement;        /* names all of slot_expert (rule P12); never 0 */
 } eepk_bank_header;
+enum { EEPK_NO_EXPERT_HERE = 0xffff }; /* the slot is empty, being filled, or of no member */
 /* How this rank's kernels reach a peer's window (must 11). Only graphs/kernels/peer_puts.h looks
  * into it. */
 enum {
@@ -198,6 +204,9 @@ enum { /* bad_input */
        EEPK_INPUT_TOKENS = 2,    /* num_tokens out of range: value */
        EEPK_INPUT_UNCOVERED = 3, /* the expert has no replica: token, k, value */
        EEPK_INPUT_TWICE = 4,     /* the token named the expert before: token, k, value */
+       EEPK_INPUT_PLACEMENT = 5, /* ids of another placement than the bank's: bad_placement (P12) */
+       EEPK_INPUT_NO_SEAT = 6,   /* a physical id of a seat that is not active: token, k, value */
+       EEPK_INPUT_NO_EXPERT = 7, /* a physical id of a slot that holds none: token, k, value */
        EEPK_INPUT_BITS = 3
 };
 
@@ -228,6 +237,7 @@ typedef struct eepk_status {
     uint32_t num_nodes;  /* halves that ran in order: EEPK_NODES_PER_LAYER per layer and chain */
     uint32_t chain;      /* where it ended, beside layer and phase */
     uint32_t bad_chain, pad;
+    uint64_t bad_placement; /* what the ids were made under */
 } eepk_status;
 
 /* The halves of a chain's layer, in their order. */
@@ -284,12 +294,17 @@ typedef struct eepk_scratch {
     eepk_route *route;        /* [T][K] */
     uint32_t *send_count;     /* [max_ranks][num_slots] */
     uint32_t *share_begin;    /* [max_ranks * num_slots] */
-    uint32_t *expert_count;   /* [EEPK_ROUTE_WARPS][num_experts] */
+    uint32_t *expert_count;   /* [EEPK_ROUTE_WARPS][most of num_experts, max_ranks * num_slots] */
     uint64_t *first_bad;      /* [1] */
     uint32_t *receive_count;  /* [max_ranks][num_slots]: the copy of rule D2 */
     uint32_t *receive_base;   /* [max_ranks][num_slots]: first packed row */
     uint32_t *receive_tokens; /* [max_ranks] */
     eepk_origin *origin;      /* [rows_capacity] */
+    /* row_forms.h: rows as if no place between them were free, and where they are */
+    int32_t *dense_begin;   /* [num_slots + 1] */
+    uint32_t *slot_shift;   /* [num_slots] */
+    uint32_t *own_position; /* [num_slots] the first of this rank's own rows */
+    int32_t *ids;           /* [T][K] ids that came as int64 */
 } eepk_scratch;
 
 /* All addresses of a context that kernels use, itself in device memory. They are fixed for its
@@ -310,6 +325,7 @@ typedef struct eepk_world {
     uint64_t *loads;      /* [num_layers][num_experts] tokens of this rank for each expert, ever */
     uint64_t *loads_out;  /* the same, pinned: eepk_launch.wants_loads */
     struct eepk_queue *queue; /* [num_queues], device memory */
+    int32_t *active_mask;     /* [max_ranks] 1: active in the bank of the latch */
 } eepk_world;
 
 /* A token's experts are distinct, so it has at most this many rows on one rank. */
@@ -440,6 +456,13 @@ EEPK_LAYOUT_FN const eepk_replica *eepk_replicas(const eepk_shape *s, const uint
                                                  uint32_t layer)
 {
     return (const eepk_replica *)(bank + s->bank_off_replica) +
+           (uint64_t)layer * s->max_ranks * s->num_slots;
+}
+/* What each slot of the layer holds, by physical id (seat * num_slots + slot). */
+EEPK_LAYOUT_FN const uint16_t *eepk_slot_experts(const eepk_shape *s, const uint8_t *bank,
+                                                 uint32_t layer)
+{
+    return (const uint16_t *)(bank + s->bank_off_slot_expert) +
            (uint64_t)layer * s->max_ranks * s->num_slots;
 }
 EEPK_LAYOUT_FN int eepk_is_active(const uint8_t *bank, uint32_t seat)

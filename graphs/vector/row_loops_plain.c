@@ -22,7 +22,8 @@ static void quantise_group(const eepk_rows_quantise_args *a, uint32_t group)
 {
     const uint32_t first = group * EEPK_FP8_GROUP, left = a->hidden - first;
     const uint32_t n = left < EEPK_FP8_GROUP ? left : (uint32_t)EEPK_FP8_GROUP;
-    float largest = EEPK_FP8_LEAST, inverse, scale;
+    float largest = EEPK_FP8_LEAST;
+    eepk_group_scale scale;
     uint8_t codes[EEPK_FP8_GROUP];
 
     for (uint32_t i = 0; i < n; i++) {
@@ -30,15 +31,15 @@ static void quantise_group(const eepk_rows_quantise_args *a, uint32_t group)
         value = value < 0.0f ? -value : value;
         largest = value > largest ? value : largest;
     }
-    inverse = EEPK_FDIV(EEPK_E4M3_MAX, largest);
-    scale = EEPK_FMUL(largest, 1.0f / EEPK_E4M3_MAX);
+    scale = eepk_scale_group(largest, a->powers);
     for (uint32_t i = 0; i < n; i++) {
-        codes[i] = eepk_float_to_e4m3(EEPK_FMUL(value_at(a->x, a->dtype, first + i), inverse));
+        codes[i] =
+            eepk_float_to_e4m3(EEPK_FMUL(value_at(a->x, a->dtype, first + i), scale.inverse));
     }
     for (uint32_t i = 0; i < a->num_to; i++) {
         uint8_t *row = a->to[i];
         memcpy(row + first, codes, n);
-        memcpy(row + a->scales_at + group * sizeof scale, &scale, sizeof scale);
+        memcpy(row + a->scales_at + group * sizeof(float), &scale.scale, sizeof(float));
     }
 }
 

@@ -147,17 +147,17 @@ typedef struct group_codes {
     float scale;
 } group_codes;
 
-WIDE_FN void encode_group(const void *x, size_t first, bool is_bf16, group_codes *out)
+WIDE_FN void encode_group(const void *x, size_t first, bool is_bf16, uint32_t powers,
+                          group_codes *out)
 {
-    const float largest = largest_of(x, first, is_bf16);
-    const float inverse = EEPK_FDIV(EEPK_E4M3_MAX, largest);
+    const eepk_group_scale scale = eepk_scale_group(largest_of(x, first, is_bf16), powers);
 
     for (uint32_t i = 0; i < EEPK_FP8_GROUP; i += WIDE_LANES) {
-        const words code = e4m3_of(load_floats(x, first + i, is_bf16) * inverse);
+        const words code = e4m3_of(load_floats(x, first + i, is_bf16) * scale.inverse);
         const bytes_of narrow = __builtin_convertvector(code, bytes_of);
         memcpy(out->code + i, &narrow, sizeof narrow);
     }
-    out->scale = EEPK_FMUL(largest, 1.0f / EEPK_E4M3_MAX);
+    out->scale = scale.scale;
 }
 
 WIDE_FN void store_group(const eepk_rows_quantise_args *a, uint32_t group, const group_codes *codes,
@@ -184,13 +184,13 @@ WIDE_FN void quantise_row(const eepk_rows_quantise_args *a, bool is_bf16)
     group_codes codes;
 
     for (uint32_t group = 0; group < num_whole; group++) {
-        encode_group(a->x, (size_t)group * EEPK_FP8_GROUP, is_bf16, &codes);
+        encode_group(a->x, (size_t)group * EEPK_FP8_GROUP, is_bf16, a->powers, &codes);
         store_group(a, group, &codes, EEPK_FP8_GROUP);
     }
     if (rest) {
         memcpy(padded, (const uint8_t *)a->x + (size_t)num_whole * EEPK_FP8_GROUP * element,
                rest * element);
-        encode_group(padded, 0, is_bf16, &codes);
+        encode_group(padded, 0, is_bf16, a->powers, &codes);
         store_group(a, num_whole, &codes, rest);
     }
 }

@@ -26,6 +26,7 @@
 
 #include "eep/device.h"
 #include "eep/experts.h"
+#include "eep/forms.h"
 #include "eep/status.h"
 
 #ifdef __cplusplus
@@ -128,7 +129,8 @@ typedef struct eep_config {
     int32_t num_max_tokens_per_rank;
     eep_dtype dtype; /* of x and of the expert outputs */
     /* 1: rows are dispatched as FP8 (e4m3) with a scale per EEP_FP8_GROUP channels, a half or a
-     * quarter of the bytes; expert outputs come back in `dtype`. */
+     * quarter of the bytes; expert outputs come back in `dtype`. 2: with scales that are powers of
+     * two (eep_fp8_kind). The same on all ranks. */
     int32_t fp8_dispatch;
 
     uint64_t heartbeat_period_us;
@@ -296,7 +298,9 @@ EEP_API const int32_t *eep_physical_to_logical(const eep_context *context);
 /* ---------------------------------------------------------------- the step, at capture time */
 
 /* Buffers of a dispatch; all device memory of the caller at fixed addresses. Rows (x, rows, out,
- * row_scales) begin at multiples of 16 bytes, here and in a combine: EEP_ERR_INVALID otherwise. */
+ * row_scales, packed_scales) begin at multiples of 16 bytes, here and in a combine: EEP_ERR_INVALID
+ * otherwise. Fields behind row_scales choose other forms of ids, rows and scales (eep/forms.h); all
+ * 0 and NULL: the forms that the fields before them name. */
 typedef struct eep_dispatch_args {
     uint32_t struct_bytes;     /* sizeof(eep_dispatch_args), set by the caller */
     int32_t chain;             /* whose micro-batch it is: below num_chains */
@@ -308,11 +312,29 @@ typedef struct eep_dispatch_args {
     /* out [eep_rows_capacity, hidden / EEP_FP8_GROUP rounded up], with fp8_dispatch: value = e4m3 x
      * scale of its group; the largest of a group is 448 x scale, at least 1e-4. Else NULL. */
     float *row_scales;
+    eep_row_layout layout; /* of rows, here and in this dispatch's combine */
+    int32_t slot_align;    /* slots begin at multiples of so many rows, 0 (as 1) to 65536 */
+    eep_scale_form scale_form;
+    eep_id_kind ids;
+    const int64_t *topk_idx_int64; /* in place of topk_idx, which is NULL then */
+    /* EEP_IDS_PHYSICAL: one word, read at replay: eep_live_placement.placement of the placement
+     * that the ids were made under. If it is not that of the step's view, the step ends with
+     * EEP_ERR_BAD_STEP_INPUT on this rank (EEP_BAD_PLACEMENT, rule P12). Else NULL. */
+    const uint64_t *placement;
+    int32_t *packed_scales; /* out, UE8M0: in place of row_scales, which is NULL then */
+    /* out [num_slots]: rows of each slot. May be NULL with packed rows and slot_align below 2, and
+     * slot_begin may be NULL with padded rows. */
+    int32_t *slot_counts;
+    /* out [rows], as `rows` lie: the index of the row's token at its source. May be NULL. */
+    int32_t *source_tokens;
+    /* out [num_slots, max_ranks]: begin << 32 | count of each source's rows in the slot, from the
+     * slot's first row on. May be NULL. */
+    int64_t *layout_range;
 } eep_dispatch_args;
 typedef struct eep_combine_args {
     uint32_t struct_bytes; /* sizeof(eep_combine_args), set by the caller */
     eep_dtype out_dtype;   /* of out: the sum, rounded once at the end */
-    const void *rows;      /* [eep_rows_capacity, hidden]: expert outputs, packed as dispatched */
+    const void *rows;      /* [eep_rows_capacity, hidden]: expert outputs, laid out as dispatched */
     const float *topk_weights; /* [num_tokens, top_k] */
     const int32_t *num_tokens; /* as in dispatch */
     void *out;                 /* out [num_tokens, hidden]: sum over k in order of k, in float */
@@ -320,7 +342,8 @@ typedef struct eep_combine_args {
     int32_t reserved;          /* 0 */
 } eep_combine_args;
 
-/* Most rows that a dispatch can deliver to this rank. */
+/* Most rows that a dispatch can deliver to this rank. A form with gaps needs more places: ask
+ * eep_form_sizes_get. */
 EEP_API size_t eep_rows_capacity(const eep_context *context);
 
 /* The first node of a step's graph: it latches bank, epoch, step and deadlines for all others.
@@ -406,10 +429,19 @@ EEP_API EEP_MUST_CHECK eep_status eep_step_begin(eep_context *context, uint64_t 
 EEP_API EEP_MUST_CHECK eep_status eep_step_end(eep_context *context);
 /* What was wrong with a step's input. */
 typedef enum eep_bad_kind {
-    EEP_BAD_NUM_TOKENS,       /* value: num_tokens, which is below 0 or too large */
-    EEP_BAD_EXPERT_RANGE,     /* value: an expert id that is neither -1 nor a logical expert */
-    EEP_BAD_EXPERT_TWICE,     /* value: an expert that this token named at a lower k already */
+    EEP_BAD_NUM_TOKENS, /* value: num_tokens, which is below 0 or too large */
+    /* value: an id that is neither -1 nor a logical expert (or physical id, where these are given);
+     * one of int64 that no int32 can hold is the nearest that can */
+    EEP_BAD_EXPERT_RANGE,
+    /* value: an expert that this token named at a lower k already; of physical ids one whose expert
+     * is that of an id at a lower k */
+    EEP_BAD_EXPERT_TWICE,
     EEP_BAD_EXPERT_UNCOVERED, /* value: an expert without a replica in this view */
+    /* The ids were made under another placement than the step's (rule P12); of the whole batch.
+     * eep_live_placement_get has the one to make them under. */
+    EEP_BAD_PLACEMENT,
+    EEP_BAD_SEAT_INACTIVE, /* value: a physical id of a seat that is not active in this view */
+    EEP_BAD_SLOT_EMPTY,    /* value: a physical id of a slot that is empty or being filled */
 } eep_bad_kind;
 EEP_API const char *eep_bad_kind_name(eep_bad_kind kind);
 typedef struct eep_bad_input {

@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <string.h>
+#include <xxhash.h>
 
 static_assert((int)EEPI_VIEW_COLOURS == (int)EEPK_COLOURS, "a view names one that there is");
 
@@ -45,6 +46,31 @@ static void list_replicas(const eepk_shape *s, const eepi_view *view, uint8_t *i
             first[0] = 0;
         }
     }
+}
+
+/* Every slot, by physical id, and the word that names the whole (rule P12). Who is in the view, and
+ * what is replicated where, is in it; epochs, generations and shares are not: ids that were made
+ * under the same map are the same. */
+static void place_slots(const eepk_shape *s, const eepi_view *view, uint8_t *image)
+{
+    uint16_t *experts = (uint16_t *)(image + s->bank_off_slot_expert);
+    const size_t num = (size_t)s->num_layers * s->max_ranks * s->num_slots;
+    uint64_t word;
+
+    for (uint32_t layer = 0; layer < s->num_layers; layer++) {
+        for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
+            for (uint32_t slot = 0; slot < s->num_slots; slot++) {
+                const eepi_view_slot *at =
+                    eepi_view_slot_at(view, (int)layer, (int)seat, (int)slot);
+                const bool holds =
+                    eepi_view_is_member(view, (int)seat) && at->state == EEPI_SLOT_HOLDS;
+                experts[((size_t)layer * s->max_ranks + seat) * s->num_slots + slot] =
+                    holds ? at->expert : (uint16_t)EEPK_NO_EXPERT_HERE;
+            }
+        }
+    }
+    word = XXH64(experts, num * sizeof *experts, 0);
+    ((eepk_bank_header *)image)->placement = word ? word : 1;
 }
 
 /* Of the replicas those that this rank sends to, and how much. */
@@ -114,6 +140,7 @@ static void fill_image(const eepk_shape *s, const eepi_view *view, uint8_t *imag
         split_layer(s, &sources, image, layer);
         check_routes(s, view, image, layer);
     }
+    place_slots(s, view, image);
 }
 
 static void fill_peer(const eepk_shape *s, uint8_t *image, uint32_t seat, const eepk_peer *peer)

@@ -5,6 +5,7 @@
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
 #include "membership/step/capture_state.h"
+#include "membership/step/dispatch_form.h"
 
 size_t eep_rows_capacity(const eep_context *context)
 {
@@ -72,24 +73,27 @@ static eep_status check_buffers(eep_context *context, const char *call, const na
 static eep_status check_dispatch(eep_context *context, const char *call,
                                  const eep_dispatch_args *args)
 {
-    const named_buffer buffers[] = {{"x", args->x},
-                                    {"topk_idx", args->topk_idx},
-                                    {"num_tokens", args->num_tokens},
-                                    {"rows", args->rows},
-                                    {"slot_begin", args->slot_begin}};
-    eep_status status = check_buffers(context, call, buffers, 5);
+    const named_buffer buffers[] = {
+        {"x", args->x},
+        {"topk_idx", args->topk_idx_int64 ? (const void *)args->topk_idx_int64 : args->topk_idx},
+        {"num_tokens", args->num_tokens},
+        {"rows", args->rows},
+        {"slot_begin", args->slot_begin}};
+    /* the last one tells nothing where slots have fixed places */
+    const int num_buffers = args->layout == EEP_ROWS_PADDED ? 4 : 5;
+    eep_status status = check_buffers(context, call, buffers, num_buffers);
 
-    if (status == EEP_OK && (args->row_scales != NULL) != (context->shape.num_scales > 0)) {
-        status = eepi_fail(context, EEP_ERR_INVALID,
-                           "%s: row_scales is %s fp8_dispatch: give it exactly with that", call,
-                           args->row_scales ? "given without" : "NULL with");
+    if (status == EEP_OK && (eepi_form_check_sizes(call, &context->shape, args) != EEP_OK ||
+                             eepi_form_check_buffers(call, &context->shape, args) != EEP_OK)) {
+        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
     }
     if (status == EEP_OK) {
         status = check_aligned(context, call,
                                (const named_buffer[]){{"x", args->x},
                                                       {"rows", args->rows},
-                                                      {"row_scales", args->row_scales}},
-                               3);
+                                                      {"row_scales", args->row_scales},
+                                                      {"packed_scales", args->packed_scales}},
+                               4);
     }
     return status;
 }
@@ -131,8 +135,12 @@ static eep_status put_receive(eep_context *context, eep_stream *stream, eepi_ker
 static eep_status put_dispatch_receive(eep_context *context, eep_stream *stream,
                                        const eepk_dispatch_node_args *node)
 {
-    return put_receive(context, stream, EEPI_KERNEL_dispatch_exchange, EEPI_KERNEL_unpack, node,
-                       sizeof *node);
+    const bool is_formed = eepi_form_has_rows(node);
+
+    return put_receive(
+        context, stream,
+        is_formed ? EEPI_KERNEL_dispatch_exchange_formed : EEPI_KERNEL_dispatch_exchange,
+        is_formed ? EEPI_KERNEL_unpack_formed : EEPI_KERNEL_unpack, node, sizeof *node);
 }
 
 static eep_status put_combine_receive(eep_context *context, eep_stream *stream,
@@ -147,13 +155,20 @@ static eep_status put_combine_receive(eep_context *context, eep_stream *stream,
 static eep_status put_dispatch_send(eep_context *context, eep_stream *stream,
                                     const eepk_dispatch_node_args *node)
 {
-    eep_status status = eepi_capture_put(context, stream, EEPI_KERNEL_route, 1, EEPI_ROUTE_THREADS,
-                                         node, sizeof *node);
+    const eepi_kernel_id route =
+        eepi_form_has_ids(node) ? EEPI_KERNEL_route_formed : EEPI_KERNEL_route;
+    eep_status status =
+        eepi_capture_put(context, stream, route, 1, EEPI_ROUTE_THREADS, node, sizeof *node);
 
     return status == EEP_OK ? eepi_capture_put(context, stream, EEPI_KERNEL_dispatch_send,
                                                eepi_capture_blocks(context), EEPI_COPY_THREADS,
                                                node, sizeof *node)
                             : status;
+}
+
+static bool is_same(const void *one, const void *other)
+{
+    return one && one == other;
 }
 
 /* A chain whose rows are on their way to the experts, or from them, keeps its outputs (rule P4). */
@@ -163,11 +178,15 @@ static eep_status check_apart(eep_context *context, const char *call, const eep_
         const eepk_dispatch_node_args *other = &context->capture->dispatch[chain];
         if (chain != args->chain &&
             context->capture->sequence.done[chain] % EEPK_NODES_PER_LAYER != 0 &&
-            (other->rows == args->rows || other->slot_begin == args->slot_begin)) {
+            (is_same(other->rows, args->rows) || is_same(other->slot_begin, args->slot_begin) ||
+             is_same(other->slot_counts, args->slot_counts))) {
             return eepi_fail(context, EEP_ERR_INVALID,
                              "%s: chain %d has the same %s as chain %d, which is between its "
                              "dispatch and its combine: give each chain its own",
-                             call, args->chain, other->rows == args->rows ? "rows" : "slot_begin",
+                             call, args->chain,
+                             is_same(other->rows, args->rows)               ? "rows"
+                             : is_same(other->slot_begin, args->slot_begin) ? "slot_begin"
+                                                                            : "slot_counts",
                              chain);
         }
     }
@@ -212,6 +231,7 @@ static eep_status dispatch(eep_context *context, const char *call, int32_t layer
                                       .row_scales = a.row_scales,
                                       .layer = (uint32_t)layer,
                                       .chain = (uint32_t)a.chain};
+    eepi_form_fill(&context->shape, &a, node);
     status = put_dispatch_send(context, stream, node);
     if (status == EEP_OK && is_both) {
         status = put_dispatch_receive(context, stream, node);
@@ -296,8 +316,12 @@ static eep_status combine(eep_context *context, const char *call, int32_t layer,
                                      .out = a.out,
                                      .layer = (uint32_t)layer,
                                      .out_dtype = (uint32_t)a.out_dtype,
-                                     .chain = (uint32_t)a.chain};
-    status = eepi_capture_put(context, stream, EEPI_KERNEL_combine_send,
+                                     .chain = (uint32_t)a.chain,
+                                     .has_gaps =
+                                         eepi_form_has_gaps(&context->capture->dispatch[a.chain])};
+    status = eepi_capture_put(context, stream,
+                              node->has_gaps ? EEPI_KERNEL_combine_send_formed
+                                             : EEPI_KERNEL_combine_send,
                               eepi_capture_blocks(context), EEPI_COPY_THREADS, node, sizeof *node);
     if (status == EEP_OK && is_both) {
         status = put_combine_receive(context, stream, node);

@@ -274,18 +274,27 @@ static eep_status say_aborted(eep_context *context, const eepk_status *s)
 
 static eep_status bad_input(eep_context *context, const eepk_status *s)
 {
-    const char *const about[] = {[EEP_BAD_NUM_TOKENS] = "",
-                                 [EEP_BAD_EXPERT_RANGE] = "is out of range",
-                                 [EEP_BAD_EXPERT_TWICE] =
-                                     "was named by this token at a lower k already (twice)",
-                                 [EEP_BAD_EXPERT_UNCOVERED] = "has no replica in this view"};
+    const char *const about[] = {
+        [EEP_BAD_NUM_TOKENS] = "",
+        [EEP_BAD_EXPERT_RANGE] = "is out of range",
+        [EEP_BAD_EXPERT_TWICE] = "was named by this token at a lower k already (twice)",
+        [EEP_BAD_EXPERT_UNCOVERED] = "has no replica in this view",
+        [EEP_BAD_PLACEMENT] = "",
+        [EEP_BAD_SEAT_INACTIVE] = "is of a seat that is not active",
+        [EEP_BAD_SLOT_EMPTY] = "is of a slot that is empty or being filled"};
+    static const eep_bad_kind kinds[] = {
+        [EEPK_INPUT_TOPK] = EEP_BAD_EXPERT_RANGE,
+        [EEPK_INPUT_TOKENS] = EEP_BAD_NUM_TOKENS,
+        [EEPK_INPUT_TWICE] = EEP_BAD_EXPERT_TWICE,
+        [EEPK_INPUT_UNCOVERED] = EEP_BAD_EXPERT_UNCOVERED,
+        [EEPK_INPUT_PLACEMENT] = EEP_BAD_PLACEMENT,
+        [EEPK_INPUT_NO_SEAT] = EEP_BAD_SEAT_INACTIVE,
+        [EEPK_INPUT_NO_EXPERT] = EEP_BAD_SLOT_EMPTY,
+    };
     eep_bad_input *bad = &context->steps->bad;
 
     *bad = (eep_bad_input){.struct_bytes = sizeof *bad,
-                           .kind = s->bad_input == EEPK_INPUT_TOKENS      ? EEP_BAD_NUM_TOKENS
-                                   : s->bad_input == EEPK_INPUT_TWICE     ? EEP_BAD_EXPERT_TWICE
-                                   : s->bad_input == EEPK_INPUT_UNCOVERED ? EEP_BAD_EXPERT_UNCOVERED
-                                                                          : EEP_BAD_EXPERT_RANGE,
+                           .kind = kinds[s->bad_input],
                            .layer = (int32_t)s->bad_layer,
                            .chain = (int32_t)s->bad_chain,
                            .token = -1,
@@ -296,6 +305,13 @@ static eep_status bad_input(eep_context *context, const eepk_status *s)
         return eepi_fail(context, EEP_ERR_BAD_STEP_INPUT,
                          "layer %d: num_tokens is %d: 0 to %d are possible", bad->layer, bad->value,
                          context->config.num_max_tokens_per_rank);
+    }
+    if (bad->kind == EEP_BAD_PLACEMENT) {
+        return eepi_fail(context, EEP_ERR_BAD_STEP_INPUT,
+                         "layer %d: the physical ids were made under placement %016llx, and the "
+                         "step goes by %016llx: make them under that of eep_live_placement_get",
+                         bad->layer, (unsigned long long)s->bad_placement,
+                         (unsigned long long)eepi_tables_slot_map(context->tables)->placement);
     }
     bad->token = (int32_t)s->bad_token;
     bad->k = (int32_t)s->bad_k;

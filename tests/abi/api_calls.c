@@ -35,6 +35,8 @@ static eep_placement placement;
 static eep_placement_info info;
 static eep_bad_input bad;
 static eep_step_words words;
+static eep_form_sizes form_sizes;
+static eep_live_placement live;
 static eep_window_sizes sizes;
 static eep_seat seats[4];
 static eep_dispatch_args dispatch;

@@ -47,6 +47,8 @@ VALID = {
     "eep_placement_info *": "EEP_SIZED(&info)",
     "eep_bad_input *": "EEP_SIZED(&bad)",
     "eep_step_words *": "EEP_SIZED(&words)",
+    "eep_form_sizes *": "EEP_SIZED(&form_sizes)",
+    "eep_live_placement *": "EEP_SIZED(&live)",
     "eep_window_sizes *": "EEP_SIZED(&sizes)",
     "eep_seat *": "seats",
     "const eep_tensor *": "tensors",
@@ -70,6 +72,7 @@ MAY_BE_NULL = {("eep_open", "error_out"), ("eep_store_open", "error_out"), ("eep
                ("eep_checkpoint_open", "error_out"), ("eep_checkpoint_set", "user"),
                ("eep_snapshot_get", "counters_out"), ("eep_snapshot_get", "seats_out"),
                ("eep_loads_set", "loads"),
+               ("eep_live_placement_get", "experts_out"), ("eep_mask_get", "epoch_out"),
                ("eep_placement_get", "experts_out"), ("eep_placement_get", "pinned_out"),
                ("eep_last_error", "context")}
 HANDLES = {"watch", "checkpoint", "device", "stream", "event", "graph", "context", "sink", "store"}

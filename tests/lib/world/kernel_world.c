@@ -94,21 +94,24 @@ static size_t fill_args(const kernel_world *w, const kernel_rank *r, eepi_kernel
     }
     if (id == EEPI_KERNEL_combine_send || id == EEPI_KERNEL_combine_exchange ||
         id == EEPI_KERNEL_reduce) {
-        args_out->combine = (eepk_combine_node_args){r->world,
-                                                     l->expert_rows,
-                                                     l->topk_weights,
-                                                     &r->num_tokens,
-                                                     l->slot_begin,
-                                                     l->out,
-                                                     layer,
-                                                     (uint32_t)w->shape.out_dtype,
-                                                     0,
-                                                     0};
+        args_out->combine = (eepk_combine_node_args){.world = r->world,
+                                                     .rows = l->expert_rows,
+                                                     .topk_weights = l->topk_weights,
+                                                     .num_tokens = &r->num_tokens,
+                                                     .slot_begin = l->slot_begin,
+                                                     .out = l->out,
+                                                     .layer = layer,
+                                                     .out_dtype = (uint32_t)w->shape.out_dtype};
         return sizeof args_out->combine;
     }
-    args_out->dispatch = (eepk_dispatch_node_args){r->world,       l->x,    l->topk_idx,
-                                                   &r->num_tokens, l->rows, l->slot_begin,
-                                                   l->row_scales,  layer,   0};
+    args_out->dispatch = (eepk_dispatch_node_args){.world = r->world,
+                                                   .x = l->x,
+                                                   .topk_idx = l->topk_idx,
+                                                   .num_tokens = &r->num_tokens,
+                                                   .rows = l->rows,
+                                                   .slot_begin = l->slot_begin,
+                                                   .row_scales = l->row_scales,
+                                                   .layer = layer};
     return sizeof args_out->dispatch;
 }
 

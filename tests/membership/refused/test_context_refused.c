@@ -44,7 +44,7 @@ static const mistake mistakes[] = {
     MISTAKE(num_max_tokens_per_rank, 0),
     MISTAKE(num_max_tokens_per_rank, 65536),
     MISTAKE(dtype, 2),
-    MISTAKE(fp8_dispatch, 2),
+    MISTAKE(fp8_dispatch, 3),
     MISTAKE(bulk, 3),
     MISTAKE(num_blocks, -1),
     MISTAKE(num_blocks, 4097),
