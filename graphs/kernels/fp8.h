@@ -23,8 +23,8 @@ typedef struct eepk_group_scale {
 } eepk_group_scale;
 
 /* Of a group whose largest magnitude is that, at least EEPK_FP8_LEAST. With `powers` the scale is
- * the least power of two that is no smaller than largest / 448 (source: DeepEP's round_scale). At
- * most 2^126: an infinity is 448 then, and neither number is subnormal. */
+ * rounded up to a power of two (source: DeepEP's round_scale), at most 2^126: an infinity becomes
+ * 448 then, and neither number is subnormal. */
 EEPK_FN eepk_group_scale eepk_scale_group(float largest, uint32_t powers)
 {
     eepk_group_scale group;

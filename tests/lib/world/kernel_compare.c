@@ -82,7 +82,9 @@ static const char *compare_dispatch(const kernel_world *w, int seat, int layer)
 int kernel_rank_compare(const kernel_world *w, int seat, bool own_out_only)
 {
     for (int layer = 0; layer < w->shape.num_layers; layer++) {
-        const char *wrong = own_out_only ? NULL : compare_dispatch(w, seat, layer);
+        const char *wrong = own_out_only  ? NULL
+                            : w->has_form ? kernel_form_compare(w, seat, layer)
+                                          : compare_dispatch(w, seat, layer);
         if (!wrong) {
             wrong = compare_out(w, seat, layer);
         }

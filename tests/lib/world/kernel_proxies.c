@@ -90,8 +90,8 @@ kernel_proxies *kernel_proxies_open(const moe_shape *shape, uint32_t num_blocks,
     kernel_proxies *p = calloc(1, sizeof *p);
 
     CHECK(p);
-    p->world =
-        kernel_world_open_with(shape, num_blocks, 2 * (uint32_t)shape->max_ranks, extra_slots);
+    p->world = kernel_world_open_with(shape, num_blocks, 2 * (uint32_t)shape->max_ranks,
+                                      extra_slots, NULL);
     p->world->hooks = (kernel_hooks){p, choose_peers, before_step, behind_step};
     p->wire = proxy_wire_open(seed);
     open_placers(p);

@@ -38,165 +38,6 @@ uint64_t kernel_now_ns(void)
     return eepk_now_ns();
 }
 
-/* ------------------------------------------------------------------ the engine's part */
-
-typedef struct expert_args {
-    const kernel_world *world;
-    kernel_rank *rank;
-    uint32_t layer;
-} expert_args;
-
-static void expert_body(const void *args, eep_grid grid)
-{
-    const expert_args *a = args;
-    const moe_shape *s = &a->world->shape;
-    const size_t row_bytes = a->world->layout.row_bytes;
-    const kernel_layer *l = &a->rank->layer[a->layer];
-    const uint64_t until = eepk_now_ns() + 1000u * (uint64_t)a->rank->delay_us;
-
-    (void)grid;
-    memcpy(l->origin, a->rank->world->scratch[0].origin,
-           (size_t)l->slot_begin[s->num_slots] * sizeof(eepk_origin));
-    for (int slot = 0; slot < s->num_slots; slot++) {
-        const int expert = a->rank->slot_expert[(int)a->layer * s->num_slots + slot];
-        for (int i = l->slot_begin[slot]; i < l->slot_begin[slot + 1]; i++) {
-            uint8_t *out = (uint8_t *)l->expert_rows + (size_t)i * row_bytes;
-            if (s->fp8_dispatch) {
-                moe_dequantise(s, (uint8_t *)l->rows + (size_t)i * (size_t)s->hidden,
-                               l->row_scales + (size_t)i * a->world->layout.num_scales, out);
-            }
-            moe_expert(s, (int)a->layer, expert,
-                       s->fp8_dispatch ? out : (uint8_t *)l->rows + (size_t)i * row_bytes, out);
-        }
-    }
-    while (eepk_now_ns() < until) {
-        sched_yield();
-    }
-}
-static const eep_kernel expert_kernel = EEP_KERNEL("expert", expert_body, NULL, NULL, 0);
-
-/* ------------------------------------------------------------------ nodes */
-
-typedef union node_args {
-    eepk_world_args world;
-    eepk_dispatch_node_args dispatch;
-    eepk_combine_node_args combine;
-} node_args;
-
-static size_t fill_args(const kernel_world *w, const kernel_rank *r, eepi_kernel_id id,
-                        uint32_t layer, node_args *args_out)
-{
-    const kernel_layer *l = &r->layer[layer];
-
-    if (id == EEPI_KERNEL_latch || id == EEPI_KERNEL_finish) {
-        args_out->world = (eepk_world_args){r->world};
-        return sizeof args_out->world;
-    }
-    if (id == EEPI_KERNEL_combine_send || id == EEPI_KERNEL_combine_exchange ||
-        id == EEPI_KERNEL_reduce) {
-        args_out->combine = (eepk_combine_node_args){.world = r->world,
-                                                     .rows = l->expert_rows,
-                                                     .topk_weights = l->topk_weights,
-                                                     .num_tokens = &r->num_tokens,
-                                                     .slot_begin = l->slot_begin,
-                                                     .out = l->out,
-                                                     .layer = layer,
-                                                     .out_dtype = (uint32_t)w->shape.out_dtype};
-        return sizeof args_out->combine;
-    }
-    args_out->dispatch = (eepk_dispatch_node_args){.world = r->world,
-                                                   .x = l->x,
-                                                   .topk_idx = l->topk_idx,
-                                                   .num_tokens = &r->num_tokens,
-                                                   .rows = l->rows,
-                                                   .slot_begin = l->slot_begin,
-                                                   .row_scales = l->row_scales,
-                                                   .layer = layer};
-    return sizeof args_out->dispatch;
-}
-
-/* One block where the kernel demands it. */
-static uint32_t blocks_of(const kernel_world *w, eepi_kernel_id id)
-{
-    return id == EEPI_KERNEL_dispatch_send || id == EEPI_KERNEL_unpack ||
-                   id == EEPI_KERNEL_combine_send || id == EEPI_KERNEL_reduce
-               ? w->num_blocks
-               : 1;
-}
-
-static void put(kernel_world *w, kernel_rank *r, eepi_kernel_id id, uint32_t layer)
-{
-    node_args args;
-    size_t bytes = fill_args(w, r, id, layer, &args);
-
-    OK(eep_launch(r->stream, eepi_tables_kernel(r->tables, id), blocks_of(w, id), 32, &args,
-                  bytes));
-}
-
-static void put_experts(kernel_world *w, kernel_rank *r, uint32_t layer)
-{
-    const expert_args args = {w, r, layer};
-
-    OK(eep_launch(r->stream, &expert_kernel, 1, 1, &args, sizeof args));
-}
-
-void kernel_rank_put_experts(kernel_world *w, int seat, uint32_t layer)
-{
-    put_experts(w, &w->rank[seat], layer);
-}
-
-static void capture(kernel_world *w, kernel_rank *r)
-{
-    OK(eep_capture_begin(r->stream));
-    put(w, r, EEPI_KERNEL_latch, 0);
-    for (uint32_t layer = 0; layer < (uint32_t)w->shape.num_layers; layer++) {
-        for (int id = EEPI_KERNEL_route; id <= (int)EEPI_KERNEL_unpack; id++) {
-            put(w, r, (eepi_kernel_id)id, layer);
-        }
-        put_experts(w, r, layer);
-        for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++) {
-            put(w, r, (eepi_kernel_id)id, layer);
-        }
-    }
-    put(w, r, EEPI_KERNEL_finish, 0);
-    OK(eep_capture_end(r->stream, &r->graph));
-}
-
-void kernel_rank_capture(kernel_world *w, int seat)
-{
-    eep_graph_close(w->rank[seat].graph);
-    capture(w, &w->rank[seat]);
-}
-
-void kernel_rank_run(kernel_world *w, int seat, eepi_kernel_id id, uint32_t layer)
-{
-    uint32_t blocks = blocks_of(w, id);
-    node_args args;
-
-    (void)fill_args(w, &w->rank[seat], id, layer, &args);
-    for (uint32_t block = 0; block < blocks; block++) {
-        eepi_host_kernels[id].host(&args, (eep_grid){block, blocks, 0, 1});
-    }
-}
-
-void kernel_rank_run_to(kernel_world *w, int seat, eepi_kernel_id last, uint32_t layer)
-{
-    const expert_args args = {w, &w->rank[seat], layer};
-
-    for (int id = EEPI_KERNEL_route; id <= (int)last; id++) {
-        if (id == EEPI_KERNEL_combine_send) {
-            expert_body(&args, (eep_grid){0, 1, 0, 1});
-        }
-        kernel_rank_run(w, seat, (eepi_kernel_id)id, layer);
-    }
-}
-
-const eepk_status *kernel_rank_finish(kernel_world *w, int seat)
-{
-    kernel_rank_run(w, seat, EEPI_KERNEL_finish, 0);
-    return eepi_tables_status(w->rank[seat].tables);
-}
-
 /* ------------------------------------------------------------------ life */
 
 void *kernel_buffer(size_t bytes)
@@ -225,7 +66,13 @@ size_t kernel_out_bytes(const kernel_world *w)
 
 size_t kernel_scales_bytes(const kernel_world *w)
 {
-    return (size_t)w->layout.rows_capacity * w->layout.num_scales * sizeof(float);
+    return w->has_form ? kernel_form_sizes(w).scales_bytes
+                       : (size_t)w->layout.rows_capacity * w->layout.num_scales * sizeof(float);
+}
+
+size_t kernel_rows(const kernel_world *w)
+{
+    return w->has_form ? kernel_form_sizes(w).rows : w->layout.rows_capacity;
 }
 
 static void layer_open(const kernel_world *w, kernel_layer *l)
@@ -234,14 +81,19 @@ static void layer_open(const kernel_world *w, kernel_layer *l)
     const size_t pairs = (size_t)s->num_max_tokens * s->top_k;
 
     l->x = fixed_buffer(w, (size_t)s->num_max_tokens * s->row_bytes);
-    l->rows = fixed_buffer(w, (size_t)s->rows_capacity * s->row_bytes);
+    l->rows = fixed_buffer(w, kernel_rows(w) * s->row_bytes);
     l->row_scales = s->num_scales ? fixed_buffer(w, kernel_scales_bytes(w)) : NULL;
-    l->expert_rows = fixed_buffer(w, (size_t)s->rows_capacity * s->row_bytes);
+    l->expert_rows = fixed_buffer(w, kernel_rows(w) * s->row_bytes);
     l->out = fixed_buffer(w, kernel_out_bytes(w));
     l->topk_idx = fixed_buffer(w, pairs * sizeof(int32_t));
     l->slot_begin = fixed_buffer(w, (s->num_slots + 1) * sizeof(int32_t));
     l->topk_weights = fixed_buffer(w, pairs * sizeof(float));
     l->origin = fixed_buffer(w, s->rows_capacity * sizeof(eepk_origin));
+    l->physical_idx = fixed_buffer(w, pairs * sizeof(int32_t));
+    l->wide_idx = fixed_buffer(w, pairs * sizeof(int64_t));
+    l->slot_counts = fixed_buffer(w, s->num_slots * sizeof(int32_t));
+    l->source_tokens = fixed_buffer(w, kernel_rows(w) * sizeof(int32_t));
+    l->layout_range = fixed_buffer(w, (size_t)s->num_slots * s->max_ranks * sizeof(int64_t));
 }
 
 static void layer_close(kernel_layer *l)
@@ -255,6 +107,11 @@ static void layer_close(kernel_layer *l)
     free(l->slot_begin);
     free(l->topk_weights);
     free(l->origin);
+    free(l->physical_idx);
+    free(l->wide_idx);
+    free(l->slot_counts);
+    free(l->source_tokens);
+    free(l->layout_range);
 }
 
 static void rank_open(kernel_world *w, int seat, const eepk_shape *layout)
@@ -279,22 +136,26 @@ static void rank_open(kernel_world *w, int seat, const eepk_shape *layout)
         layer_open(w, &r->layer[layer]);
     }
     OK(eep_memory_register(w->device, &r->num_tokens, sizeof r->num_tokens));
-    capture(w, r);
+    OK(eep_memory_register(w->device, &r->placement, sizeof r->placement));
+    kernel_rank_capture(w, seat);
 }
 
 kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks)
 {
-    return kernel_world_open_with(shape, num_blocks, 0, 0);
+    return kernel_world_open_with(shape, num_blocks, 0, 0, NULL);
 }
 
 kernel_world *kernel_world_open_with(const moe_shape *shape, uint32_t num_blocks,
-                                     uint32_t num_queues, uint32_t extra_slots)
+                                     uint32_t num_queues, uint32_t extra_slots,
+                                     const kernel_form *form)
 {
     kernel_world *w = calloc(1, sizeof *w);
 
     CHECK(w && shape->max_ranks <= KERNEL_MAX_SEATS && shape->num_layers <= KERNEL_MAX_LAYERS);
     w->shape = *shape;
     w->num_blocks = num_blocks;
+    w->has_form = form != NULL;
+    w->form = form ? *form : (kernel_form){0};
     OK(eep_device_open("host", 0, &w->device));
     for (int seat = 0; seat < shape->max_ranks; seat++) {
         const eep_config config = {.struct_bytes = sizeof config,
@@ -506,6 +367,9 @@ void kernel_rank_fill(kernel_world *w, int seat, int max_tokens, uint64_t seed)
     for (int layer = 0; layer < w->shape.num_layers; layer++) {
         fill_layer(w, &r->layer[layer], r->num_tokens, &seed);
     }
+    if (w->has_form) {
+        kernel_form_ids(w, seat, seed);
+    }
 }
 
 void kernel_world_fill(kernel_world *w, uint64_t seed)
@@ -534,7 +398,8 @@ void kernel_rank_prepare(kernel_world *w, int seat, uint64_t step, uint64_t wait
         (eepk_launch){step, r->epoch, r->announce, wait_ns, r->wants_loads};
     r->world->control->latch.step = 0; /* tests use a number again, which a step never does */
     for (int layer = 0; layer < w->shape.num_layers; layer++) {
-        memset(r->layer[layer].rows, KERNEL_POISON, (size_t)s->rows_capacity * s->row_bytes);
+        memset(r->layer[layer].rows, KERNEL_POISON, kernel_rows(w) * s->row_bytes);
+        kernel_form_poison(w, &r->layer[layer]);
         if (s->num_scales) {
             memset(r->layer[layer].row_scales, KERNEL_POISON, kernel_scales_bytes(w));
         }

@@ -12,11 +12,22 @@
 enum { KERNEL_MAX_SEATS = 16, KERNEL_MAX_LAYERS = 6, KERNEL_POISON = 0xff };
 static const uint64_t kernel_long_ns = 20000000000u;
 
+typedef struct kernel_form { /* of all dispatches of a world, beside the plain one */
+    eep_row_layout layout;
+    int32_t slot_align;
+    eep_scale_form scale_form;
+    bool is_wide, is_physical; /* ids */
+    bool tells;                /* counts, source tokens and ranges are asked for */
+} kernel_form;
+
 typedef struct kernel_layer { /* buffers of one rank and layer, fixed addresses */
     void *x, *rows, *expert_rows, *out;
     int32_t *topk_idx, *slot_begin;
     float *topk_weights, *row_scales; /* row_scales: with FP8 */
     eepk_origin *origin;              /* [rows_capacity], as the expert node found it */
+    /* with a form */
+    int32_t *physical_idx, *slot_counts, *source_tokens;
+    int64_t *wide_idx, *layout_range;
 } kernel_layer;
 
 typedef struct kernel_rank {
@@ -29,6 +40,7 @@ typedef struct kernel_rank {
     uint64_t epoch, announce, wants_loads;
     uint32_t delay_us;    /* that its experts take */
     int32_t num_tokens;   /* read at replay */
+    uint64_t placement;   /* the same: what its physical ids were made under */
     int32_t *slot_expert; /* [num_layers, num_slots] of the live view */
     kernel_layer layer[KERNEL_MAX_LAYERS];
 } kernel_rank;
@@ -46,6 +58,8 @@ typedef struct kernel_world {
     moe_shape shape;
     kernel_hooks hooks;
     uint32_t num_blocks;
+    bool has_form;
+    kernel_form form;
     eepk_shape layout; /* of seat 0; all but `self` is the same on all */
     eep_device *device;
     eepi_view *view; /* the last one that was switched to */
@@ -60,15 +74,18 @@ uint64_t kernel_now_ns(void);
 
 /* A poisoned piece of the host's memory. */
 void *kernel_buffer(size_t bytes);
-/* Bytes of a layer's `out`, and of its `row_scales`. */
+/* Bytes of a layer's `out`, and of its `row_scales`; places of rows. */
 size_t kernel_out_bytes(const kernel_world *world);
 size_t kernel_scales_bytes(const kernel_world *world);
+size_t kernel_rows(const kernel_world *world);
 
 /* All seats get a rank; nobody has a view yet. Grids have `num_blocks` blocks. */
 kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks);
-/* The same with rings: so many queues, and slots beyond the fewest possible. */
+/* The same with rings: so many queues, and slots beyond the fewest possible; and with a form, or
+ * NULL. */
 kernel_world *kernel_world_open_with(const moe_shape *shape, uint32_t num_blocks,
-                                     uint32_t num_queues, uint32_t extra_slots);
+                                     uint32_t num_queues, uint32_t extra_slots,
+                                     const kernel_form *form);
 void kernel_world_close(kernel_world *world);
 
 /* A view of the seats in `members` (bits) with each expert in at least one slot, the other slots
@@ -99,7 +116,7 @@ void kernel_world_step(kernel_world *world, uint64_t step);
 void kernel_rank_prepare(kernel_world *world, int seat, uint64_t step, uint64_t wait_ns);
 /* Put the experts of a layer into the rank's stream, for graphs of a test's own. */
 void kernel_rank_put_experts(kernel_world *world, int seat, uint32_t layer);
-/* Run one node in the calling thread. */
+/* Run one node in the calling thread, with a form the kernel that takes its part. */
 void kernel_rank_run(kernel_world *world, int seat, eepi_kernel_id id, uint32_t layer);
 /* Run the nodes of a layer's dispatch that come before `id`, then `id` (route ... unpack). */
 void kernel_rank_run_to(kernel_world *world, int seat, eepi_kernel_id id, uint32_t layer);
@@ -109,6 +126,26 @@ const eepk_status *kernel_rank_finish(kernel_world *world, int seat);
 /* Compare a rank's outputs of all layers with the reference; -1 and no message if they agree.
  * `members_only_out`: only its own `out`. Else the layer, and what differs is printed. */
 int kernel_rank_compare(const kernel_world *world, int seat, bool own_out_only);
+/* The arguments of the dispatch of a form: what eepi_form_fill takes. */
+eep_dispatch_args kernel_form_args(const kernel_world *world, const kernel_rank *rank, int layer);
+eep_form_sizes kernel_form_sizes(const kernel_world *world);
+bool kernel_form_has_gaps(const kernel_form *form);
+void kernel_form_node(const kernel_world *world, const kernel_rank *rank, uint32_t layer,
+                      eepk_dispatch_node_args *node);
+/* What an engine finds by the form, plain or not: rows of all slots, of one, the place of its
+ * `i`th, and that one's scales as floats. */
+int kernel_form_num_rows(const kernel_world *world, const kernel_layer *layer);
+int kernel_form_slot_rows(const kernel_world *world, const kernel_layer *layer, int slot);
+size_t kernel_form_place(const kernel_world *world, const kernel_layer *layer, int slot, int i);
+void kernel_form_scales(const kernel_world *world, const kernel_layer *layer, int slot, int i,
+                        float *scales_out);
+/* The ids that the form asks for, from logical ones: of the replicas of the view some by chance.
+ */
+void kernel_form_ids(kernel_world *world, int seat, uint64_t seed);
+void kernel_form_poison(const kernel_world *world, kernel_layer *layer);
+/* NULL, or what of a rank's dispatch differs from the reference. */
+const char *kernel_form_compare(const kernel_world *world, int seat, int layer);
+
 /* True if nothing was written to the rank's outputs of that layer since launch. */
 bool kernel_out_untouched(const kernel_world *world, int seat, int layer);
 #endif

@@ -96,6 +96,17 @@ uint8_t moe_nearest_e4m3(float value)
     return sign | best;
 }
 
+/* The least power of two that is not smaller, but none above 2^126. */
+static float power_above(float value)
+{
+    int exponent;
+
+    if (isinf(value)) {
+        return ldexpf(1.0f, 126);
+    }
+    return frexpf(value, &exponent) == 0.5f ? ldexpf(1.0f, exponent - 1) : ldexpf(1.0f, exponent);
+}
+
 static int num_groups(const moe_shape *shape)
 {
     return (shape->hidden + 127) / 128;
@@ -112,6 +123,10 @@ void moe_quantise(const moe_shape *shape, const void *row, uint8_t *codes_out, f
         }
         inverse = 448.0f / largest;
         scales_out[group] = largest * (1.0f / 448.0f);
+        if (shape->fp8_dispatch == EEP_FP8_POWERS) {
+            scales_out[group] = power_above(scales_out[group]);
+            inverse = 1.0f / scales_out[group];
+        }
         for (int h = begin; h < end; h++) {
             const float scaled = moe_load(shape->dtype, row, (size_t)h) * inverse;
             codes_out[h] = moe_nearest_e4m3(scaled);

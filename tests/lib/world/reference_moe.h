@@ -20,7 +20,7 @@ typedef struct moe_shape {
     int max_ranks, num_layers, num_experts, num_slots, top_k, hidden, max_tokens;
     eep_dtype dtype, out_dtype;
     int marks;        /* experts do not compute, they mark: see moe_expert */
-    int fp8_dispatch; /* rows are quantised on the way */
+    int fp8_dispatch; /* eep_fp8_kind: rows are quantised on the way */
 } moe_shape;
 
 typedef struct moe_input { /* of one rank and layer */
@@ -48,7 +48,8 @@ void moe_dispatch(const moe_shape *shape, const eepi_view *view, int layer, cons
                   int seat, uint8_t *rows_out, float *scales_out, int32_t *slot_begin_out,
                   moe_origin *origin_out);
 /* FP8: codes [hidden] and scales [hidden / 128 rounded up] of a row of dtype: a group's scale makes
- * its largest value, or 1e-4, 448; each value becomes the nearest code, of two the even one. */
+ * its largest value, or 1e-4, 448; EEP_FP8_POWERS: it is rounded up to a power of two. Each value
+ * becomes the nearest code, of two the even one. */
 void moe_quantise(const moe_shape *shape, const void *row, uint8_t *codes_out, float *scales_out);
 /* Back to a row of dtype. */
 void moe_dequantise(const moe_shape *shape, const uint8_t *codes, const float *scales,
