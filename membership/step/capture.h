@@ -33,6 +33,9 @@ EEP_MUST_CHECK eep_status eepi_check_sequence(eep_context *context, const char *
 /* Digest of the order in which the chains' halves come (rule P5); 0: no whole step was put yet. */
 uint64_t eepi_capture_order(const eep_context *context);
 
+/* The chain's last dispatch that was put gives physical ids: for texts. */
+bool eepi_capture_has_physical_ids(const eep_context *context, int32_t chain);
+
 /* Called before and behind each node that libeep puts into a stream, with the node's arguments; may
  * put nodes of its own there. */
 typedef eep_status (*eepi_at_node)(void *user, eep_stream *stream, eepi_kernel_id id,

@@ -251,6 +251,11 @@ eep_status eep_dispatch_send(eep_context *context, int32_t layer, eep_stream *st
     return dispatch(context, "eep_dispatch_send", layer, stream, args, false);
 }
 
+bool eepi_capture_has_physical_ids(const eep_context *context, int32_t chain)
+{
+    return context->capture->dispatch[chain].is_physical != 0;
+}
+
 /* What both receives check. */
 static eep_status check_receive(eep_context *context, const char *call,
                                 const eepi_sequence_part *part, eep_stream *stream)

@@ -7,6 +7,7 @@
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/loads/loads.h"
+#include "membership/step/bad_input.h"
 #include "membership/step/capture.h"
 #include "membership/step/running_graph.h"
 
@@ -272,75 +273,6 @@ static eep_status say_aborted(eep_context *context, const eepk_status *s)
                      s->phase == EEPK_PHASE_COMBINE ? "combine" : "dispatch");
 }
 
-static eep_status bad_input(eep_context *context, const eepk_status *s)
-{
-    const char *const about[] = {
-        [EEP_BAD_NUM_TOKENS] = "",
-        [EEP_BAD_EXPERT_RANGE] = "is out of range",
-        [EEP_BAD_EXPERT_TWICE] = "was named by this token at a lower k already (twice)",
-        [EEP_BAD_EXPERT_UNCOVERED] = "has no replica in this view",
-        [EEP_BAD_PLACEMENT] = "",
-        [EEP_BAD_SEAT_INACTIVE] = "is of a seat that is not active",
-        [EEP_BAD_SLOT_EMPTY] = "is of a slot that is empty or being filled"};
-    static const eep_bad_kind kinds[] = {
-        [EEPK_INPUT_TOPK] = EEP_BAD_EXPERT_RANGE,
-        [EEPK_INPUT_TOKENS] = EEP_BAD_NUM_TOKENS,
-        [EEPK_INPUT_TWICE] = EEP_BAD_EXPERT_TWICE,
-        [EEPK_INPUT_UNCOVERED] = EEP_BAD_EXPERT_UNCOVERED,
-        [EEPK_INPUT_PLACEMENT] = EEP_BAD_PLACEMENT,
-        [EEPK_INPUT_NO_SEAT] = EEP_BAD_SEAT_INACTIVE,
-        [EEPK_INPUT_NO_EXPERT] = EEP_BAD_SLOT_EMPTY,
-    };
-    eep_bad_input *bad = &context->steps->bad;
-
-    *bad = (eep_bad_input){.struct_bytes = sizeof *bad,
-                           .kind = kinds[s->bad_input],
-                           .layer = (int32_t)s->bad_layer,
-                           .chain = (int32_t)s->bad_chain,
-                           .token = -1,
-                           .k = -1,
-                           .value = s->bad_value,
-                           .step = context->stepper.step};
-    if (bad->kind == EEP_BAD_NUM_TOKENS) {
-        return eepi_fail(context, EEP_ERR_BAD_STEP_INPUT,
-                         "layer %d: num_tokens is %d: 0 to %d are possible", bad->layer, bad->value,
-                         context->config.num_max_tokens_per_rank);
-    }
-    if (bad->kind == EEP_BAD_PLACEMENT) {
-        return eepi_fail(context, EEP_ERR_BAD_STEP_INPUT,
-                         "layer %d: the physical ids were made under placement %016llx, and the "
-                         "step goes by %016llx: make them under that of eep_live_placement_get",
-                         bad->layer, (unsigned long long)s->bad_placement,
-                         (unsigned long long)eepi_tables_slot_map(context->tables)->placement);
-    }
-    bad->token = (int32_t)s->bad_token;
-    bad->k = (int32_t)s->bad_k;
-    bad->num_bad_tokens = (int32_t)s->num_bad;
-    return eepi_fail(context, EEP_ERR_BAD_STEP_INPUT,
-                     "layer %d, token %d, k %d: expert id %d %s (experts 0 to %d, -1 for none); "
-                     "%d tokens are bad: drop this one's request",
-                     bad->layer, bad->token, bad->k, bad->value, about[bad->kind],
-                     context->config.num_experts - 1, bad->num_bad_tokens);
-}
-
-eep_status eep_bad_input_get(eep_context *context, eep_bad_input *bad_out)
-{
-    eep_status status = eepi_check_own("eep_bad_input_get", context);
-
-    if (status == EEP_OK && EEPI_STRUCT_CHECK(eep_bad_input, bad_out) != EEP_OK) {
-        status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
-    }
-    if (status != EEP_OK) {
-        return status;
-    }
-    if (context->steps->bad.step == 0) {
-        return eepi_fail(context, EEP_ERR_NOT_FOUND,
-                         "eep_bad_input_get: no step ended with EEP_ERR_BAD_STEP_INPUT so far");
-    }
-    EEPI_STRUCT_GIVE(eep_bad_input, bad_out, &context->steps->bad);
-    return EEP_OK;
-}
-
 /* The stream is empty, and the step's last node was not among what ran in it. */
 static eep_status say_unfinished(eep_context *context, uint64_t step)
 {
@@ -433,7 +365,7 @@ static eep_status end_step(eep_context *context, eep_status device)
     if (!ok) {
         return say_aborted(context, s);
     }
-    return s->bad_input ? bad_input(context, s) : EEP_OK;
+    return s->bad_input ? eepi_step_say_bad_input(context, s) : EEP_OK;
 }
 
 /* The step's own stream is empty, and its graph runs on in another one. It may still store, so the

@@ -83,7 +83,11 @@ typedef struct rank {
     /* Put into the stream behind the experts of each layer, and behind the last combine with
      * WORLD_LAYERS; NULL: nothing. */
     eep_status (*behind)(struct rank *r, int32_t layer);
-    size_t longer; /* bytes more of each tensor: 0 but for a test of other sizes */
+    /* Changes the arguments of a dispatch, whose `rows` and `results` have room for any form (slots
+     * begin at most at multiples of 8 rows). NULL: rows are packed, ids are logical. */
+    void (*form)(const struct rank *r, int32_t layer, eep_dispatch_args *args);
+    void (*filled)(struct rank *r); /* called when inputs are there; NULL: nothing */
+    size_t longer;                  /* bytes more of each tensor: 0 but for a test of other sizes */
     float heavier; /* added to the scale of layer 1 expert 3: 0 but for a test of other weights */
 
     rank_buffer buffers[WORLD_BUFFERS];

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { STAGING_BYTES = 4096, COPY_BOUND_US = 10000000 };
+enum { STAGING_BYTES = 4096, MOST_ALIGN = 8, COPY_BOUND_US = 10000000 };
 
 static const float topk_weights[WORLD_TOPK] = {0.5f, 0.25f};
 
@@ -55,6 +55,7 @@ static float expected_value(int32_t seat, uint64_t position, int32_t token, int3
 typedef struct expert_args {
     const float *const *weights; /* [slots][tensors] */
     const int32_t *slot_begin;
+    const int32_t *slot_counts; /* NULL: a slot's rows end where the next slot's begin */
     const float *rows;
     float *results;
 } expert_args;
@@ -64,7 +65,10 @@ static void expert_body(const void *raw, eep_grid grid)
     const expert_args *a = raw;
     const float *scale = a->weights[grid.block * WORLD_TENSORS];
     const float *shift = a->weights[grid.block * WORLD_TENSORS + 1];
-    for (int32_t row = a->slot_begin[grid.block]; row < a->slot_begin[grid.block + 1]; row++) {
+    const int32_t first = a->slot_begin[grid.block];
+    const int32_t end =
+        a->slot_counts ? first + a->slot_counts[grid.block] : a->slot_begin[grid.block + 1];
+    for (int32_t row = first; row < end; row++) {
         for (int32_t h = 0; h < WORLD_HIDDEN; h++) {
             size_t i = (size_t)row * WORLD_HIDDEN + (size_t)h;
             a->results[i] = a->rows[i] * scale[h] + shift[h];
@@ -104,7 +108,8 @@ static int num_chains(const rank *r)
 
 static void allocate_step(rank *r)
 {
-    size_t capacity = eep_rows_capacity(r->context);
+    size_t capacity =
+        WORLD_SLOTS * (size_t)(r->world->config.max_ranks * WORLD_TOKENS + MOST_ALIGN);
     size_t row_bytes = WORLD_HIDDEN * sizeof(float);
     float weights[WORLD_TOKENS * WORLD_TOPK];
     r->staging = allocate(r, EEP_MEMORY_PINNED, STAGING_BYTES);
@@ -193,25 +198,30 @@ static void keep_backups(rank *r)
     }
 }
 
-static eep_status put_experts(const rank *r, int32_t layer, const rank_chain *c)
-{
-    const expert_args experts = {r->weights + layer * WORLD_SLOTS * WORLD_TENSORS, c->slot_begin,
-                                 c->rows, c->results};
-
-    return eep_launch(r->stream, &expert_kernel, WORLD_SLOTS, 1, &experts, sizeof experts);
-}
-
 static eep_dispatch_args dispatch_of(const rank *r, int32_t layer, int chain)
 {
     const rank_chain *c = &r->chain[chain];
+    eep_dispatch_args args = {.struct_bytes = sizeof(eep_dispatch_args),
+                              .chain = chain,
+                              .x = layer == 0 ? r->x : c->middle,
+                              .topk_idx = r->topk_idx,
+                              .num_tokens = r->num_tokens,
+                              .rows = c->rows,
+                              .slot_begin = c->slot_begin};
 
-    return (eep_dispatch_args){.struct_bytes = sizeof(eep_dispatch_args),
-                               .chain = chain,
-                               .x = layer == 0 ? r->x : c->middle,
-                               .topk_idx = r->topk_idx,
-                               .num_tokens = r->num_tokens,
-                               .rows = c->rows,
-                               .slot_begin = c->slot_begin};
+    if (r->form) {
+        r->form(r, layer, &args);
+    }
+    return args;
+}
+
+static eep_status put_experts(const rank *r, int32_t layer, int chain)
+{
+    const eep_dispatch_args d = dispatch_of(r, layer, chain);
+    const expert_args experts = {r->weights + layer * WORLD_SLOTS * WORLD_TENSORS, d.slot_begin,
+                                 d.slot_counts, d.rows, r->chain[chain].results};
+
+    return eep_launch(r->stream, &expert_kernel, WORLD_SLOTS, 1, &experts, sizeof experts);
 }
 
 static eep_combine_args combine_of(const rank *r, int32_t layer, int chain)
@@ -235,7 +245,7 @@ static eep_status put_whole_layer(rank *r, int32_t layer, int chain)
     eep_status status = eep_dispatch(r->context, layer, r->stream, &dispatch);
 
     if (status == EEP_OK) {
-        status = put_experts(r, layer, &r->chain[chain]);
+        status = put_experts(r, layer, chain);
     }
     if (status == EEP_OK && r->behind) {
         status = r->behind(r, layer);
@@ -256,7 +266,7 @@ static eep_status put_mixed_layer(rank *r, int32_t layer)
         const eep_combine_args combine = combine_of(r, layer, chain);
         status = eep_dispatch_receive(r->context, layer, chain, r->stream);
         if (status == EEP_OK) {
-            status = put_experts(r, layer, &r->chain[chain]);
+            status = put_experts(r, layer, chain);
         }
         if (status == EEP_OK) {
             status = eep_combine_send(r->context, layer, r->stream, &combine);
@@ -429,6 +439,9 @@ void rank_fill(rank *r, int32_t num_tokens, rank_bad bad)
         *r->num_tokens = WORLD_TOKENS + 1;
     } else if (bad == BAD_NEGATIVE) {
         *r->num_tokens = -1;
+    }
+    if (r->filled) {
+        r->filled(r);
     }
 }
 
