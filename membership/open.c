@@ -8,6 +8,7 @@
 #include "membership/context/config.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
+#include "membership/control/words.h"
 #include "membership/loads/gather.h"
 #include "membership/loads/loads.h"
 #include "membership/order/order.h"
@@ -25,6 +26,7 @@
 #include "membership/step/capture.h"
 #include "membership/step/running_graph.h"
 #include "membership/step/step.h"
+#include "membership/step/step_watch.h"
 #include "membership/step/weights.h"
 #include "membership/store/store_socket.h"
 #include "transport/holder/holder.h"
@@ -85,10 +87,15 @@ static void say_warning(void *user, uint64_t warning)
     static const char *const hints[] = {
         [EEP_FAULT_SILENT] = "it was silent for expel_floor_us",
         [EEP_FAULT_DEADLINE] = "steps waited for it past step_deadline_us, twice",
-        [EEP_FAULT_LEFT_OUT] = "it did not stop stepping within drain_bound_us of a fault"};
+        [EEP_FAULT_RESET] = "an engine reports that its endpoint was reset",
+        [EEP_FAULT_DEVICE] = "an engine reports an error of its device",
+        [EEP_FAULT_LEFT_OUT] = "it did not stop stepping within drain_bound_us of a fault",
+        [EEP_FAULT_BAD_ANSWER] = "an engine reports wrong answers of it",
+        [EEP_FAULT_EXPELLED] = "an engine or an operator asked for that (eep_expel)",
+        [EEP_FAULT_GROUP] = "another rank of its group is expelled (seats_per_group)"};
     const eep_context *context = user;
     int32_t kind = eepi_warning_kind(warning);
-    const char *hint = kind >= 0 && kind <= EEP_FAULT_LEFT_OUT ? hints[kind] : NULL;
+    const char *hint = kind >= 0 && kind < EEPI_NUM_FAULT_KINDS ? hints[kind] : NULL;
 
     eepi_log(context, EEP_LOG_WARN,
              "rank %d is about to expel this rank, and to kill its process where it can: %s; "
@@ -146,7 +153,7 @@ static eep_status open_memory(eep_context *context)
         eepi_weights_open,       eepi_peers_open,   eepi_arrivals_open, eepi_steps_open,
         eepi_capture_open,       eepi_fence_open,   eepi_told_open,     eepi_serving_new,
         eepi_store_session_open, eepi_staging_open, eepi_loads_open,    eepi_gather_open,
-        eepi_ordered_open,
+        eepi_ordered_open,       eepi_words_open,
     };
     eep_status status = EEP_OK;
 
@@ -336,6 +343,7 @@ static void close_context(eep_context *context)
 
     say_left(context, left);
     eepi_thread_serves(0);
+    eepi_step_watch_stop(context);
     eepi_service_stop(context);
     if (left !=
         EEPI_LEFT_ALL) { /* it stores nothing any more (rule M7), though its process lives */
@@ -374,6 +382,7 @@ static void close_context(eep_context *context)
     eepi_steps_close(context);
     eepi_loads_close(context);
     eepi_ordered_close(context);
+    eepi_words_close(context);
     eepi_capture_close(context);
     eepi_evidence_close(context->evidence);
     free(context->observed.seats);

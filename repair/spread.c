@@ -32,7 +32,7 @@ int eepi_spread_between(const eepi_view_shape *shape, int a, int b)
 
 bool eepi_spread_is_apart(const eepi_view_shape *shape, int distance, int a, int b)
 {
-    return eepi_spread_between(shape, a, b) >= distance &&
+    return eepi_spread_between(shape, a, b) >= distance && !eepi_view_are_mates(shape, a, b) &&
            (eepi_view_num_nodes(shape) == 1 ||
             eepi_view_node_of(shape, a) != eepi_view_node_of(shape, b));
 }

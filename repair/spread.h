@@ -15,7 +15,7 @@
 int eepi_spread_distance(const eepi_view_shape *shape, int num_members);
 /* Seats between the two, the shorter way round the ring of max_ranks seats. 0: the same seat. */
 int eepi_spread_between(const eepi_view_shape *shape, int a, int b);
-/* Replicas of one expert may be on both seats: they are `distance` apart, and on different nodes if
- * there are several. */
+/* Replicas of one expert may be on both seats: they are `distance` apart, in different groups, and
+ * on different nodes if there are several. */
 bool eepi_spread_is_apart(const eepi_view_shape *shape, int distance, int a, int b);
 #endif

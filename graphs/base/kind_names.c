@@ -4,10 +4,10 @@
 
 const char *eep_fault_kind_name(eep_fault_kind kind)
 {
-    static const char *const names[] = {"exit",   "reset",    "device",
-                                        "silent", "deadline", "left out"};
+    static const char *const names[] = {"exit",     "reset",      "device",   "silent", "deadline",
+                                        "left out", "bad answer", "expelled", "group"};
 
-    return kind >= EEP_FAULT_EXIT && kind <= EEP_FAULT_LEFT_OUT ? names[kind] : "unknown";
+    return kind >= EEP_FAULT_EXIT && kind <= EEP_FAULT_GROUP ? names[kind] : "unknown";
 }
 
 const char *eep_bad_kind_name(eep_bad_kind kind)

@@ -3,6 +3,7 @@
 #include "graphs/base/public_call.h"
 
 #include "eep/checkpoint.h"
+#include "eep/control.h"
 #include "eep/eep.h"
 #include "eep/watch.h"
 #include "eep/words.h"
@@ -18,7 +19,7 @@
 #define ENDS_WITH(type, field)                                                                     \
     static_assert(sizeof(type) == offsetof(type, field) + sizeof(((type *)0)->field),              \
                   #type " must end without padding")
-ENDS_WITH(eep_config, reserved);
+ENDS_WITH(eep_config, seats_per_group);
 ENDS_WITH(eep_event_info, time_ns);
 ENDS_WITH(eep_dispatch_args, layout_range);
 ENDS_WITH(eep_combine_args, reserved);
@@ -32,6 +33,8 @@ ENDS_WITH(eep_step_words, aborted);
 ENDS_WITH(eep_form_sizes, scales_bytes);
 ENDS_WITH(eep_live_placement, placement);
 ENDS_WITH(eep_view_info, epoch);
+ENDS_WITH(eep_verdict, kept_epoch);
+ENDS_WITH(eep_memory_sizes, rows_bytes);
 ENDS_WITH(eep_kernel, args);
 ENDS_WITH(eep_checkpoint_tensor, dtype);
 ENDS_WITH(eep_checkpoint_place, dtype);
@@ -47,9 +50,10 @@ static_assert(EEPI_LEAST_BYTES(eep_config) == 208 && EEPI_LEAST_BYTES(eep_dispat
                   EEPI_LEAST_BYTES(eep_snapshot) == 24 && EEPI_LEAST_BYTES(eep_fault) == 32 &&
                   EEPI_LEAST_BYTES(eep_window_sizes) == 32 &&
                   EEPI_LEAST_BYTES(eep_bad_input) == 40 && EEPI_LEAST_BYTES(eep_view_info) == 24 &&
-                  EEPI_LEAST_BYTES(eep_step_words) == 32 &&
                   EEPI_LEAST_BYTES(eep_form_sizes) == 48 &&
                   EEPI_LEAST_BYTES(eep_live_placement) == 24 &&
+                  EEPI_LEAST_BYTES(eep_step_words) == 32 && EEPI_LEAST_BYTES(eep_verdict) == 24 &&
+                  EEPI_LEAST_BYTES(eep_memory_sizes) == 72 &&
                   EEPI_LEAST_BYTES(eep_checkpoint_tensor) == 96 &&
                   EEPI_LEAST_BYTES(eep_placement) == 32 &&
                   EEPI_LEAST_BYTES(eep_placement_info) == 40,

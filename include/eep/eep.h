@@ -188,7 +188,14 @@ typedef struct eep_config {
      * while the engine computes the other's. num_layers x num_chains is at most EEP_MAX_LAYERS. The
      * same on all ranks. */
     int32_t num_chains;
-    int32_t reserved; /* 0 */
+    /* Seats that serve together or not at all, as the ranks of one tensor parallel group do: seats
+     * 0
+     * .. n-1 are the first group, n .. 2n-1 the next one, and so on. A view that leaves one out
+     * leaves out all of its group, a rank that leaves takes its group along, and a group is let in
+     * by one view or not at all. No expert has all of its replicas in one group where num_slots
+     * allows two. num_ranks and max_ranks are multiples of it. 0 or 1: each seat is on its own. The
+     * same on all ranks. */
+    int32_t seats_per_group;
 } eep_config;
 
 /* Defaults, then EEP_RANK, EEP_SIZE, EEP_STORE, EEP_BULK (auto, shm or ucx), EEP_BULK_INTERFACE and
@@ -550,6 +557,11 @@ typedef enum eep_fault_kind {
     EEP_FAULT_SILENT,   /* no heartbeat for expel_floor_us, or longer */
     EEP_FAULT_DEADLINE, /* steps waited for it past the deadline, twice */
     EEP_FAULT_LEFT_OUT, /* it did not wedge within the drain bound */
+    /* What engines and operators say (eep/control.h). Against a living rank these weigh less than
+     * its end and its silence, and more than missed deadlines. */
+    EEP_FAULT_BAD_ANSWER, /* it answered wrongly */
+    EEP_FAULT_EXPELLED,   /* eep_expel was called for it */
+    EEP_FAULT_GROUP,      /* another seat of its group was expelled (seats_per_group) */
 } eep_fault_kind;
 EEP_API const char *eep_fault_kind_name(eep_fault_kind kind);
 typedef struct eep_fault {

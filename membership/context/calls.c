@@ -77,6 +77,11 @@ eep_status eepi_call_end(eep_context *context, eep_status status)
     return status;
 }
 
+void eepi_call_waits(eep_context *context, int change)
+{
+    __atomic_fetch_add(&context->calls.num_waiting, (uint32_t)change, __ATOMIC_SEQ_CST);
+}
+
 bool eepi_call_is_closed(const eep_context *context)
 {
     return __atomic_load_n(&context->calls.closing, __ATOMIC_ACQUIRE);
@@ -118,6 +123,7 @@ bool eepi_calls_close(eep_context *context)
         uint64_t us = eepi_now_us() - begun_us;
 
         if ((!hurry(context) || us >= STEP_BOUND_US) &&
+            __atomic_load_n(&context->calls.num_waiting, __ATOMIC_SEQ_CST) == 0 &&
             __atomic_compare_exchange_n(&context->calls.call, &other, closes, 0, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED)) {
             return true;
@@ -126,7 +132,7 @@ bool eepi_calls_close(eep_context *context)
             eepi_log(context, EEP_LOG_ERROR,
                      "eep_close closes nothing: another thread is in %s yet: call eep_close again "
                      "when that call has ended",
-                     other);
+                     other ? other : "a call that waits");
             return false;
         }
         nanosleep(&nap, NULL);

@@ -9,12 +9,13 @@
 #include <stdbool.h>
 
 typedef struct eepi_calls {
-    int32_t opened_by;  /* the process */
-    const char *call;   /* that a thread is in, of those for one thread at a time; NULL; atomic */
-    pthread_t caller;   /* the thread of the last such call; atomic */
-    int cancel_state;   /* that it had before */
-    bool closing;       /* eep_close was called: all such calls end; atomic */
-    bool waits_to_join; /* eep_join ran out of time, and may be called again; rank thread */
+    int32_t opened_by;    /* the process */
+    const char *call;     /* that a thread is in, of those for one thread at a time; NULL; atomic */
+    pthread_t caller;     /* the thread of the last such call; atomic */
+    int cancel_state;     /* that it had before */
+    bool closing;         /* eep_close was called: all such calls end; atomic */
+    bool waits_to_join;   /* eep_join ran out of time, and may be called again; rank thread */
+    uint32_t num_waiting; /* threads in calls that wait, and that any thread may make; atomic */
 } eepi_calls;
 
 /* Every public function on a context begins with this: NULL, and another process's context, are
@@ -34,6 +35,9 @@ EEP_MUST_CHECK eep_status eepi_call_end(eep_context *context, eep_status status)
 /* eep_close was called by another thread: a call that waits ends with eepi_fail_closing. */
 bool eepi_call_is_closed(const eep_context *context);
 eep_status eepi_fail_closing(eep_context *context, const char *call);
+/* A call that any thread may make, and that waits, begins (1) or ends (-1): its first and last look
+ * at the context. */
+void eepi_call_waits(eep_context *context, int change);
 /* End the call that another thread is in, and let no other begin. False: that call did not end in
  * time and is named in the log; the context is still in use. */
 bool eepi_calls_close(eep_context *context);

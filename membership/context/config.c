@@ -180,6 +180,7 @@ static eep_status check_numbers(eep_context *context)
         int value, most;
     } limits[] = {{"ranks_per_node", c->ranks_per_node, EEP_MAX_RANKS},
                   {"spread_distance", c->spread_distance, EEP_MAX_RANKS},
+                  {"seats_per_group", c->seats_per_group, EEP_MAX_RANKS},
                   {"backup_copies", c->backup_copies, EEP_MAX_RANKS},
                   {"background_latency_percent", c->background_latency_percent, 1000}};
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
@@ -188,13 +189,25 @@ static eep_status check_numbers(eep_context *context)
                              limits[i].name, limits[i].value, limits[i].most);
         }
     }
-    if (c->reserved != 0) {
-        return eepi_fail(context, EEP_ERR_INVALID, "reserved is %d: it must be 0", c->reserved);
-    }
     if (c->num_ranks == 0) {
         return eepi_fail(context, EEP_ERR_INVALID,
                          "num_ranks is 0: set it, or the environment variable EEP_SIZE before "
                          "eep_config_init");
+    }
+    return EEP_OK;
+}
+
+/* Groups are whole from the first view on. */
+static eep_status check_groups(eep_context *context)
+{
+    const eep_config *c = &context->config;
+
+    if (c->seats_per_group > 1 &&
+        (c->num_ranks % c->seats_per_group != 0 || c->max_ranks % c->seats_per_group != 0)) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "seats_per_group is %d, num_ranks %d and max_ranks %d: both must be "
+                         "multiples of it, so that each group is whole",
+                         c->seats_per_group, c->num_ranks, c->max_ranks);
     }
     return EEP_OK;
 }
@@ -241,15 +254,21 @@ eep_status eepi_config_take(eep_context *context, const eep_config *config)
     if (status != EEP_OK) {
         return status;
     }
+    status = check_groups(context);
+    if (status != EEP_OK) {
+        return status;
+    }
     if (eepi_shape_make(c, &context->shape, &why) != EEP_OK) {
         return eepi_fail(context, EEP_ERR_INVALID, "%s", why);
     }
-    context->view_shape = (eepi_view_shape){.max_ranks = c->max_ranks,
-                                            .num_layers = c->num_layers,
-                                            .num_experts = c->num_experts,
-                                            .num_slots = c->num_slots,
-                                            .ranks_per_node = c->ranks_per_node,
-                                            .spread = c->spread_distance};
+    context->view_shape =
+        (eepi_view_shape){.max_ranks = c->max_ranks,
+                          .num_layers = c->num_layers,
+                          .num_experts = c->num_experts,
+                          .num_slots = c->num_slots,
+                          .ranks_per_node = c->ranks_per_node,
+                          .spread = c->spread_distance,
+                          .seats_per_group = c->seats_per_group > 1 ? c->seats_per_group : 0};
     if (eepi_view_bytes(&context->view_shape) == 0) {
         return eepi_fail(context, EEP_ERR_INVALID, "the shape is out of range");
     }

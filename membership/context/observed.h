@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What eep_snapshot_get, eep_fault_next, eep_loads_get and eep_placement_get tell. */
+/* What eep_snapshot_get, eep_fault_next, eep_loads_get, eep_placement_get and the calls of
+ * eep/control.h tell. */
 #ifndef EEPI_OBSERVED_H
 #define EEPI_OBSERVED_H
 
@@ -18,5 +19,7 @@ typedef struct eepi_observed {
     uint64_t late_calls_at_open; /* eepi_device_late_calls */
     struct eepi_loads *loads;
     struct eepi_ordered *ordered;
+    struct eepi_words *words;           /* what this rank's engine says of others */
+    struct eepi_step_watch *step_watch; /* NULL: nobody asked for it */
 } eepi_observed;
 #endif

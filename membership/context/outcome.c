@@ -2,6 +2,7 @@
 /* A rank's service ends, or fails closed: noted, said in the log, and the rank thread woken. */
 #include "membership/context/outcome.h"
 
+#include "eep/control.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
 
@@ -31,6 +32,7 @@ void eepi_end_service(eep_context *context, eep_status status, const char *why)
     pthread_mutex_unlock(&context->lock);
     eepi_log(context, status == EEP_ERR_DRAINED ? EEP_LOG_INFO : EEP_LOG_WARN, "%s%s", why, epoch);
     eepi_rank_wake(context);
+    eepi_ready(context, EEP_READY_OVER);
 }
 
 void eepi_fail_closed(eep_context *context, const char *why)
@@ -43,4 +45,5 @@ void eepi_fail_closed(eep_context *context, const char *why)
     eepi_log(context, EEP_LOG_ERROR, "no rank can serve after epoch %llu: %s",
              (unsigned long long)context->known_epoch, why);
     eepi_rank_wake(context);
+    eepi_ready(context, EEP_READY_OVER);
 }

@@ -187,7 +187,7 @@ void *eepi_report_encode(const eepi_report *report, size_t *bytes_out)
 static bool suspect_is_sane(const eepi_suspect *suspect, int32_t max_ranks)
 {
     return suspect->seat >= 0 && suspect->seat < max_ranks && suspect->kind >= EEP_FAULT_EXIT &&
-           suspect->kind <= EEP_FAULT_LEFT_OUT;
+           suspect->kind < EEPI_NUM_FAULT_KINDS;
 }
 
 eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
@@ -323,7 +323,8 @@ static const char *const instance_fields[EEPI_INSTANCE_NUMBERS] = {"max_ranks",
                                                                    "ranks_per_node",
                                                                    "spread_distance",
                                                                    "backup_copies",
-                                                                   "num_chains"};
+                                                                   "num_chains",
+                                                                   "seats_per_group"};
 
 static const char *const advice_fields[EEPI_INSTANCE_ADVICE] = {
     "step_deadline_us", "warmup_deadline_us", "expel_floor_us",        "drain_bound_us",
@@ -335,7 +336,8 @@ eepi_instance eepi_instance_of(const eep_config *c)
         .numbers = {c->max_ranks, c->num_layers, c->num_experts, c->num_slots, c->top_k, c->hidden,
                     c->num_max_tokens_per_rank, (int32_t)c->dtype, c->fp8_dispatch,
                     c->bulk == EEP_BULK_UCX ? EEP_BULK_UCX : EEP_BULK_SHM, c->ranks_per_node,
-                    c->spread_distance, c->backup_copies, c->num_chains},
+                    c->spread_distance, c->backup_copies, c->num_chains,
+                    c->seats_per_group > 1 ? c->seats_per_group : 0},
         .num_ranks = c->num_ranks,
         .advice = {c->step_deadline_us, c->warmup_deadline_us, c->expel_floor_us, c->drain_bound_us,
                    c->propose_delay_us, (uint64_t)c->kill_fence, c->background_bytes_per_s}};

@@ -14,6 +14,9 @@ typedef struct eepi_wake {
     pthread_cond_t rank;
     pthread_mutex_t bell_lock; /* taken last */
     uint32_t *doorbell;        /* under bell_lock: of the own window that is live; NULL: none yet */
+    int ready_fd;   /* readable: the engine's event loop has something to look at; -1: nobody asked
+                     * for it; atomic */
+    uint32_t ready; /* bits of EEP_READY_... that nobody has taken; atomic */
 } eepi_wake;
 
 /* Where service_fd is -1, errno says why. */
@@ -29,6 +32,12 @@ void eepi_wake_at(eep_context *context, uint32_t *doorbell);
 /* Wake the rank thread wherever it waits for the service thread. Any thread, with the lock or
  * without. */
 void eepi_rank_wake(eep_context *context);
-/* Wait for that, the lock held; true: it is later than `until` (CLOCK_MONOTONIC). Rank thread. */
+/* The engine has those (EEP_READY_...) to look at. Any thread, with the lock or without. */
+void eepi_ready(eep_context *context, uint32_t bits);
+/* Take them; false: there is no descriptor. Any thread. */
+bool eepi_ready_take(eep_context *context, uint32_t *bits_out);
+/* Make the descriptor, unless it is there; -1: errno says why. The lock is held. */
+int eepi_ready_open(eep_context *context);
+/* Wait for eepi_rank_wake, the lock held; true: it is later than `until` (CLOCK_MONOTONIC). */
 bool eepi_rank_wait(eep_context *context, const struct timespec *until);
 #endif

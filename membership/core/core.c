@@ -25,7 +25,7 @@ static bool peers_open(eepi_core *core)
 
     for (int seat = 0; seat < shape->max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
-        peer->evidence = NO_EVIDENCE;
+        peer->evidence = peer->said = peer->heard = NO_EVIDENCE;
         peer->experts = calloc(slots, sizeof *peer->experts);
         peer->checksums = calloc(slots, sizeof *peer->checksums);
         peer->backup = calloc(eepi_core_backup_words(shape), sizeof *peer->backup);
@@ -145,6 +145,19 @@ static bool has_left_early(const eepi_core *core)
              eepi_view_has(core->plan, core->config.seat, core->config.generation));
 }
 
+/* It asked to leave, or another one of its group did, or all leave. */
+static bool leaves_by_plan(const eepi_core *core)
+{
+    const int seats = eepi_core_group_seats(core);
+    const int first = core->config.seat - core->config.seat % seats;
+    bool leaves = core->leaving || eepi_core_instance_has_ended(core);
+
+    for (int mate = first; mate < first + seats; mate++) {
+        leaves |= core->peers[mate].leaving != 0;
+    }
+    return leaves;
+}
+
 /* The committed view is without this rank. */
 static void advance_outside(eepi_core *core)
 {
@@ -152,15 +165,14 @@ static void advance_outside(eepi_core *core)
         eepi_core_advance_initial(core); /* if all members have ended */
         return;
     }
-    if ((core->leaving || eepi_core_instance_has_ended(core)) &&
-        core->view->cause == EEPI_VIEW_PLANNED && core->status == CORE_SERVING) {
+    if (leaves_by_plan(core) && core->view->cause == EEPI_VIEW_PLANNED &&
+        core->status == CORE_SERVING) {
         eepi_core_act(core, EEPI_ACTION_ANNOUNCE)->view = core->view;
         eepi_core_set_status(core, CORE_LEAVING);
         return;
     }
     eepi_core_set_status(core, CORE_OVER);
-    eepi_core_act(core, core->leaving || eepi_core_instance_has_ended(core) ? EEPI_ACTION_DRAINED
-                                                                            : EEPI_ACTION_EVICTED);
+    eepi_core_act(core, leaves_by_plan(core) ? EEPI_ACTION_DRAINED : EEPI_ACTION_EVICTED);
 }
 
 /* Rule M10: a rank that a planned view lets go stays until every member that lives runs that view,

@@ -12,6 +12,8 @@
 #include "membership/view/wishes.h"
 #include "repair/link_costs.h"
 
+enum { EEPI_NUM_FAULT_KINDS = EEP_FAULT_GROUP + 1 };
+
 enum { EEPI_CORE_MAX_ACTIONS = 64, EEPI_CORE_WHY_BYTES = 256 };
 
 typedef struct eepi_core_config {
@@ -212,6 +214,15 @@ bool eepi_core_instance_has_ended(const eepi_core *core);
 /* EEPI_ACTION_KILL was asked for that process, and nothing known since speaks against it: the next
  * view is still to leave it out, or one did, and its end is waited for. */
 bool eepi_core_wants_killed(const eepi_core *core, int seat, uint32_t generation);
+/* Evidence of that kind weighs more (rule M5); -1, none, weighs least. */
+bool eepi_core_is_stronger(int kind, int than);
+/* What became of what this rank's engine said of a process (rule P11): it is in the newest view;
+ * nothing is decided yet; a view has decided, and kept it (0: none has). */
+typedef struct eepi_verdict {
+    bool is_in, waits;
+    uint64_t kept_epoch;
+} eepi_verdict;
+eepi_verdict eepi_core_verdict(const eepi_core *core, int seat, uint32_t generation);
 /* A seat whose process lives and has taken it since the newest document was made, and has not asked
  * to be let in yet; -1: there is none. */
 int eepi_core_awaited_joiner(const eepi_core *core);

@@ -68,6 +68,16 @@ static void check_colours(const eepi_core *core, const eepi_view *draft)
     }
 }
 
+/* P11: a group serves as a whole. */
+static void check_groups(const eepi_view *draft)
+{
+    const int seats = draft->shape.seats_per_group;
+
+    for (int seat = 0; seats > 1 && seat < draft->shape.max_ranks; seat++) {
+        assert(eepi_view_is_member(draft, seat) == eepi_view_is_member(draft, seat - seat % seats));
+    }
+}
+
 void eepi_core_check_draft(const eepi_core *core, const eepi_view *draft)
 {
     const eepi_view *view = core->view; /* all empty before the first */
@@ -87,6 +97,7 @@ void eepi_core_check_draft(const eepi_core *core, const eepi_view *draft)
     assert(begins || share_a_member(view, draft) || eepi_view_num_active(draft) == 0);
     check_coverage(draft);
     check_fills(draft);
+    check_groups(draft);
     assert(eepi_view_backups_are_sound(draft)); /* N24 */
 }
 
@@ -124,7 +135,9 @@ static void check_status(const eepi_core *core)
 /* M5: evidence names the process that the newest view has, or had, in that seat. */
 static void check_suspect(const eepi_core *core, const eepi_suspect *suspect)
 {
-    assert(suspect->seat != core->config.seat && suspect->generation != 0);
+    assert(suspect->generation != 0);
+    /* P11: of itself a rank says that its device has failed, and nothing else */
+    assert(suspect->seat != core->config.seat || suspect->kind == EEP_FAULT_DEVICE);
     assert(suspect->generation == eepi_view_seat_at(core->view, suspect->seat)->generation);
 }
 

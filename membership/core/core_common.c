@@ -82,7 +82,82 @@ bool eepi_core_needs(const eepi_core *core, int seat)
             core->installed_epoch != core->view->epoch && !eepi_core_instance_has_ended(core));
 }
 
+bool eepi_core_is_word(int kind)
+{
+    return kind == EEP_FAULT_RESET || kind == EEP_FAULT_DEVICE || kind == EEP_FAULT_BAD_ANSWER ||
+           kind == EEP_FAULT_EXPELLED;
+}
+
+bool eepi_core_is_stronger(int kind, int than)
+{
+    static const int8_t weight[] = {
+        [EEP_FAULT_EXIT] = 9,     [EEP_FAULT_RESET] = 8,    [EEP_FAULT_DEVICE] = 7,
+        [EEP_FAULT_SILENT] = 6,   [EEP_FAULT_EXPELLED] = 5, [EEP_FAULT_BAD_ANSWER] = 4,
+        [EEP_FAULT_DEADLINE] = 3, [EEP_FAULT_LEFT_OUT] = 2, [EEP_FAULT_GROUP] = 1,
+    };
+
+    return kind != NO_EVIDENCE && (than == NO_EVIDENCE || weight[kind] > weight[than]);
+}
+
+int eepi_core_group_seats(const eepi_core *core)
+{
+    const int seats = core->config.shape.seats_per_group;
+
+    return seats > 1 ? seats : 1;
+}
+
+uint8_t eepi_core_group_leaves(const eepi_core *core, const eepi_view *view, int seat)
+{
+    const int seats = eepi_core_group_seats(core), first = seat - seat % seats;
+    uint8_t leaves = 0;
+
+    for (int mate = first; mate < first + seats; mate++) {
+        leaves |=
+            eepi_view_has(view, mate, core->peers[mate].generation) ? core->peers[mate].leaving : 0;
+    }
+    return leaves;
+}
+
+int eepi_core_own_word(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+
+    return core->has_view && peer->said != NO_EVIDENCE &&
+                   eepi_view_has(core->view, seat, peer->said_generation)
+               ? peer->said
+               : NO_EVIDENCE;
+}
+
+/* Words of members, and of this rank. */
+static int word_of(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+    int kind = eepi_core_own_word(core, seat);
+
+    if (peer->spared_epoch == core->view->epoch) {
+        return NO_EVIDENCE;
+    }
+    if (peer->heard_epoch == core->view->epoch &&
+        eepi_view_has(core->view, seat, peer->heard_generation) &&
+        eepi_core_is_stronger(peer->heard, kind)) {
+        kind = peer->heard;
+    }
+    return kind;
+}
+
 int eepi_core_evidence(const eepi_core *core, int seat)
+{
+    const int seen = eepi_core_seen(core, seat);
+    int word;
+
+    if (!core->has_view || seat == core->config.seat) {
+        return NO_EVIDENCE;
+    }
+    word = word_of(core, seat);
+    return eepi_core_is_stronger(word, seen) ? word : seen;
+}
+
+int eepi_core_seen(const eepi_core *core, int seat)
 {
     const core_peer *peer = &core->peers[seat];
     uint32_t generation = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;

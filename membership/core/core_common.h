@@ -37,8 +37,19 @@ uint64_t eepi_core_expert_bytes(const eepi_core *core);
 /* The steps that this rank runs need the seat: it is in the newest view, or that view let it go by
  * plan and this rank has not switched to it yet. */
 bool eepi_core_needs(const eepi_core *core, int seat);
-/* Valid evidence against a seat that is needed (an eep_fault_kind), or NO_EVIDENCE. */
+/* Valid evidence against a seat that is needed (an eep_fault_kind), the strongest; or NO_EVIDENCE.
+ */
 int eepi_core_evidence(const eepi_core *core, int seat);
+/* The same of what libeep sees for itself, and of what this rank's engine says. The latter may name
+ * this rank, too. */
+int eepi_core_seen(const eepi_core *core, int seat);
+int eepi_core_own_word(const eepi_core *core, int seat);
+/* A kind of evidence that engines and operators give. */
+bool eepi_core_is_word(int kind);
+/* Seats of a group, or 1: the group of seat s begins at a multiple. */
+int eepi_core_group_seats(const eepi_core *core);
+/* A member of its group has asked to leave, so all of them do: bits of eepi_leaving. */
+uint8_t eepi_core_group_leaves(const eepi_core *core, const eepi_view *view, int seat);
 /* The member has promised never to serve the newest view (rule M2): it has reported under it, or
  * under a newer one. */
 bool eepi_core_has_reported(const eepi_core *core, int seat);

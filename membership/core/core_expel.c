@@ -3,6 +3,9 @@
 #include "membership/core/core_expel.h"
 
 #include "membership/core/core_common.h"
+#include "membership/core/core_turn.h"
+
+#include <string.h>
 
 /* How many members accuse the seat of missed deadlines. A seat that itself accuses another one was
  * waiting, not stuck: it is no root of the wait-for graph (D3: an abort names who was waited for).
@@ -25,27 +28,21 @@ static int root_accusers(const eepi_core *core, int seat)
     return accusers;
 }
 
-/* A member that ended or is silent is always left out. Of those that only missed deadlines it is
- * the one with most root accusers. It is none of them where another one is left out for which they
- * may have waited; so the one that is killed does not take the next along. One that is stuck itself
- * does not report, and is left out at the drain bound. */
-bool eepi_core_is_expelled(const eepi_core *core, int seat)
+/* Of those that only missed deadlines it is the one with most root accusers. It is none of them
+ * where another one is left out for which they may have waited; so the one that is killed does not
+ * take the next along. One that is stuck itself does not report, and is left out at the drain
+ * bound. */
+static bool is_first_root(const eepi_core *core, int seat)
 {
-    int kind = eepi_core_evidence(core, seat), own;
+    const int own = root_accusers(core, seat);
 
-    if (kind == NO_EVIDENCE) {
-        return false;
-    }
-    if (kind != EEP_FAULT_DEADLINE) {
-        return true;
-    }
-    own = root_accusers(core, seat);
     for (int other = 0; other < core->config.shape.max_ranks; other++) {
+        const int kind = eepi_core_evidence(core, other);
         int count;
-        if (other == seat || eepi_core_evidence(core, other) == NO_EVIDENCE) {
+        if (other == seat || kind == NO_EVIDENCE) {
             continue;
         }
-        if (eepi_core_evidence(core, other) != EEP_FAULT_DEADLINE) {
+        if (kind != EEP_FAULT_DEADLINE) {
             return false;
         }
         count = root_accusers(core, other);
@@ -54,6 +51,215 @@ bool eepi_core_is_expelled(const eepi_core *core, int seat)
         }
     }
     return true;
+}
+
+/* ------------------------------------------------------------------ words (rule P11) */
+
+void eepi_core_on_word(eepi_core *core, const eepi_suspect *suspect)
+{
+    core_peer *peer = &core->peers[suspect->seat];
+    const bool is_own = suspect->seat == core->config.seat;
+
+    if (!core->has_view || !eepi_view_has(core->view, suspect->seat, suspect->generation) ||
+        (is_own && suspect->kind != EEP_FAULT_DEVICE)) {
+        return;
+    }
+    if (!eepi_core_is_stronger(suspect->kind, eepi_core_own_word(core, suspect->seat))) {
+        return;
+    }
+    if (eepi_core_own_word(core, suspect->seat) == NO_EVIDENCE) {
+        peer->said_epoch = 0;
+    }
+    peer->said = suspect->kind;
+    peer->said_generation = suspect->generation;
+    peer->kept_epoch = 0;
+    eepi_core_note(core, EEPI_ACTION_SUSPECTED)->suspect = *suspect;
+}
+
+void eepi_core_hear_word(eepi_core *core, const eepi_report *report, const eepi_suspect *suspect)
+{
+    core_peer *peer = &core->peers[suspect->seat];
+
+    if (!core->has_view || !eepi_view_has(core->view, suspect->seat, suspect->generation)) {
+        return;
+    }
+    core->peers[report->seat].report_words[suspect->seat / 64] |= 1ull << (suspect->seat % 64);
+    if (peer->heard_epoch != report->epoch || peer->heard_generation != suspect->generation) {
+        peer->heard = NO_EVIDENCE;
+    }
+    peer->heard_epoch = report->epoch;
+    peer->heard_generation = suspect->generation;
+    if (eepi_core_is_stronger(suspect->kind, peer->heard)) {
+        peer->heard = suspect->kind;
+        eepi_core_note(core, EEPI_ACTION_SUSPECTED)->suspect = *suspect;
+    }
+}
+
+/* A fault view decides on the words of this rank's first report under the view before: whoever
+ * proposes it has heard a report of each member that stays, and this rank's later ones say no less.
+ * What was said after that report may not have been heard, and is said again under the new view. */
+void eepi_core_settle_words(eepi_core *core, const eepi_view *next)
+{
+    for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        if (peer->said == NO_EVIDENCE) {
+            continue;
+        }
+        if (!eepi_view_has(next, seat, peer->said_generation)) {
+            peer->said = NO_EVIDENCE;
+        } else if (next->cause == EEPI_VIEW_FAULT && next->base_digest == core->view->digest &&
+                   peer->said_epoch == core->view->epoch) {
+            peer->said = NO_EVIDENCE;
+            peer->kept_epoch = next->epoch;
+        }
+    }
+}
+
+eepi_verdict eepi_core_verdict(const eepi_core *core, int seat, uint32_t generation)
+{
+    const core_peer *peer = &core->peers[seat];
+    const bool is_of_it = peer->said_generation == generation;
+
+    return (eepi_verdict){
+        .is_in = core->has_view && eepi_view_has(core->view, seat, generation),
+        .waits = is_of_it && eepi_core_own_word(core, seat) != NO_EVIDENCE,
+        .kept_epoch = is_of_it ? peer->kept_epoch : 0,
+    };
+}
+
+static bool has(const uint64_t *seats, int seat)
+{
+    return seats[seat / 64] >> (seat % 64) & 1u;
+}
+
+/* The word of the member `by` counts against the seat under the newest view. */
+static bool speaks_against(const eepi_core *core, int by, int seat)
+{
+    if (core->peers[seat].spared_epoch == core->view->epoch) {
+        return false;
+    }
+    return by == core->config.seat
+               ? eepi_core_own_word(core, seat) != NO_EVIDENCE
+               : eepi_core_has_reported(core, by) && has(core->peers[by].report_words, seat);
+}
+
+/* It has ended, is silent or does not answer; or it says itself that it cannot go on. */
+static bool is_certain(const eepi_core *core, int seat)
+{
+    const int kind = eepi_core_seen(core, seat);
+
+    return (kind != NO_EVIDENCE && kind != EEP_FAULT_DEADLINE) ||
+           (eepi_view_is_member(core->view, seat) && speaks_against(core, seat, seat));
+}
+
+/* With all of its group: a group serves as a whole. */
+static void leave_out(const eepi_core *core, uint64_t *out, int seat)
+{
+    const int seats = eepi_core_group_seats(core), first = seat - seat % seats;
+
+    for (int mate = first; mate < first + seats; mate++) {
+        out[mate / 64] |= 1ull << (mate % 64);
+    }
+}
+
+static bool is_spoken_of(const eepi_core *core, int seat)
+{
+    return eepi_core_own_word(core, seat) != NO_EVIDENCE ||
+           core->peers[seat].heard_epoch == core->view->epoch;
+}
+
+/* How many members speak against the seat, without those that are left out themselves: the word of
+ * a rank that is at fault is worth nothing. */
+static int num_words(const eepi_core *core, const uint64_t *out, int seat)
+{
+    int num = 0;
+
+    for (int by = 0; is_spoken_of(core, seat) && by < core->config.shape.max_ranks; by++) {
+        num += by != seat && eepi_view_is_member(core->view, by) && !has(out, by) &&
+               speaks_against(core, by, seat);
+    }
+    return num;
+}
+
+/* Those that are certain to be left out, then by words the one that most speak against, as long as
+ * there is one. Of two that accuse each other one stays. */
+static void find_out(const eepi_core *core, uint64_t *out)
+{
+    int worst;
+
+    memset(out, 0, EEPK_SEAT_WORDS * sizeof *out);
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (is_certain(core, seat)) {
+            leave_out(core, out, seat);
+        }
+    }
+    do {
+        int most = 0;
+        worst = NOBODY;
+        for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+            const int num = eepi_view_is_member(core->view, seat) && !has(out, seat)
+                                ? num_words(core, out, seat)
+                                : 0;
+            if (num > 0 && num >= most) {
+                most = num;
+                worst = seat;
+            }
+        }
+        if (worst != NOBODY) {
+            leave_out(core, out, worst);
+        }
+    } while (worst != NOBODY);
+}
+
+static bool are_words_or_groups(const eepi_core *core)
+{
+    if (core->config.shape.seats_per_group > 1) {
+        return true;
+    }
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (is_spoken_of(core, seat)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A member that ended or is silent is always left out, then those that words speak against, and
+ * one that only missed deadlines where it is none of them. */
+bool eepi_core_is_expelled(const eepi_core *core, int seat)
+{
+    const int seats = eepi_core_group_seats(core), first = seat - seat % seats;
+    uint64_t out[EEPK_SEAT_WORDS];
+
+    if (is_certain(core, seat)) {
+        return true;
+    }
+    if (are_words_or_groups(core)) {
+        find_out(core, out);
+        if (has(out, seat)) {
+            return true;
+        }
+    }
+    for (int mate = first; mate < first + seats; mate++) {
+        if (eepi_core_evidence(core, mate) == EEP_FAULT_DEADLINE && is_first_root(core, mate)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool eepi_core_may_stay(const eepi_core *core, int seat)
+{
+    const int seats = eepi_core_group_seats(core), first = seat - seat % seats;
+
+    for (int mate = first; mate < first + seats; mate++) {
+        if (is_certain(core, mate) || !eepi_core_has_reported(core, mate) ||
+            core->peers[mate].killed_generation ==
+                eepi_view_seat_at(core->view, mate)->generation) {
+            return false;
+        }
+    }
+    return eepi_core_is_expelled(core, seat);
 }
 
 /* Killing precedes the commit. Nobody waits any more for one that has ended, that no kill reaches,
@@ -79,7 +285,7 @@ bool eepi_core_all_killed(eepi_core *core)
             peer->killed_generation = generation;
             peer->killed_us = core->now_us;
             eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
-                (eepi_suspect){seat, generation, peer->evidence};
+                (eepi_suspect){seat, generation, eepi_core_cause(core, seat, generation)};
         }
         bound_us = peer->killed_us + core->config.drain_bound_us;
         if (core->now_us < bound_us && peer->unkillable_generation != generation) {

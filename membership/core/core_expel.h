@@ -5,8 +5,18 @@
 
 #include "membership/core/core_state.h"
 
+/* The engine of this rank, or its operator, says that of a process (rule P11). */
+void eepi_core_on_word(eepi_core *core, const eepi_suspect *suspect);
+/* A report says it. */
+void eepi_core_hear_word(eepi_core *core, const eepi_report *report, const eepi_suspect *suspect);
+/* A view is to follow the newest one: words that it decides on are settled. */
+void eepi_core_settle_words(eepi_core *core, const eepi_view *next);
+
 /* The next fault view leaves the member out. */
 bool eepi_core_is_expelled(const eepi_core *core, int seat);
+/* A member that lives, which nothing but words and missed deadlines speak against, would take
+ * experts along: it may stay. */
+bool eepi_core_may_stay(const eepi_core *core, int seat);
 /* Kill those who are expelled; true once none of their ends is to be waited for any more. */
 bool eepi_core_all_killed(eepi_core *core);
 /* Nobody wants those killed any more who are not expelled any more. */

@@ -6,7 +6,9 @@
 #include "membership/core/core_rebalance.h"
 #include "membership/core/core_turn.h"
 #include "membership/core/core_ends.h"
+#include "membership/core/core_expel.h"
 #include "membership/core/core_members.h"
+#include "membership/core/core_plan.h"
 #include "membership/core/core_draft.h"
 #include "membership/core/core_check.h"
 #include "membership/view/view_reuse.h"
@@ -102,7 +104,8 @@ static void forget_unconfirmed(eepi_core *core)
         }
         peer->report_epoch = peer->wedge_epoch = 0;
         peer->staged_digest = peer->filled_digest = 0;
-        peer->ready = 0; /* published again behind the newest document */
+        peer->heard_epoch = 0; /* reports are heard again, and their words with them */
+        peer->ready = 0;       /* published again behind the newest document */
         if (peer->evidence == EEP_FAULT_SILENT && peer->evidence_by != core->config.seat) {
             peer->evidence = NO_EVIDENCE; /* its observer may have ended, and never take it back */
         }
@@ -149,6 +152,7 @@ static void on_new_view(eepi_core *core, const eepi_view *view, uint64_t revisio
     }
     /* S2: the epochs that a rank knows only grow, once it has been in a view */
     assert(!core->has_view || view->epoch > core->view->epoch || only_reads(core));
+    eepi_core_settle_words(core, view);
     memcpy(core->view, view, view->bytes);
     eepi_core_judge_all_claims(core, view);
     settle_evidence(core, view);
@@ -325,7 +329,9 @@ static void on_suspects(eepi_core *core, const eepi_report *report, bool is_curr
         if (report->seat == core->config.seat) {
             continue;
         }
-        if (is_current || suspect->kind == EEP_FAULT_EXIT) {
+        if (is_current && eepi_core_is_word(suspect->kind)) {
+            eepi_core_hear_word(core, report, suspect);
+        } else if (is_current || suspect->kind == EEP_FAULT_EXIT) {
             on_evidence(core, suspect, report->seat);
         }
         if (is_current && suspect->seat == core->config.seat &&
@@ -349,6 +355,7 @@ static void on_report(eepi_core *core, const eepi_report *report)
     peer->report_epoch = report->epoch;
     peer->report_step = report->highest_step;
     memset(peer->report_accused, 0, sizeof peer->report_accused);
+    memset(peer->report_words, 0, sizeof peer->report_words);
     if (is_current && peer->evidence == EEP_FAULT_LEFT_OUT &&
         peer->evidence_generation == report->generation) {
         peer->evidence = NO_EVIDENCE; /* late, but nobody has decided without it yet */
@@ -374,25 +381,6 @@ static void on_ack(eepi_core *core, const eepi_ack *ack)
         peer->flipped_digest = ack->digest;
         eepi_core_note_leaver(core, ack->seat, core->view);
     }
-}
-
-static void on_plan(eepi_core *core, const eepi_view *plan)
-{
-    if (!core->has_view || plan->epoch <= core->view->epoch ||
-        plan->base_digest != core->view->digest || plan->cause != EEPI_VIEW_PLANNED) {
-        return;
-    }
-    if (plan->proposer == core->config.seat && core->has_plan &&
-        core->plan->digest == plan->digest) {
-        return; /* this rank's own; another's that is put again had lapsed, and is staged again */
-    }
-    if (core->flipped_digest == plan->digest) {
-        return; /* live already */
-    }
-    memcpy(core->plan, plan, plan->bytes);
-    core->has_plan = true;
-    core->stage_asked = false;
-    core->plan_us = core->now_us;
 }
 
 /* Rule M5: the first missed deadline of a living rank is remembered; a second one of the same
@@ -482,7 +470,7 @@ static void on_record(eepi_core *core, const eepi_input *input)
         on_ack(core, input->ack);
         break;
     case EEPI_INPUT_PLAN:
-        on_plan(core, input->view);
+        eepi_core_on_plan(core, input->view);
         break;
     default: /* EEPI_INPUT_EXIT */
         on_end(core, &input->end, NOBODY);
@@ -498,7 +486,11 @@ static void on_observation(eepi_core *core, const eepi_input *input)
 
     switch (input->kind) {
     case EEPI_INPUT_EVIDENCE:
-        on_evidence(core, suspect, core->config.seat);
+        if (eepi_core_is_word(suspect->kind)) {
+            eepi_core_on_word(core, suspect);
+        } else {
+            on_evidence(core, suspect, core->config.seat);
+        }
         break;
     case EEPI_INPUT_MEMORY_GONE: /* a first sign; on the host nothing of it stores any more */
         on_evidence(core, suspect, core->config.seat);

@@ -15,6 +15,7 @@
 #include "repair/planner/planner.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 /* A member is suspected, or has stopped under this view: no step can complete. */
@@ -25,7 +26,8 @@ static bool must_wedge(const eepi_core *core)
             return true;
         }
     }
-    return core->reported_epoch >= core->view->epoch || core->sought_epoch == core->view->epoch ||
+    return eepi_core_own_word(core, core->config.seat) != NO_EVIDENCE ||
+           core->reported_epoch >= core->view->epoch || core->sought_epoch == core->view->epoch ||
            eepi_core_is_given_up(core);
 }
 
@@ -76,16 +78,18 @@ static bool is_plan_void(const eepi_core *core)
     return false;
 }
 
-/* What this rank reports against a seat: its own observations, and ends, which stay true. What it
- * heard from others, they report themselves. Repeated, silence that its observer has taken back
- * would go round for ever, and every hearer would count as one more accuser. */
+/* What this rank reports against a seat: its own observations, ends, which stay true, and what its
+ * engine says. What it heard from others, they report themselves. Repeated, silence that its
+ * observer has taken back would go round for ever, and every hearer would count as one more
+ * accuser. */
 static int own_evidence(const eepi_core *core, int seat)
 {
-    int kind = eepi_core_evidence(core, seat);
+    const int seen = eepi_core_seen(core, seat), word = eepi_core_own_word(core, seat);
 
-    return kind == EEP_FAULT_EXIT || core->peers[seat].evidence_by == core->config.seat
-               ? kind
-               : NO_EVIDENCE;
+    if (seen == EEP_FAULT_EXIT || word != NO_EVIDENCE) {
+        return seen == EEP_FAULT_EXIT ? seen : word;
+    }
+    return core->peers[seat].evidence_by == core->config.seat ? seen : NO_EVIDENCE;
 }
 
 /* Changes whenever the set of own suspects does. */
@@ -117,6 +121,9 @@ static void report(eepi_core *core)
         if (kind != NO_EVIDENCE) {
             core->suspects[n++] =
                 (eepi_suspect){seat, eepi_view_seat_at(core->view, seat)->generation, kind};
+        }
+        if (core->reported_epoch != core->view->epoch) {
+            core->peers[seat].said_epoch = core->view->epoch;
         }
     }
     if (core->reported_epoch != core->view->epoch) {
@@ -225,33 +232,52 @@ static eepi_view *draft_fault(eepi_core *core)
     return draft;
 }
 
-static bool is_retractable(const eepi_core *core, int seat)
-{
-    return eepi_core_evidence(core, seat) == EEP_FAULT_DEADLINE &&
-           eepi_core_is_expelled(core, seat) && eepi_core_has_reported(core, seat) &&
-           core->peers[seat].killed_generation != core->peers[seat].evidence_generation;
-}
-
-/* A rank that only missed deadlines, and has reported since, lives. Where experts would be lost
- * with it, the evidence against it is retracted, and it stays (pause, do not shed). That is decided
- * before anybody is killed. */
+/* A rank that only missed deadlines, or that only words speak against, and has reported since,
+ * lives. Where experts would be lost with it, the evidence against it is retracted, and it stays
+ * (pause, do not shed). That is decided before anybody is killed. */
 static bool retract_evidence(eepi_core *core)
 {
     bool any = false;
     int fills;
 
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        any |= is_retractable(core, seat);
+        any |= eepi_view_is_member(core->view, seat) && eepi_core_may_stay(core, seat);
     }
     if (!any || eepi_core_plan_coverage(core, draft_fault(core), &fills) == EEP_OK) {
         return false;
     }
+    any = false;
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        if (is_retractable(core, seat)) {
-            core->peers[seat].evidence = NO_EVIDENCE;
+        core_peer *peer = &core->peers[seat];
+        if (!eepi_view_is_member(core->view, seat) || !eepi_core_may_stay(core, seat)) {
+            continue;
+        }
+        any = true;
+        peer->evidence = peer->evidence == EEP_FAULT_DEADLINE ? NO_EVIDENCE : peer->evidence;
+        peer->spared_epoch = core->view->epoch;
+    }
+    return any;
+}
+
+/* Those that are ready, group by group. How many; -1: a group has come in by half, so that the
+ * draft is of no use, and the one that does not fit is not ready any more. */
+static int admit_joiners(eepi_core *core, eepi_view *draft)
+{
+    const int seats = eepi_core_group_seats(core);
+    int joiners = 0;
+
+    for (int first = 0; first < draft->shape.max_ranks; first += seats) {
+        const bool may = eepi_core_may_join(core, draft, first);
+        for (int seat = first; may && seat < first + seats; seat++) {
+            const bool fits = eepi_core_admit(core, draft, seat);
+            joiners += fits;
+            if (!fits && seats > 1) {
+                eepi_core_refuse(core, seat);
+                return -1;
+            }
         }
     }
-    return true;
+    return joiners;
 }
 
 /* Rule R2: without coverage nobody serves. Processes that are ready to join may bring what is
@@ -262,10 +288,10 @@ static void propose_fault(eepi_core *core)
     int fills = 0, joiners = 0;
 
     if (eepi_core_plan_coverage(core, draft, &fills) != EEP_OK) {
-        draft = draft_fault(core); /* a failed plan leaves the draft in pieces */
-        for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
-            joiners += eepi_core_may_join(core, draft, seat) && eepi_core_admit(core, draft, seat);
-        }
+        do { /* a failed plan leaves the draft in pieces */
+            draft = draft_fault(core);
+            joiners = admit_joiners(core, draft);
+        } while (joiners < 0);
         eepi_core_count_backups(core, draft);
         if (!joiners || eepi_core_plan_coverage(core, draft, &fills) != EEP_OK) {
             fail_closed(core);
@@ -372,10 +398,31 @@ static void advance_unwedged(eepi_core *core)
     }
 }
 
+/* A view without this rank is for others to propose. Where it is without anybody no view follows:
+ * those who are there end, and others begin again. */
+static bool leaves_it_to_others(eepi_core *core)
+{
+    if (!eepi_core_is_expelled(core, core->config.seat)) {
+        return false;
+    }
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (eepi_view_is_member(core->view, seat) && !eepi_core_is_expelled(core, seat)) {
+            return true;
+        }
+    }
+    snprintf(core->why, sizeof core->why,
+             "no rank is left that may serve: each has failed, or another one of its group has "
+             "(seats_per_group %d): end these processes, and begin again with new ones",
+             core->config.shape.seats_per_group);
+    fail_closed(core);
+    return true;
+}
+
 /* Rule M4: leave the suspects out, once all who stay have promised, and those are killed. */
 static void advance_proposal(eepi_core *core)
 {
-    if (!eepi_core_is_own_turn(core) || !core->listens || !all_reported(core)) {
+    if (!eepi_core_is_own_turn(core) || !core->listens || !all_reported(core) ||
+        leaves_it_to_others(core)) {
         return;
     }
     if (retract_evidence(core)) {

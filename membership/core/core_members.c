@@ -226,12 +226,17 @@ void eepi_core_refuse(eepi_core *core, int seat)
 
 /* Those that had the seat before have ended (M7), also those that only a forgotten view had let in;
  * and what they may still store goes where the draft's steps do not look (P7, P8). */
-bool eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat)
+bool eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int first)
 {
-    return eepi_core_wants_in(core, draft, seat) && !eepi_core_is_blocked(draft, seat);
+    for (int seat = first; seat < first + eepi_core_group_seats(core); seat++) {
+        if (eepi_core_is_blocked(draft, seat)) {
+            return false;
+        }
+    }
+    return eepi_core_wants_in(core, draft, first);
 }
 
-bool eepi_core_wants_in(const eepi_core *core, const eepi_view *draft, int seat)
+static bool one_wants_in(const eepi_core *core, const eepi_view *draft, int seat)
 {
     const core_peer *peer = &core->peers[seat];
     uint32_t last = eepi_view_seat_at(draft, seat)->generation;
@@ -242,6 +247,16 @@ bool eepi_core_wants_in(const eepi_core *core, const eepi_view *draft, int seat)
             eepi_core_process_has_ended(core, seat, peer->generation - 1)) &&
            !eepi_core_has_exited(core, seat, peer->generation) &&
            core->now_us >= peer->plan_after_us;
+}
+
+bool eepi_core_wants_in(const eepi_core *core, const eepi_view *draft, int first)
+{
+    for (int seat = first; seat < first + eepi_core_group_seats(core); seat++) {
+        if (!one_wants_in(core, draft, seat)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* A process that lives has taken the seat since the document was made, and does not ask to leave.
@@ -270,9 +285,8 @@ bool eepi_core_all_leave(const eepi_core *core, const eepi_view *draft)
     bool any_stays = false, wanted = false;
 
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
-        const core_peer *peer = &core->peers[seat];
         uint32_t generation = eepi_view_seat_at(draft, seat)->generation;
-        uint8_t asked = eepi_view_has(draft, seat, peer->generation) ? peer->leaving : 0;
+        uint8_t asked = eepi_core_group_leaves(core, draft, seat);
         wanted |= (asked & EEPI_LEAVES_AS_LAST) != 0;
         if (eepi_view_is_member(draft, seat) && !eepi_core_has_exited(core, seat, generation)) {
             any_stays |= !asked;

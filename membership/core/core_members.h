@@ -5,11 +5,11 @@
 
 #include "membership/core/core_state.h"
 
-/* A process that may be let into the draft now: ready, newer than the seat's last one, whose end
- * was observed (M7). */
-bool eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int seat);
-/* So it is but for what may still be stored. */
-bool eepi_core_wants_in(const eepi_core *core, const eepi_view *draft, int seat);
+/* The processes of the group that begins at the seat may be let into the draft now. Each is ready,
+ * and newer than its seat's last one, whose end was observed (M7). */
+bool eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int first);
+/* So they may but for what may still be stored. */
+bool eepi_core_wants_in(const eepi_core *core, const eepi_view *draft, int first);
 /* Put it in: generation and slots. False, and `why`, if its weights are not the instance's (S6), or
  * it does not fit the others. */
 bool eepi_core_admit(eepi_core *core, eepi_view *draft, int seat);

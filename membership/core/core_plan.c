@@ -18,18 +18,44 @@
 enum { RETRY_US = 200000, SEEK_AFTER_US = 100000 };
 
 /* A member of the present view must stay in the next one: those who are new follow its first step,
- * and two views that share no member would need a lease between them (M8). */
-static bool may_leave(const eepi_core *core, const eepi_view *draft, int seat)
+ * and two views that share no member would need a lease between them (M8). The group from `first`
+ * on is RETIRING in the draft. */
+static bool may_leave(const eepi_core *core, const eepi_view *draft, int first)
 {
     int staying = 0;
 
     for (int other = 0; other < draft->shape.max_ranks; other++) {
-        staying += other != seat && eepi_view_is_member(core->view, other) &&
-                   eepi_view_is_member(draft, other);
+        staying += (other < first || other >= first + eepi_core_group_seats(core)) &&
+                   eepi_view_is_member(core->view, other) && eepi_view_is_member(draft, other);
     }
-    return staying > 0 && core->peers[seat].leaving &&
-           eepi_view_has(draft, seat, core->peers[seat].generation) &&
-           eepi_plan_can_leave(draft, core->table, seat);
+    return staying > 0 && eepi_plan_can_leave(draft, core->table, first);
+}
+
+/* A member of the group from `first` on has asked to leave: all of them leave, now or, RETIRING,
+ * once others hold what only they hold. */
+static void let_leave(eepi_core *core, eepi_view *draft, int first, int *changes, int *retirements)
+{
+    const int last = first + eepi_core_group_seats(core);
+    int retired = 0;
+
+    for (int seat = first; seat < last; seat++) {
+        retired += eepi_view_seat_at(draft, seat)->state == EEP_SEAT_ACTIVE;
+        eepi_view_seat_at(draft, seat)->state = EEP_SEAT_RETIRING;
+    }
+    if (!may_leave(core, draft, first)) {
+        if (retired > 0) {
+            eepi_core_examine_layers(core);
+        }
+        *retirements += retired;
+        return;
+    }
+    for (int seat = first; seat < last; seat++) {
+        eepi_view_seat_at(draft, seat)->state = EEP_SEAT_VACANT;
+        eepi_core_let_go(core, draft, seat);
+        eepi_core_drop_checkpoint(draft, seat);
+        ++*changes;
+    }
+    eepi_plan_empty_nonmembers(draft);
 }
 
 /* Does the plan take or drop the seat against the present view? */
@@ -83,6 +109,7 @@ static void drop_plan(eepi_core *core)
 static bool change_members(eepi_core *core, eepi_view *draft, int *changes_out,
                            int *retirements_out)
 {
+    const int seats = eepi_core_group_seats(core);
     int changes = 0, retirements = 0;
 
     *retirements_out = 0;
@@ -90,25 +117,17 @@ static bool change_members(eepi_core *core, eepi_view *draft, int *changes_out,
         *changes_out = eepi_core_end_instance(core, draft);
         return true;
     }
-    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
-        eepi_view_seat *s = eepi_view_seat_at(draft, seat);
-        if (eepi_core_may_join(core, draft, seat)) {
+    for (int first = 0; first < draft->shape.max_ranks; first += seats) {
+        const bool joins = eepi_core_may_join(core, draft, first);
+        for (int seat = first; joins && seat < first + seats; seat++) {
             if (!eepi_core_admit(core, draft, seat)) { /* refused, not waited for */
                 eepi_core_refuse(core, seat);
                 return false;
             }
             changes++;
-        } else if (may_leave(core, draft, seat)) {
-            s->state = EEP_SEAT_VACANT;
-            eepi_core_let_go(core, draft, seat);
-            eepi_plan_empty_nonmembers(draft);
-            eepi_core_drop_checkpoint(draft, seat);
-            changes++;
-        } else if (s->state == EEP_SEAT_ACTIVE && core->peers[seat].leaving &&
-                   core->peers[seat].generation == s->generation) {
-            s->state = EEP_SEAT_RETIRING; /* until others hold what only it holds */
-            eepi_core_examine_layers(core);
-            retirements++;
+        }
+        if (!joins && eepi_core_group_leaves(core, draft, first)) {
+            let_leave(core, draft, first, &changes, &retirements);
         }
     }
     eepi_core_count_backups(core, draft);
@@ -125,7 +144,8 @@ static void seek_colour(eepi_core *core, const eepi_view *draft)
     bool is_sought = false;
 
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
-        is_sought |= eepi_core_is_blocked(draft, seat) && eepi_core_wants_in(core, draft, seat);
+        const int first = seat - seat % eepi_core_group_seats(core);
+        is_sought |= eepi_core_is_blocked(draft, seat) && eepi_core_wants_in(core, draft, first);
     }
     if (!is_sought || eepi_view_is_tainted(draft, (draft->colour + 1) % EEPK_COLOURS)) {
         core->blocked_us = 0;
@@ -248,4 +268,23 @@ void eepi_core_advance_plan(eepi_core *core)
     } else {
         eepi_core_wake_at(core, core->plan_us + core->config.stage_bound_us);
     }
+}
+
+void eepi_core_on_plan(eepi_core *core, const eepi_view *plan)
+{
+    if (!core->has_view || plan->epoch <= core->view->epoch ||
+        plan->base_digest != core->view->digest || plan->cause != EEPI_VIEW_PLANNED) {
+        return;
+    }
+    if (plan->proposer == core->config.seat && core->has_plan &&
+        core->plan->digest == plan->digest) {
+        return; /* this rank's own; another's that is put again had lapsed, and is staged again */
+    }
+    if (core->flipped_digest == plan->digest) {
+        return; /* live already */
+    }
+    memcpy(core->plan, plan, plan->bytes);
+    core->has_plan = true;
+    core->stage_asked = false;
+    core->plan_us = core->now_us;
 }

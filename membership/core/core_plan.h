@@ -7,4 +7,6 @@
 
 /* Stage the plan that there is; the lowest member also makes plans and commits them. */
 void eepi_core_advance_plan(eepi_core *core);
+/* A plan to stage was heard. */
+void eepi_core_on_plan(eepi_core *core, const eepi_view *plan);
 #endif

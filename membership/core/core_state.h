@@ -39,6 +39,16 @@ typedef struct core_peer {
     int32_t evidence;
     uint32_t evidence_generation;
     int32_t evidence_by; /* the seat that said so */
+    /* Rule P11: words of engines and operators, of the kinds of eepi_core_is_word. */
+    int32_t said;             /* this rank's own, against that generation; NO_EVIDENCE: none */
+    uint32_t said_generation; /* also of what was kept */
+    uint64_t said_epoch;      /* the newest view that this rank stopped under with it */
+    uint64_t kept_epoch;      /* a view has decided on it, and kept that process; 0: none has */
+    int32_t heard;            /* the strongest that a member's report has under that view */
+    uint32_t heard_generation;
+    uint64_t heard_epoch;
+    uint64_t report_words[EEPK_SEAT_WORDS]; /* whom its newest report names by word */
+    uint64_t spared_epoch; /* no word counts against it under that view: experts would be lost */
     /* Rule P8: the end of a process and the end of its stores are two facts. Each is of that
      * generation and all older ones; 0: none is known. */
     uint32_t exited;        /* the first sign of its end was seen: it takes no further part */

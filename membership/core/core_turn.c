@@ -24,6 +24,19 @@ static int turn_of(const eepi_view_shape *shape, int seat)
     return (seat - first) * eepi_view_num_nodes(shape) + node;
 }
 
+/* It, or another one of its group, is suspected: it will hardly be in the next view. */
+static bool is_doubtful(const eepi_core *core, int seat)
+{
+    const int seats = eepi_core_group_seats(core), first = seat - seat % seats;
+
+    for (int mate = first; mate < first + seats; mate++) {
+        if (eepi_core_evidence(core, mate) != NO_EVIDENCE) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int eepi_core_order(const eepi_core *core)
 {
     const eepi_view_shape *shape = &core->config.shape;
@@ -33,12 +46,14 @@ int eepi_core_order(const eepi_core *core)
     if (!eepi_view_has(core->view, core->config.seat, core->config.generation)) {
         return -1;
     }
-    if (core->suspected_epoch >= core->view->epoch) { /* the unsuspected ones come first */
+    if (core->suspected_epoch >= core->view->epoch || is_doubtful(core, core->config.seat) ||
+        eepi_core_own_word(core, core->config.seat) != NO_EVIDENCE) {
+        /* the unsuspected ones come first */
         return eepi_view_num_active(core->view);
     }
     for (int seat = 0; seat < shape->max_ranks; seat++) {
         order += eepi_view_is_member(core->view, seat) && turn_of(shape, seat) < own &&
-                 eepi_core_evidence(core, seat) == NO_EVIDENCE;
+                 !is_doubtful(core, seat);
     }
     return order;
 }
@@ -121,7 +136,7 @@ bool eepi_core_is_given_up(const eepi_core *core)
 }
 
 /* A word of an older epoch is about a fault that has been settled. */
-int eepi_core_cause(const eepi_core *core, int seat, uint32_t generation)
+static int known_cause(const eepi_core *core, int seat, uint32_t generation)
 {
     const core_peer *peer = &core->peers[seat];
     const int kind = eepi_core_evidence(core, seat);
@@ -131,7 +146,24 @@ int eepi_core_cause(const eepi_core *core, int seat, uint32_t generation)
     }
     return peer->told.generation == generation && peer->told_epoch >= core->view->epoch
                ? peer->told.kind
-               : EEP_FAULT_LEFT_OUT;
+               : NO_EVIDENCE;
+}
+
+int eepi_core_cause(const eepi_core *core, int seat, uint32_t generation)
+{
+    const int seats = eepi_core_group_seats(core), first = seat - seat % seats;
+    const int kind = known_cause(core, seat, generation);
+
+    if (kind != NO_EVIDENCE) {
+        return kind;
+    }
+    for (int mate = first; mate < first + seats; mate++) {
+        if (known_cause(core, mate, eepi_view_seat_at(core->view, mate)->generation) !=
+            NO_EVIDENCE) {
+            return EEP_FAULT_GROUP;
+        }
+    }
+    return EEP_FAULT_LEFT_OUT;
 }
 
 /* Ends are all that is known against members: the others see those themselves, in the same moment.
@@ -154,7 +186,8 @@ static bool all_see_why(const eepi_core *core)
 static eepi_suspect cause_of(const eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        const int kind = eepi_core_evidence(core, seat);
+        const int kind = seat == core->config.seat ? eepi_core_own_word(core, seat)
+                                                   : eepi_core_evidence(core, seat);
         if (kind != NO_EVIDENCE) {
             return (eepi_suspect){seat, eepi_view_seat_at(core->view, seat)->generation, kind};
         }

@@ -2,6 +2,7 @@
 /* What the core asks for, carried out. Service thread. */
 #include "membership/service/actions.h"
 
+#include "eep/control.h"
 #include "membership/backup/backups.h"
 #include "membership/context/context.h"
 #include "membership/context/event.h"
@@ -57,6 +58,7 @@ static void note_fault(eep_context *context, const eepi_action *action)
                         action->view->epoch,        eepi_now_ns()};
     }
     pthread_mutex_unlock(&context->lock);
+    eepi_ready(context, EEP_READY_FAULT);
 }
 
 /* A seat whose holder lives, or may live, and was not heard on this connection to the store: it may

@@ -4,6 +4,7 @@
 
 #include "membership/backup/backups.h"
 #include "membership/context/context.h"
+#include "membership/control/words.h"
 #include "membership/order/order.h"
 #include "membership/service/actions.h"
 #include "membership/service/store_session.h"
@@ -33,6 +34,7 @@ static void handle(eep_context *context, eepi_input input)
         eepi_perform(context, &actions[i]);
     }
     follow_backups(context);
+    eepi_words_follow(context);
     eepi_ordered_follow(context, eepi_core_view(context->core));
     eepi_tell_view(context);
     eepi_tell_drain(context);

@@ -98,13 +98,17 @@ static bool heart_beats(const eep_context *context, const eepi_suspect *suspect)
                                3 * context->config.heartbeat_period_us;
 }
 
-/* The last look before a kill. True: the victim has given a sign of life since. The core is told,
+/* The last look before a kill. True: the victim has given a sign of life since, and lateness is all
+ * that it is accused of. The core is told,
  * and asks again if it still wants the process killed. */
 static bool speaks(eep_context *context, const eepi_suspect *suspect)
 {
     const eepi_input alive = {.kind = EEPI_INPUT_ALIVE, .suspect = *suspect};
 
-    if (context->peers[suspect->seat].window_generation == suspect->generation &&
+    const bool is_late = suspect->kind == EEP_FAULT_SILENT || suspect->kind == EEP_FAULT_DEADLINE ||
+                         suspect->kind == EEP_FAULT_LEFT_OUT;
+
+    if (is_late && context->peers[suspect->seat].window_generation == suspect->generation &&
         eepi_post_busy(context, suspect->seat)) {
         return true;
     }

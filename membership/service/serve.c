@@ -16,7 +16,7 @@
 
 #include <stdlib.h>
 
-enum { COPY_BOUND_US = 1000000, NUM_BUFFERS = 2 };
+enum { COPY_BOUND_US = 1000000, NUM_BUFFERS = EEPI_SERVED_AT_ONCE };
 
 /* A pinned copy of one slot, of which ranges are sent. */
 typedef struct staged {

@@ -7,6 +7,8 @@
 
 struct eepi_serving;
 
+enum { EEPI_SERVED_AT_ONCE = 2 }; /* experts that wait in pinned memory to be sent */
+
 /* In eep_open: EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status eepi_serving_new(eep_context *context);
 /* In eep_join, before the executor. */

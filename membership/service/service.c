@@ -10,6 +10,7 @@
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/context/log.h"
+#include "membership/control/words.h"
 #include "membership/loads/gather.h"
 #include "membership/order/order.h"
 #include "membership/service/feed.h"
@@ -81,6 +82,16 @@ static void feed_evidence(eep_context *context)
     }
 }
 
+/* What this rank's engine says of others. */
+static void feed_words(eep_context *context)
+{
+    eepi_input input = {.kind = EEPI_INPUT_EVIDENCE};
+
+    while (eepi_words_take(context, &input.suspect)) {
+        eepi_feed(context, &input);
+    }
+}
+
 static void feed_step_mail(eep_context *context, eepi_step_mail *mail)
 {
     eepi_input input;
@@ -143,6 +154,7 @@ static void feed_mail(eep_context *context)
     }
     eepi_store_note_leaving(context, mail.leave);
     feed_evidence(context);
+    feed_words(context);
     if (mail.ready) {
         context->service->has_told = true;
         feed_order(context);

@@ -2,6 +2,7 @@
 /* Views on their way into the banks; what cannot be staged now is tried again. */
 #include "membership/service/staging.h"
 
+#include "eep/control.h"
 #include "graphs/device/device_ops.h"
 #include "membership/context/bank_image.h"
 #include "membership/context/context.h"
@@ -82,6 +83,8 @@ static void follow_seats(eep_context *context, const eepi_view *view)
     }
     context->observed.seats_epoch = view->epoch;
     pthread_mutex_unlock(&context->lock);
+    eepi_rank_wake(context); /* a thread may wait in eep_expel for this */
+    eepi_ready(context, EEP_READY_VIEW);
     eepi_peers_drop(context, view);
     /* one that leaves computes with what it holds until it switches */
     if (eepi_view_has(view, context->config.rank, context->generation)) {

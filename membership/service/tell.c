@@ -163,6 +163,15 @@ static void add_cause(text *t, const peer_told *told, unsigned view_cause)
     case EEP_FAULT_DEADLINE:
         add(t, "missed deadlines");
         break;
+    case EEP_FAULT_BAD_ANSWER:
+        add(t, "answered wrongly");
+        break;
+    case EEP_FAULT_EXPELLED:
+        add(t, "expelled by request");
+        break;
+    case EEP_FAULT_GROUP:
+        add(t, "its group lost a rank");
+        break;
     default:
         add(t, view_cause == EEPI_VIEW_PLANNED ? "retired" : "left out");
         break;

@@ -10,6 +10,7 @@
 #include "membership/step/bad_input.h"
 #include "membership/step/capture.h"
 #include "membership/step/running_graph.h"
+#include "membership/step/step_watch.h"
 
 #include <linux/futex.h>
 #include <stdio.h>
@@ -64,26 +65,6 @@ static eep_status no_view(eep_context *context)
 
 /* ------------------------------------------------------------------ switching views */
 
-/* The own window as host threads see it: what kernels store into under the live view, and the host
- * side where they cannot see that. The lock is held; it stays while this view is live. */
-static eepk_window_header *own_window(const eep_context *context)
-{
-    const eepi_live *live = &context->stepper.live;
-    void *memory = eepi_window_memory(context->window, live->colour, live->serial);
-
-    return memory && !eepi_window_is_discrete(context->window)
-               ? memory
-               : eepi_window_header(context->window);
-}
-
-/* Read from the tags of the own window. Kernels store them; where it is discrete, tell_begin of the
- * peers does. */
-static uint64_t newest_peer_step(const eep_context *context)
-{
-    return eepi_stepper_peer_step(&context->stepper, &context->shape,
-                                  (uint8_t *)own_window(context));
-}
-
 /* Where host threads do not see what kernels store, hosts tell each other which step they begin
  * (rule D5). They store the tag that layer 0 is going to publish. The lock is held, so that no
  * peer's window closes meanwhile (partner: map_peer). */
@@ -115,7 +96,7 @@ static eep_status switch_view(eep_context *context)
 
     if (!next) {
         if (context->stepper.mail.flipped) { /* we have left */
-            eepi_wake_at(context, &own_window(context)->doorbell);
+            eepi_wake_at(context, &eepi_own_window(context)->doorbell);
             eepi_service_wake(context);
         }
         return EEP_OK;
@@ -138,7 +119,7 @@ static eep_status switch_view(eep_context *context)
         return ended(context);
     }
     in_band = eepi_stepper_flipped(&context->stepper);
-    eepi_wake_at(context, &own_window(context)->doorbell);
+    eepi_wake_at(context, &eepi_own_window(context)->doorbell);
     if (in_band) {
         uint64_t first = context->stepper.step + 1;
         pthread_mutex_unlock(&context->lock); /* the callback may look at the context */
@@ -163,7 +144,7 @@ static eep_status try_begin(eep_context *context, bool *may_out)
     }
     status = switch_view(context);
     if (status == EEP_OK) {
-        *may_out = eepi_stepper_may_begin(&context->stepper, newest_peer_step(context));
+        *may_out = eepi_stepper_may_begin(&context->stepper, eepi_peer_step(context));
     }
     return status;
 }
@@ -225,7 +206,7 @@ static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step
         status = no_view(context);
     }
     if (status == EEP_OK) {
-        *launch = eepi_stepper_begin(&context->stepper, newest_peer_step(context), eepi_now_us());
+        *launch = eepi_stepper_begin(&context->stepper, eepi_peer_step(context), eepi_now_us());
         launch->wants_loads = eepi_loads_begin_step(context);
         eepi_thread_serves(1);
         EEPI_STRUCT_GIVE(eep_step, step_out,
@@ -462,8 +443,7 @@ static bool wanted(eep_context *context, eep_status *status_out)
         return true; /* let begin say so */
     }
     *status_out = try_begin(context, &may);
-    return *status_out != EEP_OK ||
-           eepi_stepper_wants(&context->stepper, newest_peer_step(context));
+    return *status_out != EEP_OK || eepi_stepper_wants(&context->stepper, eepi_peer_step(context));
 }
 
 static eep_status wait_for_step(eep_context *context, uint64_t timeout_us)
@@ -486,10 +466,10 @@ static eep_status wait_for_step(eep_context *context, uint64_t timeout_us)
         bool go, is_same;
 
         pthread_mutex_lock(&context->lock);
-        header = own_window(context); /* this thread alone makes another one live */
+        header = eepi_own_window(context); /* this thread alone makes another one live */
         seen = eepk_doorbell_read(&header->doorbell);
         go = wanted(context, &status);
-        is_same = header == own_window(context);
+        is_same = header == eepi_own_window(context);
         pthread_mutex_unlock(&context->lock);
         if (go) {
             return status;

@@ -14,16 +14,16 @@
 #define XXH_INLINE_ALL /* the streaming state lives on the stack: sealing cannot fail */
 #include <xxhash.h>
 
-enum { VIEW_VERSION = 6 };
+enum { VIEW_VERSION = 7 };
 
-static_assert(sizeof(eepi_view_shape) == 24, "part of the wire form");
+static_assert(sizeof(eepi_view_shape) == 32, "part of the wire form");
 static_assert(sizeof(eepi_view_seat) == 8, "part of the wire form");
 static_assert(sizeof(eepi_view_slot) == 8, "part of the wire form");
-static_assert(sizeof(eepi_view) == 104, "part of the wire form");
+static_assert(sizeof(eepi_view) == 112, "part of the wire form");
 static_assert(offsetof(eepi_view, digest) == 16 && offsetof(eepi_view, first_step) == 40 &&
-                  offsetof(eepi_view, shape) == 48 && offsetof(eepi_view, phase) == 72 &&
-                  offsetof(eepi_view, proposer) == 76 && offsetof(eepi_view, order_number) == 80 &&
-                  offsetof(eepi_view, serial) == 96,
+                  offsetof(eepi_view, shape) == 48 && offsetof(eepi_view, phase) == 80 &&
+                  offsetof(eepi_view, proposer) == 84 && offsetof(eepi_view, order_number) == 88 &&
+                  offsetof(eepi_view, serial) == 104,
               "part of the wire form");
 
 /* ---------------------------------------------------------------- layout */
@@ -82,7 +82,8 @@ size_t eepi_view_bytes(const eepi_view_shape *shape)
         shape->num_experts > EEP_MAX_EXPERTS || shape->num_slots < 1 ||
         shape->num_slots > EEP_MAX_EXPERTS || shape->ranks_per_node < 0 ||
         shape->ranks_per_node > EEP_MAX_RANKS || shape->spread < 0 ||
-        shape->spread > EEP_MAX_RANKS) {
+        shape->spread > EEP_MAX_RANKS || shape->seats_per_group < 0 || shape->pad != 0 ||
+        (shape->seats_per_group > 1 && shape->max_ranks % shape->seats_per_group != 0)) {
         return 0;
     }
     return backup_offset(shape) +

@@ -142,6 +142,13 @@ EEP_MUST_CHECK eep_status eepi_view_check(const void *bytes, size_t size, const 
 int eepi_view_node_of(const eepi_view_shape *shape, int seat);
 int eepi_view_num_nodes(const eepi_view_shape *shape);
 
+/* Two seats of one group (eepi_view_shape.seats_per_group), or one seat. */
+static inline bool eepi_view_are_mates(const eepi_view_shape *shape, int a, int b)
+{
+    return a == b ||
+           (shape->seats_per_group > 1 && a / shape->seats_per_group == b / shape->seats_per_group);
+}
+
 eepi_view_seat *eepi_view_seat_at(const eepi_view *view, int seat);
 eepi_view_slot *eepi_view_slot_at(const eepi_view *view, int layer, int seat, int slot);
 uint64_t *eepi_view_checksum_at(const eepi_view *view, int layer, int expert);

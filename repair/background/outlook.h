@@ -103,6 +103,7 @@ static inline bool eepi_outlook_apart(const eepi_outlook *o, int a, int b)
     const int back = o->shape.max_ranks - forward;
 
     return (forward < back ? forward : back) >= o->distance &&
+           !eepi_view_are_mates(&o->shape, a, b) &&
            (o->num_nodes == 1 || o->seat[a].node != o->seat[b].node);
 }
 

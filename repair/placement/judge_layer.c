@@ -96,10 +96,12 @@ static void look_at(tally *t, int expert, eepi_layer_verdict *v)
                                  shape->ranks_per_node < shape->max_ranks - seat
                                      ? shape->ranks_per_node
                                      : shape->max_ranks - seat) == replicas;
+        const bool group = shape->seats_per_group > 1 && seat % shape->seats_per_group == 0 &&
+                           within(t, seat, shape->seats_per_group) == replicas;
         t->lost_with[seat] += rank;
         t->lost_from[seat] += run;
         t->lost_node[seat] += node;
-        risk = risk || rank || run || node;
+        risk = risk || rank || run || node || group;
     }
     v->singles += replicas == 1;
     v->at_risk += replicas > 1 && risk;

@@ -115,7 +115,8 @@ static const int32_t *pins_of(const eepi_packing *p, const eepi_layer_problem *p
 void eepi_packing_begin(eepi_packing *p, const eepi_layer_problem *problem)
 {
     const int before = p->num_ranks, distance = p->distance;
-    bool same = p->shape.ranks_per_node == problem->shape.ranks_per_node;
+    bool same = p->shape.ranks_per_node == problem->shape.ranks_per_node &&
+                p->shape.seats_per_group == problem->shape.seats_per_group;
 
     p->shape = problem->shape;
     p->num_experts = problem->shape.num_experts;
