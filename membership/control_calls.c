@@ -39,8 +39,8 @@ static eep_status check_seat(const char *call, const eep_context *context, int s
     return EEP_OK;
 }
 
-/* May this rank say anything of others? With the lock. */
-static eep_status check_speaker(const char *call, const eep_context *context)
+/* May this rank say anything of the seat? With the lock. */
+static eep_status check_speaker(const char *call, const eep_context *context, int of)
 {
     int others = 0;
 
@@ -51,13 +51,13 @@ static eep_status check_speaker(const char *call, const eep_context *context)
         return eepi_refuse(EEP_ERR_STATE, "%s: this rank is in no view yet", call);
     }
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
-        others += seat != context->config.rank && is_member(context, seat);
+        others += !eepi_view_are_mates(&context->view_shape, seat, of) && is_member(context, seat);
     }
     if (others == 0) {
         return eepi_refuse(EEP_ERR_STATE,
-                           "%s: this rank is the only member, which no view can leave out: "
-                           "eep_instance_end ends the instance",
-                           call);
+                           "%s: no other rank than seat %d is in the view, or none outside of its "
+                           "group: the last cannot be left out; eep_instance_end ends the instance",
+                           call, of);
     }
     return EEP_OK;
 }
@@ -108,7 +108,7 @@ eep_status eep_fault_report(eep_context *context, int32_t seat, uint32_t generat
         return status;
     }
     pthread_mutex_lock(&context->lock);
-    status = check_speaker("eep_fault_report", context);
+    status = check_speaker("eep_fault_report", context, seat);
     if (status == EEP_OK) {
         status = check_known("eep_fault_report", context, seat, generation);
     }
@@ -209,7 +209,7 @@ static eep_status tell(const eep_context *context, int seat, uint32_t generation
 static eep_status expel(eep_context *context, int32_t seat, uint32_t generation,
                         uint64_t timeout_us, eep_verdict *verdict_out)
 {
-    eep_status status = check_speaker("eep_expel", context);
+    eep_status status = check_speaker("eep_expel", context, seat);
 
     if (status == EEP_OK) {
         status = check_known("eep_expel", context, seat, generation);

@@ -204,7 +204,7 @@ static const char *const rules[CORE_NUM_STATUSES][CORE_NUM_STATUSES] = {
     [CORE_WEDGED] =
         {
             [CORE_SERVING] = "M4: a newer view was committed that this rank has not promised away",
-            [CORE_OVER] = "M4: the committed view is without this rank",
+            [CORE_OVER] = "M4, P11: the committed view is without this rank, or no view follows",
         },
     [CORE_LEAVING] =
         {

@@ -134,7 +134,7 @@ static int word_of(const eepi_core *core, int seat)
     const core_peer *peer = &core->peers[seat];
     int kind = eepi_core_own_word(core, seat);
 
-    if (peer->spared_epoch == core->view->epoch) {
+    if (core->spared_epoch == core->view->epoch) {
         return NO_EVIDENCE;
     }
     if (peer->heard_epoch == core->view->epoch &&

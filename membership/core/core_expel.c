@@ -135,7 +135,7 @@ static bool has(const uint64_t *seats, int seat)
 /* The word of the member `by` counts against the seat under the newest view. */
 static bool speaks_against(const eepi_core *core, int by, int seat)
 {
-    if (core->peers[seat].spared_epoch == core->view->epoch) {
+    if (core->spared_epoch == core->view->epoch && by != seat) {
         return false;
     }
     return by == core->config.seat
@@ -181,8 +181,20 @@ static int num_words(const eepi_core *core, const uint64_t *out, int seat)
     return num;
 }
 
+/* Somebody stays, too, where the group of the seat is left out. */
+static bool somebody_stays(const eepi_core *core, const uint64_t *out, int without)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (eepi_view_is_member(core->view, seat) && !has(out, seat) &&
+            !eepi_view_are_mates(&core->config.shape, seat, without)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Those that are certain to be left out, then by words the one that most speak against, as long as
- * there is one. Of two that accuse each other one stays. */
+ * there is one. Of two that accuse each other one stays. Words never leave out the last. */
 static void find_out(const eepi_core *core, uint64_t *out)
 {
     int worst;
@@ -200,7 +212,7 @@ static void find_out(const eepi_core *core, uint64_t *out)
             const int num = eepi_view_is_member(core->view, seat) && !has(out, seat)
                                 ? num_words(core, out, seat)
                                 : 0;
-            if (num > 0 && num >= most) {
+            if (num > 0 && num >= most && somebody_stays(core, out, seat)) {
                 most = num;
                 worst = seat;
             }
@@ -248,6 +260,19 @@ bool eepi_core_is_expelled(const eepi_core *core, int seat)
     return false;
 }
 
+bool eepi_core_is_past_help(const eepi_core *core)
+{
+    const int seats = eepi_core_group_seats(core);
+    const int first = core->config.seat - core->config.seat % seats;
+
+    for (int mate = first; mate < first + seats; mate++) {
+        if (eepi_core_seen(core, mate) == EEP_FAULT_EXIT || speaks_against(core, mate, mate)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool eepi_core_may_stay(const eepi_core *core, int seat)
 {
     const int seats = eepi_core_group_seats(core), first = seat - seat % seats;
@@ -272,8 +297,9 @@ bool eepi_core_all_killed(eepi_core *core)
         core_peer *peer = &core->peers[seat];
         uint32_t generation = eepi_view_seat_at(core->view, seat)->generation;
         uint64_t bound_us;
-        if (!core->config.kill_fence || !eepi_view_is_member(core->view, seat) ||
-            !eepi_core_is_expelled(core, seat) || eepi_core_has_exited(core, seat, generation)) {
+        if (!core->config.kill_fence || seat == core->config.seat ||
+            !eepi_view_is_member(core->view, seat) || !eepi_core_is_expelled(core, seat) ||
+            eepi_core_has_exited(core, seat, generation)) {
             continue;
         }
         if (peer->killed_generation != generation && !eepi_core_has_room(core)) {

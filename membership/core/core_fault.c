@@ -15,7 +15,6 @@
 #include "repair/planner/planner.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <string.h>
 
 /* A member is suspected, or has stopped under this view: no step can complete. */
@@ -234,7 +233,8 @@ static eepi_view *draft_fault(eepi_core *core)
 
 /* A rank that only missed deadlines, or that only words speak against, and has reported since,
  * lives. Where experts would be lost with it, the evidence against it is retracted, and it stays
- * (pause, do not shed). That is decided before anybody is killed. */
+ * (pause, do not shed). That is decided before anybody is killed. No word counts any more then:
+ * what one outweighed would count anew, perhaps against this rank, which decides. */
 static bool retract_evidence(eepi_core *core)
 {
     bool any = false;
@@ -254,8 +254,8 @@ static bool retract_evidence(eepi_core *core)
         }
         any = true;
         peer->evidence = peer->evidence == EEP_FAULT_DEADLINE ? NO_EVIDENCE : peer->evidence;
-        peer->spared_epoch = core->view->epoch;
     }
+    core->spared_epoch = any ? core->view->epoch : core->spared_epoch;
     return any;
 }
 
@@ -398,24 +398,29 @@ static void advance_unwedged(eepi_core *core)
     }
 }
 
-/* A view without this rank is for others to propose. Where it is without anybody no view follows:
- * those who are there end, and others begin again. */
-static bool leaves_it_to_others(eepi_core *core)
+/* No view can have this rank: another one of its group has ended, or one of them has failed. The
+ * view that says so may wait for new processes in just these seats, where experts have no other
+ * place. So after a while it ends, as a process does that is killed. */
+static bool gives_up(eepi_core *core)
 {
-    if (!eepi_core_is_expelled(core, core->config.seat)) {
+    const uint64_t bound_us = core->wedged_us + core->config.drain_bound_us;
+
+    if (!eepi_core_is_past_help(core) || eepi_core_all_leave(core, core->view)) {
         return false;
     }
-    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        if (eepi_view_is_member(core->view, seat) && !eepi_core_is_expelled(core, seat)) {
-            return true;
-        }
+    if (core->now_us < bound_us || core->num_actions > 0) { /* its promise comes first */
+        eepi_core_wake_at(core, core->now_us < bound_us ? bound_us : core->now_us);
+        return false;
     }
-    snprintf(core->why, sizeof core->why,
-             "no rank is left that may serve: each has failed, or another one of its group has "
-             "(seats_per_group %d): end these processes, and begin again with new ones",
-             core->config.shape.seats_per_group);
-    fail_closed(core);
+    eepi_core_set_status(core, CORE_OVER);
+    eepi_core_act(core, EEPI_ACTION_EVICTED);
     return true;
+}
+
+/* A view without this rank is for others to propose, if it has anybody. The last one has nobody. */
+static bool leaves_it_to_others(eepi_core *core)
+{
+    return eepi_core_is_expelled(core, core->config.seat) && !eepi_core_all_leave(core, core->view);
 }
 
 /* Rule M4: leave the suspects out, once all who stay have promised, and those are killed. */
@@ -458,6 +463,9 @@ void eepi_core_advance_fault(eepi_core *core)
     }
     report(core);
     eepi_core_tell_wedge(core); /* the promise may be the only reason by now */
+    if (gives_up(core)) {
+        return;
+    }
     if (core->view->phase == EEPI_VIEW_REPAIRING) {
         advance_repair(core);
         /* all members must say that they know nothing newer */

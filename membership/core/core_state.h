@@ -48,7 +48,6 @@ typedef struct core_peer {
     uint32_t heard_generation;
     uint64_t heard_epoch;
     uint64_t report_words[EEPK_SEAT_WORDS]; /* whom its newest report names by word */
-    uint64_t spared_epoch; /* no word counts against it under that view: experts would be lost */
     /* Rule P8: the end of a process and the end of its stores are two facts. Each is of that
      * generation and all older ones; 0: none is known. */
     uint32_t exited;        /* the first sign of its end was seen: it takes no further part */
@@ -129,6 +128,7 @@ struct eepi_core {
     uint64_t drain_from_us;     /* the others' drain bound counts from here */
     uint64_t told_wedge;        /* newest epoch of which this rank told that it has stopped */
     bool listen_asked, listens; /* rule N22: reports and acknowledgements reach this rank */
+    uint64_t spared_epoch;      /* no word counts under that view: experts would be lost (P11) */
     uint64_t suspected_epoch; /* newest one under which a member reported this rank as a suspect */
     uint64_t flipped_digest;  /* what this rank runs, perhaps before the register told */
     uint64_t ready_us;        /* when all ranks of the first view were seen ready */

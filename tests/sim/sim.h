@@ -82,6 +82,8 @@ typedef enum sim_kind {
     SIM_PORT,       /* ports of a rank's NIC go down and come back */
     SIM_FILE,       /* no backups; all can read a checkpoint, which may prove bad */
     SIM_BELL,       /* bells ring while the threads of a dying process still run */
+    SIM_WORD,       /* engines report others, and expel them (P11) */
+    SIM_GROUP,      /* seats serve in groups, together or not at all */
     SIM_NUM_KINDS,
     SIM_DRAWN_KINDS = SIM_LATE /* those before it are drawn one by one */
 } sim_kind;
@@ -144,7 +146,11 @@ struct sim_process {
     } begun[SIM_BEGUN_KEPT]; /* the newest ones, a ring */
     uint64_t num_begun, num_ok, num_aborted;
     int leaving, over;
-    uint64_t order_period;   /* when it thought of an order last */
+    uint64_t order_period;   /* when it thought of an order last, */
+    uint64_t word_period;    /* and of a word against another rank */
+    uint64_t accused_us;     /* when the last word was said against it; 0: none was */
+    uint64_t accusers;       /* a bit for each process that said one */
+    int failed;              /* it said so itself */
     int ends_instance;       /* its engine is to ask for the end of the instance */
     uint64_t released_epoch; /* of the last view of an instance that ended in order with it (M8) */
     uint64_t idle_us;        /* when it last had nothing to do */
@@ -167,7 +173,7 @@ typedef struct sim_options {
 
 typedef struct sim_shape {
     int num_ranks, max_ranks, num_layers, num_experts, num_slots;
-    int ranks_per_node, backup_copies;
+    int ranks_per_node, backup_copies, seats_per_group;
 } sim_shape;
 
 typedef struct sim_request {
@@ -347,4 +353,11 @@ void sim_begin_again(uint64_t epoch);
 void sim_order_first(sim_process *p);
 void sim_order_sometimes(sim_process *p);
 void sim_check_orders(const eepi_view *before, const eepi_view *view);
+
+/* ---- parts/sim_words.c */
+/* Perhaps the engine of that rank says something against another one, between two steps. */
+void sim_words_sometimes(sim_process *p);
+void sim_check_words(const eepi_view *before, const eepi_view *view);
+/* Another process of its group is dead, was disturbed, leaves or is accused. */
+int sim_group_is_disturbed(const sim_process *p);
 #endif

@@ -157,6 +157,26 @@ static int is_end(const eepi_view *view)
     return eepi_view_num_active(view) == 0 && view->cause == EEPI_VIEW_PLANNED;
 }
 
+/* A group leaves as a whole. */
+static int mate_leaves(const sim_process *p)
+{
+    const int seats = sim->shape.seats_per_group;
+
+    for (int i = 0; seats && i < sim->num_processes; i++) {
+        const sim_process *q = sim->process[i];
+        if (q->seat / seats == p->seat / seats && q->leaving && !q->former) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Its group has lost a rank, so it has ended its service (P11). */
+static int has_given_up(const sim_process *p)
+{
+    return p->over && p->ended == EEP_ERR_EVICTED && sim_group_is_disturbed(p);
+}
+
 static int end_was_asked_for(const eepi_view *before)
 {
     int stay = 0;
@@ -166,7 +186,8 @@ static int end_was_asked_for(const eepi_view *before)
         if (sim_is_in(before, p) && p->ends_instance) {
             return 1;
         }
-        stay += sim_is_in(before, p) && !p->leaving && p->alive;
+        stay +=
+            sim_is_in(before, p) && !p->leaving && !mate_leaves(p) && p->alive && !has_given_up(p);
     }
     return stay == 0;
 }
@@ -201,8 +222,9 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
         if (is_end(view)) {
             p->released_epoch = view->epoch;
         }
-        SIM_MUST(is_fault || p->leaving ||
-                     (is_end(view) && (p->dies || !p->alive || end_was_asked_for(before))) ||
+        SIM_MUST(is_fault || p->leaving || mate_leaves(p) ||
+                     (is_end(view) &&
+                      (p->dies || !p->alive || has_given_up(p) || end_was_asked_for(before))) ||
                      (view->cause == EEPI_VIEW_INITIAL && !p->alive),
                  "M1", "rank %d.%u is expelled by a planned change", p->seat, p->generation);
     }
@@ -323,6 +345,7 @@ static void check_document(const eepi_view *view)
     if (before) {
         sim_check_orders(before, view);
     }
+    sim_check_words(before, view);
     for (int seat = 0; before && seat < view->shape.max_ranks; seat++) {
         SIM_MUST(eepi_view_seat_at(before, seat)->generation <=
                      eepi_view_seat_at(view, seat)->generation,

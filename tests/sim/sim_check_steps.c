@@ -166,9 +166,11 @@ void sim_check_ok(sim_process *p, const eep_step *step)
  * had wedged, and others who could not hear of that missed it. */
 void sim_check_kill(const sim_process *p)
 {
-    SIM_MUST(p->rank.joined || p->disturbed_us, "L6", "rank %d.%u is killed while it warms up",
-             p->seat, p->generation);
-    SIM_MUST(p->slow_us || p->over || p->disturbed_us + RECENT_US >= sim->now_us ||
+    const int is_meant = p->accused_us != 0 || p->failed || sim_group_is_disturbed(p);
+
+    SIM_MUST(p->rank.joined || p->disturbed_us || is_meant, "L6",
+             "rank %d.%u is killed while it warms up", p->seat, p->generation);
+    SIM_MUST(p->slow_us || p->over || p->disturbed_us + RECENT_US >= sim->now_us || is_meant ||
                  (sim->newest && p->promised >= sim->newest->epoch),
              "L5", "rank %d.%u is killed although nothing was wrong with it", p->seat,
              p->generation);

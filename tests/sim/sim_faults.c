@@ -8,9 +8,9 @@
 enum { FAULTS_US = 2000000, SUPERVISE_US = 100000, STORM_OF = 5 };
 
 const char *const sim_kind_names[SIM_NUM_KINDS] = {
-    "crash",     "stop",       "freeze",  "slow", "restart", "leave",   "delay",  "break",
-    "partition", "outage",     "amnesia", "race", "skew",    "corrupt", "zombie", "requeue",
-    "stuck",     "unkillable", "late",    "end",  "port",    "file",    "bell"};
+    "crash",  "stop",    "freeze", "slow", "restart", "leave",  "delay",   "break", "partition",
+    "outage", "amnesia", "race",   "skew", "corrupt", "zombie", "requeue", "stuck", "unkillable",
+    "late",   "end",     "port",   "file", "bell",    "word",   "group"};
 
 static sim_process *alive_one(void)
 {
@@ -42,6 +42,18 @@ static uint64_t some_time(void)
     return sim_delay(5000, lengths_us[sim_random(5)]);
 }
 
+/* A group is let in as a whole: whoever starts a rank starts its mates. */
+static void start_mates(int seat)
+{
+    const int seats = sim->shape.seats_per_group, first = seats ? seat - seat % seats : 0;
+
+    for (int mate = first; mate < first + seats; mate++) {
+        if (!seat_is_taken(mate)) {
+            sim_rank_start(mate);
+        }
+    }
+}
+
 static void restart_one(void)
 {
     int seat = (int)sim_random((uint64_t)sim->shape.max_ranks);
@@ -53,6 +65,7 @@ static void restart_one(void)
     for (int i = 0; i < sim->shape.max_ranks; i++, seat = (seat + 1) % sim->shape.max_ranks) {
         if (!seat_is_taken(seat)) {
             sim_rank_start(seat);
+            start_mates(seat);
             return;
         }
     }
@@ -60,11 +73,13 @@ static void restart_one(void)
 
 static void leave_one(sim_process *p)
 {
+    const int seats = sim->shape.seats_per_group ? sim->shape.seats_per_group : 1;
     int others = 0;
 
     for (int i = 0; i < sim->num_processes; i++) {
         const sim_process *q = sim->process[i];
-        others += q != p && q->alive && q->rank.joined && !q->leaving && !q->over;
+        others += q->seat / seats != p->seat / seats && q->alive && q->rank.joined && !q->leaving &&
+                  !q->over;
     }
     if (others >= 2 && p->rank.joined && !p->over) {
         sim_trace("%d.%u is asked to leave", p->seat, p->generation);
@@ -244,6 +259,9 @@ static void supervise(void *user, uint64_t number)
         if (!seat_is_taken(seat) && (seat < sim->shape.num_ranks || is_missed(seat))) {
             sim_rank_start(seat);
         }
+        if (seat_is_taken(seat)) {
+            start_mates(seat);
+        }
     }
     sim_after(SUPERVISE_US, supervise, NULL, 0);
 }
@@ -351,6 +369,23 @@ static int has_kind(sim_kind kind, uint64_t factor, int bits)
     return sim->options.kinds != all || sim->options.seed * factor >> (64 - bits) == 0;
 }
 
+/* Whole groups: fewer ranks in the first view, and as many seats as there is room for. */
+static void draw_groups(sim_shape *s)
+{
+    const int seats = s->num_ranks >= 6 && sim->options.seed % 3 == 0 ? 3 : 2;
+
+    s->seats_per_group = seats;
+    s->num_ranks = s->num_ranks < 2 * seats ? 2 * seats : s->num_ranks / seats * seats;
+    s->max_ranks = (s->max_ranks + seats - 1) / seats * seats;
+    s->max_ranks = s->max_ranks < s->num_ranks ? s->num_ranks : s->max_ranks;
+    if (s->max_ranks > SIM_MAX_SEATS) {
+        s->max_ranks = SIM_MAX_SEATS / seats * seats;
+    }
+    if (s->num_slots * s->num_ranks < s->num_experts) {
+        s->num_slots = (s->num_experts + s->num_ranks - 1) / s->num_ranks;
+    }
+}
+
 void sim_faults_open(void)
 {
     sim_shape *s = &sim->shape;
@@ -386,6 +421,13 @@ void sim_faults_open(void)
     }
     if (has_kind(SIM_FILE, 0xd6e8feb86659fd93u, 2)) {
         sim->kinds |= 1u << SIM_FILE;
+    }
+    if (!sim->joiners_only && has_kind(SIM_WORD, 0xe7037ed1a0b428dbu, 2)) {
+        sim->kinds |= 1u << SIM_WORD;
+    }
+    if (has_kind(SIM_GROUP, 0x8ebc6af09c88c6e3u, 2)) {
+        sim->kinds |= 1u << SIM_GROUP;
+        draw_groups(s);
     }
     sim->step_us = 8000 + sim_random(32000);
     sim->corrupt_of_1000 = sim->kinds >> SIM_CORRUPT & 1u ? 200 : 0;

@@ -226,6 +226,7 @@ static eep_status open_rank(sim_process *p)
     config.num_slots = sim->shape.num_slots;
     config.ranks_per_node = sim->shape.ranks_per_node;
     config.backup_copies = sim->shape.backup_copies;
+    config.seats_per_group = sim->shape.seats_per_group;
     config.top_k = SIM_TOPK;
     config.hidden = SIM_HIDDEN;
     config.num_max_tokens_per_rank = SIM_TOKENS;
@@ -403,6 +404,7 @@ static void *rank_main(void *argument)
             r->end_asked = 1;
             status = eep_instance_end(r->context);
         }
+        sim_words_sometimes(p);
         if (status == EEP_OK && r->num_work == 0) {
             p->idle_us = sim->now_us;
             status = eep_step_wait(r->context, LOOK_US);
@@ -421,8 +423,9 @@ static void *rank_main(void *argument)
     sim_trace("%d.%u over: %s", p->seat, p->generation, eep_last_error(r->context));
     SIM_MUST(status == EEP_ERR_DRAINED || status == EEP_ERR_EVICTED, "L2", "%d.%u ended with: %s",
              p->seat, p->generation, eep_last_error(r->context));
-    SIM_MUST(status == EEP_ERR_DRAINED || !p->released_epoch, "M8",
-             "%d.%u is not told that its instance has ended in order, but: %s", p->seat,
+    SIM_MUST(status == EEP_ERR_DRAINED || !p->released_epoch || p->failed ||
+                 sim_group_is_disturbed(p), /* no view could have it */
+             "M8", "%d.%u is not told that its instance has ended in order, but: %s", p->seat,
              p->generation, eep_last_error(r->context));
     if (sim->kinds >> SIM_END & 1u) {
         sim_sleep(sim_delay(10, 300000)); /* others come meanwhile */
