@@ -389,9 +389,12 @@ Test(forms, the_mask_is_of_the_latched_bank)
     for (int seat = 0; seat < 5; seat++) {
         cr_assert_eq(r->world->active_mask[seat], 0, "before the first step");
     }
-    for (uint64_t epoch = 1; epoch <= 5; epoch++) {
+    for (uint64_t epoch = 1; epoch <= 5; epoch++) { /* from the third on two flips a step */
         const uint64_t now = members[epoch - 1], before = epoch > 1 ? members[epoch - 2] : 0;
-        kernel_world_switch(w, kernel_view(w, epoch, now, 1, epoch));
+        if (epoch > 2) {
+            kernel_world_switch(w, kernel_view(w, 10 * epoch, 0x1f, 1, epoch));
+        }
+        kernel_world_switch(w, kernel_view(w, 10 * epoch + 1, now, 1, epoch));
         for (int seat = 0; seat < 5; seat++) {
             cr_assert_eq(r->world->active_mask[seat], (int32_t)(before >> seat & 1),
                          "flipped only");
