@@ -4,7 +4,7 @@
 
 #include "graphs/base/public_call.h"
 #include "membership/context/context.h"
-#include "membership/control/words.h"
+#include "membership/control/accusations.h"
 #include "membership/step/step_watch.h"
 
 #include <string.h>

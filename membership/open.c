@@ -8,7 +8,7 @@
 #include "membership/context/config.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
-#include "membership/control/words.h"
+#include "membership/control/accusations.h"
 #include "membership/loads/gather.h"
 #include "membership/loads/loads.h"
 #include "membership/order/order.h"

@@ -39,6 +39,7 @@ FLOORS = [
     ("membership/store",),
     ("membership/backup",),
     ("membership/context",),
+    ("membership/control",),
     ("membership/loads",),
     ("membership/order",),
     ("membership/step",),

@@ -3,7 +3,7 @@
 #ifndef EEPX_CONTROL_LISTEN_H
 #define EEPX_CONTROL_LISTEN_H
 
-#include "experiments/control/control.h"
+#include "experiments/control/control_socket.h"
 
 #include <sys/stat.h>
 

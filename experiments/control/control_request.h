@@ -4,7 +4,7 @@
 #ifndef EEPX_CONTROL_REQUEST_H
 #define EEPX_CONTROL_REQUEST_H
 
-#include "experiments/control/control.h"
+#include "experiments/control/control_socket.h"
 #include "experiments/control/control_listen.h"
 #include "experiments/control/control_path.h"
 #include "experiments/control/control_peer.h"

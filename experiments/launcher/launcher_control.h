@@ -3,7 +3,7 @@
 #ifndef EEPX_LAUNCHER_CONTROL_H
 #define EEPX_LAUNCHER_CONTROL_H
 
-#include "experiments/control/control.h"
+#include "experiments/control/control_socket.h"
 #include "experiments/launcher/launcher_state.h"
 
 #include <stdbool.h>

@@ -3,7 +3,7 @@
 #ifndef EEPX_LAUNCHER_STATUS_H
 #define EEPX_LAUNCHER_STATUS_H
 
-#include "experiments/control/control.h"
+#include "experiments/control/control_socket.h"
 #include "experiments/launcher/launcher_state.h"
 
 /* It serves, script and plan are done, and every rank is settled. False: `why`, if it is not NULL,

@@ -260,6 +260,18 @@ bool eepi_core_is_expelled(const eepi_core *core, int seat)
     return false;
 }
 
+bool eepi_core_is_out_by_words(const eepi_core *core, int seat)
+{
+    const int seats = eepi_core_group_seats(core), first = seat - seat % seats;
+
+    for (int mate = first; mate < first + seats; mate++) {
+        if (is_certain(core, mate) || eepi_core_seen(core, mate) != NO_EVIDENCE) {
+            return false;
+        }
+    }
+    return eepi_core_is_expelled(core, seat);
+}
+
 bool eepi_core_is_past_help(const eepi_core *core)
 {
     const int seats = eepi_core_group_seats(core);

@@ -14,6 +14,8 @@ void eepi_core_settle_words(eepi_core *core, const eepi_view *next);
 
 /* The next fault view leaves the member out. */
 bool eepi_core_is_expelled(const eepi_core *core, int seat);
+/* It is left out for words alone: its own are heard first, for they may say more. */
+bool eepi_core_is_out_by_words(const eepi_core *core, int seat);
 /* This rank can be in no view any more: it, or another one of its group, has ended or failed. */
 bool eepi_core_is_past_help(const eepi_core *core);
 /* A member that lives, which nothing but words and missed deadlines speak against, would take

@@ -149,7 +149,7 @@ static bool all_reported(eepi_core *core)
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
         if (!eepi_view_is_member(core->view, seat) || seat == core->config.seat ||
-            eepi_core_is_expelled(core, seat) ||
+            (eepi_core_is_expelled(core, seat) && !eepi_core_is_out_by_words(core, seat)) ||
             (eepi_core_has_reported(core, seat) && peer->report_epoch == core->view->epoch)) {
             continue;
         }
@@ -158,7 +158,8 @@ static bool all_reported(eepi_core *core)
             continue;
         }
         if (peer->busy_generation == eepi_view_seat_at(core->view, seat)->generation &&
-            core->now_us < peer->busy_until_us) { /* it said so, and for how long */
+            core->now_us < peer->busy_until_us &&
+            !eepi_core_is_expelled(core, seat)) { /* it said so, and for how long */
             eepi_core_wake_at(core, peer->busy_until_us);
             continue;
         }

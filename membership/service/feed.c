@@ -4,7 +4,7 @@
 
 #include "membership/backup/backups.h"
 #include "membership/context/context.h"
-#include "membership/control/words.h"
+#include "membership/control/accusations.h"
 #include "membership/order/order.h"
 #include "membership/service/actions.h"
 #include "membership/service/store_session.h"

@@ -10,7 +10,7 @@
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/context/log.h"
-#include "membership/control/words.h"
+#include "membership/control/accusations.h"
 #include "membership/loads/gather.h"
 #include "membership/order/order.h"
 #include "membership/service/feed.h"

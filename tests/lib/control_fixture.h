@@ -3,7 +3,7 @@
 #ifndef CONTROL_FIXTURE_H
 #define CONTROL_FIXTURE_H
 
-#include "experiments/control/control.h"
+#include "experiments/control/control_socket.h"
 #include "experiments/control/control_path.h"
 
 #include <criterion/criterion.h>

@@ -2,7 +2,7 @@
 /* The control socket, with a fake launcher behind it: whatever comes in gets an answer, bounds hold
  * and nothing disturbs the owner. Both ends are in one thread: `turn` is one round of the owner's
  * loop. */
-#include "experiments/control/control.h"
+#include "experiments/control/control_socket.h"
 #include "experiments/control/control_path.h"
 #include "experiments/control/control_peer.h"
 #include "experiments/base/poll_open.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where the control socket is, who gets it, and whom its clients believe. */
-#include "experiments/control/control.h"
+#include "experiments/control/control_socket.h"
 #include "experiments/control/control_client.h"
 #include "experiments/control/control_path.h"
 #include "tests/lib/foreign.h"

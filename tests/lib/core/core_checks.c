@@ -9,6 +9,19 @@ static int is_in(const eepi_view *view, const cluster_process *p)
     return eepi_view_has(view, p->seat, p->generation);
 }
 
+/* It leaves, or another one of its group does. */
+static int group_leaves(cluster *c, int seat)
+{
+    for (int mate = 0; mate < c->options.max_ranks; mate++) {
+        const cluster_process *p =
+            eepi_view_are_mates(&c->config.shape, seat, mate) ? cluster_at(c, mate) : NULL;
+        if (p && p->leaving) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* What a commit changes for a process that lived in the document before. */
 static void check_commit_of(cluster *c, const eepi_view *before, const eepi_view *view,
                             cluster_process *p)
@@ -19,7 +32,7 @@ static void check_commit_of(cluster *c, const eepi_view *before, const eepi_view
     if (before && is_in(before, p) && !is_in(view, p)) {
         p->expelled_epoch = view->epoch;
         MUST(c,
-             is_fault || p->leaving ||
+             is_fault || group_leaves(c, p->seat) ||
                  ((view->cause == EEPI_VIEW_INITIAL || eepi_view_num_active(view) == 0) &&
                   !p->alive), /* a beginning, or the end, goes on without the dead */
              "M1: rank %d expelled by a planned change", p->seat);

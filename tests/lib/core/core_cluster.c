@@ -448,7 +448,8 @@ cluster *cluster_open(const cluster_options *options)
         .background_delay_us = 50000,
         .kill_fence = !options->no_kill_fence,
         .end_is_proof = true,
-        .shape = {options->max_ranks, 1, options->num_experts, options->num_slots},
+        .shape = {options->max_ranks, 1, options->num_experts, options->num_slots,
+                  .seats_per_group = options->seats_per_group},
     };
     for (int seat = 0; seat < options->num_ranks; seat++) {
         cluster_start(c, seat);

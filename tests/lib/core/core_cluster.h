@@ -26,8 +26,9 @@ typedef struct cluster_options {
     int late_bad_reads; /* the same, and the rank that fills finds another source; then it says so
                          */
     int no_kill_fence;
-    int background;     /* redundancy and balance are restored behind live traffic */
-    int unknown_of_100; /* of 100 compare-and-swaps so many get no answer; half of them are in */
+    int seats_per_group; /* 0: each seat is on its own */
+    int background;      /* redundancy and balance are restored behind live traffic */
+    int unknown_of_100;  /* of 100 compare-and-swaps so many get no answer; half of them are in */
     uint64_t seed;
 } cluster_options;
 

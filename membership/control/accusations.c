@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One word per seat: what is said of a newer process there replaces what was said of an older one,
  * which is out by then. */
-#include "membership/control/words.h"
+#include "membership/control/accusations.h"
 
 #include "membership/context/context.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the engine of this rank, or its operator, says against ranks (rule P11): on its way to the
  * core, and what became of it. */
-#ifndef EEPI_WORDS_H
-#define EEPI_WORDS_H
+#ifndef EEPI_ACCUSATIONS_H
+#define EEPI_ACCUSATIONS_H
 
 #include "membership/core/core.h"
 

@@ -3,8 +3,8 @@
  * JSON object per line (docs/CONTROL.md). It knows verbs and their text; what they do is behind
  * control_ops, so that it is tested without a launcher. No call waits; one thread owns a control.
  */
-#ifndef EEPX_CONTROL_H
-#define EEPX_CONTROL_H
+#ifndef EEPX_CONTROL_SOCKET_H
+#define EEPX_CONTROL_SOCKET_H
 
 #include "eep/status.h"
 #include "experiments/script/script.h"
