@@ -59,7 +59,7 @@ FLOORS = [
     ("experiments/run",),
     ("experiments/bench/fixed",),
     ("experiments/bench", "experiments/info", "experiments/plan_tool", "experiments/store",
-     "experiments/oracle", "experiments/avail"),
+     "experiments/oracle", "experiments/avail", "experiments/netlab"),
     ("tests", "examples", "tools"),
 ]
 # Below, and nevertheless closed: what stays pure or independent (docs/ARCHITECTURE.md).

@@ -9,6 +9,9 @@ packages=(gcc libc6-dev meson ninja-build pkg-config git python3 python3-matplot
 # --no-install their steps are left out where they are missing.
 check_packages=(clang-format clang-tidy shellcheck codespell doxygen help2man g++ python3-jsonschema python3-yaml)
 
+# For ./check --hosts alone.
+hosts_packages=(iproute2 iptables util-linux)
+
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 2; }
 
