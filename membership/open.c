@@ -245,7 +245,11 @@ static eep_status open_all(eep_context *context)
             context, status, "no store answers at %s: %s", context->config.store_path,
             eepi_store_socket_why(context->config.store_path, status, why, sizeof why));
     }
-    eepi_store_socket_resolve(context->config.store_path, context->store_path);
+    status =
+        eepi_store_local_path(context->config.store_path, context->store_path, why, sizeof why);
+    if (status != EEP_OK) {
+        return eepi_fail(context, status, "store_path %s: %s", context->config.store_path, why);
+    }
     context->config.store_path = context->store_path; /* the caller's is not ours to keep */
     status = eepi_claim_seat(context);
     if (status != EEP_OK) {

@@ -104,8 +104,9 @@ static eep_status forget(const char *path)
         return eepi_refuse(status, "eep_store_forget: no store answers at %.200s: %s", path,
                            eepi_store_socket_why(path, status, why, sizeof why));
     }
-    eepi_store_socket_resolve(path, real);
-    status = clear(client, real);
+    status = eepi_store_local_path(path, real, why, sizeof why);
+    status = status == EEP_OK ? clear(client, real)
+                              : eepi_refuse(status, "eep_store_forget: %.200s: %s", path, why);
     eepi_store_client_close(client);
     return status;
 }

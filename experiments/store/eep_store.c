@@ -18,7 +18,7 @@ typedef struct store_options {
 static const args_row rows[] = {
     {"--path", ARGS_TEXT, AT(path), 0, 0, NULL, "PATH", NULL,
      "the socket; at most 107 bytes; its directory must belong to this user and be closed to all "
-     "others (mode 0700)",
+     "others (mode 0700); or tcp://HOST:PORT?local=PATH, to serve on a loopback address too",
      NULL, 'p'},
     {"--forget", ARGS_TEXT, AT(forgotten), 0, 0, NULL, "PATH", NULL,
      "remove what an instance left in the store that answers there, once none of its processes is "

@@ -114,12 +114,14 @@ typedef enum eep_bulk {
 } eep_bulk;
 
 typedef struct eep_config {
-    uint32_t struct_bytes;  /* set by eep_config_init: the caller's sizeof(eep_config) */
-    int32_t rank;           /* seat of this process; -1: environment variable EEP_RANK */
-    int32_t num_ranks;      /* ranks that form the first view; 0: environment variable EEP_SIZE */
-    int32_t max_ranks;      /* seats; 0: num_ranks. Fixed for the life of the instance */
-    const char *store_path; /* unix socket of the store; NULL: environment variable EEP_STORE */
-    eep_device *device;     /* borrowed until eep_close */
+    uint32_t struct_bytes; /* set by eep_config_init: the caller's sizeof(eep_config) */
+    int32_t rank;          /* seat of this process; -1: environment variable EEP_RANK */
+    int32_t num_ranks;     /* ranks that form the first view; 0: environment variable EEP_SIZE */
+    int32_t max_ranks;     /* seats; 0: num_ranks. Fixed for the life of the instance */
+    /* Unix socket of the store, or its address (docs/STORES.md); NULL: environment variable
+     * EEP_STORE */
+    const char *store_path;
+    eep_device *device; /* borrowed until eep_close */
 
     int32_t num_layers;  /* MoE layers */
     int32_t num_experts; /* logical experts per layer */

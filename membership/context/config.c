@@ -5,6 +5,7 @@
 #include "graphs/base/public_call.h"
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
+#include "membership/store/store_url.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -119,17 +120,28 @@ static uint64_t least_deadline_us(const eep_device *device)
 static eep_status check_store_path(eep_context *context, const char *path)
 {
     const size_t max_bytes = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+    char why[200];
+    eepi_store_url url;
 
     if (!path || !*path) {
         return eepi_fail(context, EEP_ERR_INVALID,
                          "store_path is not set: give it, or set the environment variable "
                          "EEP_STORE before eep_config_init");
     }
-    if (strlen(path) > max_bytes) {
+    if (!strstr(path, "://") && strlen(path) > max_bytes) {
         return eepi_fail(context, EEP_ERR_INVALID,
                          "store_path has %zu bytes, and the path of a socket at most %zu: use a "
                          "shorter one, or a symbolic link to its directory (%.80s...)",
                          strlen(path), max_bytes, path);
+    }
+    if (eepi_store_url_parse(path, &url, why, sizeof why) != EEP_OK) {
+        return eepi_fail(context, EEP_ERR_INVALID, "store_path %.200s: %s", path, why);
+    }
+    if (url.path[0] == '\0') {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "store_path %.200s needs local=PATH: this host's own files, as "
+                         "PATH.seatN, and its holder of memory, PATH.holder",
+                         path);
     }
     return EEP_OK;
 }

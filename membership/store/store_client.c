@@ -276,11 +276,11 @@ static bool draw_lease(uint64_t *lease_out)
     return true;
 }
 
-static eep_status connect_within(const char *path, uint64_t timeout_us, int *fd_out)
+static eep_status connect_within(eepi_store_client *client, uint64_t timeout_us)
 {
     uint64_t start_us = eepi_now_us(), retry_us = FIRST_RETRY_US;
     for (;;) {
-        eep_status status = eepi_store_socket_connect(path, fd_out);
+        eep_status status = eepi_store_link_connect(client, &client->fd);
         uint64_t spent_us = eepi_now_us() - start_us;
         if (status != EEP_ERR_UNREACHABLE || spent_us >= timeout_us) {
             return status;
@@ -292,10 +292,11 @@ static eep_status connect_within(const char *path, uint64_t timeout_us, int *fd_
     }
 }
 
-eep_status eepi_store_client_open(const char *path, uint64_t timeout_us,
+eep_status eepi_store_client_open(const char *address, uint64_t timeout_us,
                                   eepi_store_client **client_out)
 {
-    if (!path || !client_out || strlen(path) >= sizeof(*client_out)->path) {
+    eepi_store_url url;
+    if (!address || !client_out || eepi_store_url_parse(address, &url, NULL, 0) != EEP_OK) {
         return EEP_ERR_INVALID;
     }
     eepi_store_client *client = calloc(1, sizeof *client);
@@ -305,7 +306,7 @@ eep_status eepi_store_client_open(const char *path, uint64_t timeout_us,
     eep_status status = EEP_ERR_NO_MEMORY;
     client->fd = -1;
     client->next_id = 1;
-    strcpy(client->path, path);
+    client->url = url;
     client->notice = eepi_store_notice_new();
     if (!client->notice) {
         goto fail;
@@ -314,7 +315,7 @@ eep_status eepi_store_client_open(const char *path, uint64_t timeout_us,
         status = EEP_ERR_SYSTEM;
         goto fail;
     }
-    status = connect_within(path, timeout_us, &client->fd);
+    status = connect_within(client, timeout_us);
     if (status != EEP_OK) {
         goto fail;
     }

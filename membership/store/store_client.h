@@ -52,10 +52,10 @@ typedef struct eepi_store_reply {
     size_t size;
 } eepi_store_reply;
 
-/* Connect to the unix socket, waiting at most `timeout_us` for a server to be there (else
- * EEP_ERR_UNREACHABLE). EEP_ERR_STATE: what listens there is another user's. Do not use a client in
- * a forked child. */
-EEP_MUST_CHECK eep_status eepi_store_client_open(const char *path, uint64_t timeout_us,
+/* Connect to the store at an address (store_url.h), waiting at most `timeout_us` for a server to be
+ * there (else EEP_ERR_UNREACHABLE). EEP_ERR_STATE: what listens there is another user's. Do not use
+ * a client in a forked child. */
+EEP_MUST_CHECK eep_status eepi_store_client_open(const char *address, uint64_t timeout_us,
                                                  eepi_store_client **client_out);
 void eepi_store_client_close(eepi_store_client *client); /* its leased keys vanish at once */
 /* To poll for reading; -1 while disconnected. Changes at a reconnect. */

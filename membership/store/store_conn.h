@@ -5,6 +5,7 @@
 
 #include "membership/store/store_socket.h"
 #include "membership/store/store_table.h"
+#include "membership/store/store_url.h"
 #include "membership/store/store_wire.h"
 #include "transport/holder/holder.h"
 
@@ -51,7 +52,8 @@ typedef struct eepi_store_conn {
 
 struct eep_store {
     eepi_store_listener listener;
-    char path[108];
+    int tcp_fd; /* listens beside it; -1: there is none */
+    char path[EEPI_STORE_SOCKET_BYTES];
     eepi_holder *holder; /* beside the store, with a thread of its own */
     eepi_store_listener holder_listener;
     char holder_path[EEPI_HOLDER_ADDRESS_BYTES];

@@ -2,6 +2,7 @@
 #include "membership/store/store_link.h"
 
 #include "membership/store/store_socket.h"
+#include "membership/store/store_tcp.h"
 #include "transport/holder/holder_socket.h"
 
 #include <errno.h>
@@ -243,6 +244,18 @@ static bool send_restoring(eepi_store_client *client)
 
 static const eepi_store_reply reconnected = {.kind = EEPI_STORE_RECONNECTED, .key = ""};
 
+eep_status eepi_store_link_connect(eepi_store_client *client, int *fd_out)
+{
+    switch (client->url.scheme) {
+    case EEPI_STORE_UNIX:
+        return eepi_store_socket_connect(client->url.path, fd_out);
+    case EEPI_STORE_TCP:
+        return eepi_store_tcp_connect(&client->url.endpoint[0], fd_out);
+    default:
+        return EEP_ERR_INVALID;
+    }
+}
+
 static void reconnect(eepi_store_client *client)
 {
     eepi_store_item *word = NULL;
@@ -253,7 +266,7 @@ static void reconnect(eepi_store_client *client)
     if (!client->notice) {
         return;
     }
-    eep_status status = eepi_store_socket_connect(client->path, &client->fd);
+    eep_status status = eepi_store_link_connect(client, &client->fd);
     if (status != EEP_OK) {
         if (status != EEP_ERR_SYSTEM) { /* what refused us is not there any more */
             client->refusal = EEP_OK;
@@ -292,7 +305,7 @@ static void maintain(eepi_store_client *client)
     /* A child that it forked keeps the connection open: then no end of it is seen here. */
     if (now >= client->next_look_us) {
         client->next_look_us = now + EEPI_STORE_LOOK_US;
-        if (!eepi_holder_is_served(client->fd)) {
+        if (client->url.scheme == EEPI_STORE_UNIX && !eepi_holder_is_served(client->fd)) {
             eepi_store_link_break(client);
             return;
         }

@@ -6,6 +6,7 @@
 
 #include "graphs/base/clock.h"
 #include "membership/store/store_client.h"
+#include "membership/store/store_url.h"
 #include "membership/store/store_wire.h"
 
 #include <stdbool.h>
@@ -33,7 +34,7 @@ typedef struct eepi_store_watched {
 } eepi_store_watched;
 
 struct eepi_store_client {
-    char path[108];
+    eepi_store_url url;
     int fd;             /* -1: disconnected */
     bool mute;          /* this connection takes no more output; its end is about to be read */
     eep_status refusal; /* with which the store turned us away; until it answers something else, or
@@ -76,4 +77,6 @@ EEP_MUST_CHECK eep_status eepi_store_link_take(eepi_store_client *client,
 /* Give the connection up: DISCONNECTED, then each request without an answer as UNREACHABLE, go to
  * `kept`. Needs no memory. */
 void eepi_store_link_break(eepi_store_client *client);
+/* A new connection to where the store is. As eepi_store_socket_connect. */
+EEP_MUST_CHECK eep_status eepi_store_link_connect(eepi_store_client *client, int *fd_out);
 #endif

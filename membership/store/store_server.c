@@ -6,6 +6,7 @@
 #include "graphs/base/thread.h"
 #include "membership/process/seat_file.h"
 #include "membership/store/store_conn.h"
+#include "membership/store/store_tcp.h"
 #include "graphs/base/descriptors.h"
 #include "transport/holder/holder_socket.h"
 #include "graphs/base/reserve.h"
@@ -46,12 +47,16 @@ static uint64_t date_us(void)
 
 /* ---------------------------------------------------------------- rounds of the thread */
 
-/* Watch the listener, or not: a connection that waits and cannot be taken would wake us for ever.
+/* Watch the listeners, or not: a connection that waits and cannot be taken would wake us for ever.
  */
 static void listen_again(struct eep_store *store, bool watch)
 {
     struct epoll_event event = {.events = watch ? EPOLLIN : 0, .data.ptr = &store->listener};
     (void)epoll_ctl(store->epoll_fd, EPOLL_CTL_MOD, store->listener.fd, &event);
+    if (store->tcp_fd >= 0) {
+        event.data.ptr = &store->tcp_fd;
+        (void)epoll_ctl(store->epoll_fd, EPOLL_CTL_MOD, store->tcp_fd, &event);
+    }
     store->accept_again_us = watch ? 0 : store->now_us + ACCEPT_PAUSE_US;
 }
 
@@ -68,28 +73,29 @@ static void turn_away(int fd, const void *status)
 
 /* Descriptors ran out. A guest makes room, if there is one, by the end of the round; else whoever
  * comes is turned away, and told so. */
-static void make_room(struct eep_store *store)
+static void make_room(struct eep_store *store, int listener)
 {
     const eep_status why = EEP_ERR_SYSTEM;
     if (!eepi_store_conns_evict(store, NULL)) {
-        listen_again(
-            store, eepi_reserve_turn_away(&store->reserve_fd, store->listener.fd, turn_away, &why));
+        listen_again(store, eepi_reserve_turn_away(&store->reserve_fd, listener, turn_away, &why));
     }
 }
 
-static void accept_some(struct eep_store *store)
+static void accept_some(struct eep_store *store, int listener)
 {
     for (int i = 0; i < MAX_EVENTS; i++) {
-        int fd = accept4(store->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE) {
-                make_room(store);
+                make_room(store, listener);
             } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
                 listen_again(store, false);
             }
             return;
         }
-        if (!eepi_holder_is_trusted(fd)) { /* nobody makes room for another user */
+        if (listener == store->tcp_fd) { /* of this machine, whoever it is (docs/STORES.md) */
+            eepi_store_tcp_prepare(fd);
+        } else if (!eepi_holder_is_trusted(fd)) { /* nobody makes room for another user */
             turn_away(fd, &(eep_status){EEP_ERR_STATE});
             continue;
         }
@@ -171,7 +177,9 @@ static bool round_once(struct eep_store *store)
     }
     for (int i = 0; i < num; i++) {
         if (events[i].data.ptr == &store->listener) {
-            accept_some(store);
+            accept_some(store, store->listener.fd);
+        } else if (events[i].data.ptr == &store->tcp_fd) {
+            accept_some(store, store->tcp_fd);
         } else if (events[i].data.ptr == &store->stop_fd) {
             stop = true;
         } else {
@@ -266,6 +274,10 @@ static void release(struct eep_store *store)
     while (store->conns) {
         eepi_store_conn_free(store->conns);
     }
+    if (store->tcp_fd >= 0 && getpid() == store->pid) {
+        shutdown(store->tcp_fd, SHUT_RDWR); /* a forked child may hold a copy */
+    }
+    close_fd(store->tcp_fd);
     unlisten(store->path, store, &store->listener);
     close_fd(store->epoll_fd);
     close_fd(store->stop_fd);
@@ -274,21 +286,47 @@ static void release(struct eep_store *store)
     free(store);
 }
 
+/* What we can serve at. `text` (of EEPI_ERROR_TEXT_BYTES) says why not. */
+static eep_status parse_address(const char *address, eepi_store_url *url_out, char *text)
+{
+    eep_status status = eepi_store_url_parse(address, url_out, text, EEPI_ERROR_TEXT_BYTES);
+    if (status == EEP_OK && url_out->scheme == EEPI_STORE_ETCD) {
+        snprintf(text, EEPI_ERROR_TEXT_BYTES, "etcd serves itself: start none beside it");
+        status = EEP_ERR_INVALID;
+    } else if (status == EEP_OK && url_out->path[0] == '\0') {
+        snprintf(text, EEPI_ERROR_TEXT_BYTES,
+                 "a store over TCP needs local=PATH, its socket on this host");
+        status = EEP_ERR_INVALID;
+    }
+    return status;
+}
+
 /* All parts of a store whose memory is there; `text` (of EEPI_ERROR_TEXT_BYTES) says why not. What
  * was made stays in it. */
-static eep_status open_parts(struct eep_store *store, const char *path, char *text)
+static eep_status open_parts(struct eep_store *store, const char *address, char *text)
 {
+    char why[EEPI_THREAD_ERROR_BYTES];
+    eepi_store_url url;
     const eepi_store_limits limits = {
         .max_keys = MAX_KEYS, .max_leases = MAX_LEASES, .max_bytes = MAX_BYTES};
-    eep_status status =
-        eepi_store_socket_listen(path, text, EEPI_ERROR_TEXT_BYTES, &store->listener);
+    eep_status status = parse_address(address, &url, text);
+    if (status == EEP_OK) {
+        status = eepi_store_socket_listen(url.path, text, EEPI_ERROR_TEXT_BYTES, &store->listener);
+    }
     if (status != EEP_OK) {
         return status;
     }
-    memcpy(store->path, path, strlen(path) + 1);
+    memcpy(store->path, url.path, sizeof store->path);
+    if (url.scheme == EEPI_STORE_TCP) {
+        status =
+            eepi_store_tcp_listen(&url.endpoint[0], text, EEPI_ERROR_TEXT_BYTES, &store->tcp_fd);
+        if (status != EEP_OK) {
+            return status;
+        }
+    }
     store->most_guests = eepi_descriptors_share(GUESTS_PART, MAX_GUESTS);
     store->hello_us = EEPI_STORE_HELLO_US;
-    status = open_holder(store, path, text, EEPI_ERROR_TEXT_BYTES);
+    status = open_holder(store, url.path, text, EEPI_ERROR_TEXT_BYTES);
     if (status != EEP_OK) {
         return status;
     }
@@ -299,9 +337,9 @@ static eep_status open_parts(struct eep_store *store, const char *path, char *te
     store->reserve_fd = eepi_reserve_open();
     if (!store->table || store->epoll_fd < 0 || store->stop_fd < 0 || store->reserve_fd < 0 ||
         !epoll_add(store, store->listener.fd, &store->listener) ||
+        (store->tcp_fd >= 0 && !epoll_add(store, store->tcp_fd, &store->tcp_fd)) ||
         !epoll_add(store, store->stop_fd, &store->stop_fd) || !start_thread(store)) {
-        char why[EEPI_THREAD_ERROR_BYTES];
-        snprintf(text, EEPI_ERROR_TEXT_BYTES, "cannot start the store on %s: %s", path,
+        snprintf(text, EEPI_ERROR_TEXT_BYTES, "cannot start the store on %.200s: %s", url.path,
                  why_not_started(errno, why, sizeof why));
         return EEP_ERR_SYSTEM;
     }
@@ -323,7 +361,8 @@ eep_status eep_store_open(const char *path, char *error_out, size_t error_bytes,
         char text[EEPI_ERROR_TEXT_BYTES] = "";
         store->pid = getpid();
         store->holder_listener.fd = store->holder_directory = -1;
-        store->listener.fd = store->epoll_fd = store->stop_fd = store->reserve_fd = -1;
+        store->listener.fd = store->tcp_fd = store->epoll_fd = store->stop_fd = store->reserve_fd =
+            -1;
         status = open_parts(store, path, text);
         if (status != EEP_OK) {
             release(store);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "membership/store/store_socket.h"
 
+#include "membership/store/store_url.h"
 #include "transport/holder/holder_socket.h"
 #include "graphs/base/own_user.h"
 
@@ -87,17 +88,17 @@ static const char *say_anybody(uid_t uid)
                                      : "";
 }
 
-const char *eepi_store_socket_why(const char *path, eep_status status, char *text, size_t bytes)
+const char *eepi_store_socket_why(const char *address, eep_status status, char *text, size_t bytes)
 {
     int error = errno;
     struct stat info;
-    if (status == EEP_ERR_STATE && lstat(path, &info) == 0) {
+    eepi_store_url url;
+    if (eepi_store_url_parse(address, &url, text, bytes) != EEP_OK) {
+        return text;
+    }
+    if (status == EEP_ERR_STATE && url.scheme == EEPI_STORE_UNIX && lstat(url.path, &info) == 0) {
         snprintf(text, bytes, "it belongs to uid %u, and this process is of uid %u%s",
                  (unsigned)info.st_uid, (unsigned)geteuid(), say_anybody(info.st_uid));
-    } else if (status == EEP_ERR_INVALID) {
-        snprintf(text, bytes, "the path of a store has 1 to %zu bytes, this one has %zu",
-                 sizeof(struct sockaddr_un) - offsetof(struct sockaddr_un, sun_path) - 1,
-                 strlen(path));
     } else if (status == EEP_ERR_UNREACHABLE || status == EEP_ERR_SYSTEM) {
         snprintf(text, bytes, "%s (this process is of uid %u)", strerror(error),
                  (unsigned)geteuid());
@@ -121,6 +122,22 @@ void eepi_store_socket_resolve(const char *path, char path_out[PATH_MAX])
     if (stays || !realpath(path, path_out)) {
         snprintf(path_out, PATH_MAX, "%s", path);
     }
+}
+
+eep_status eepi_store_local_path(const char *address, char path_out[PATH_MAX], char *why,
+                                 size_t why_bytes)
+{
+    eepi_store_url url;
+    eep_status status = eepi_store_url_parse(address, &url, why, why_bytes);
+    if (status == EEP_OK && url.path[0] == '\0') {
+        snprintf(why, why_bytes,
+                 "it needs local=PATH: where this host's own files are, and its holder of memory");
+        status = EEP_ERR_INVALID;
+    }
+    if (status == EEP_OK) {
+        eepi_store_socket_resolve(url.path, path_out);
+    }
+    return status;
 }
 
 /* What of the store's directory lets others in, and what to do about that. */

@@ -21,12 +21,16 @@ typedef struct eepi_store_listener {
  * store accepts there now. EEP_ERR_INVALID: path too long. EEP_ERR_STATE: what listens there
  * belongs to another user. EEP_ERR_SYSTEM. */
 EEP_MUST_CHECK eep_status eepi_store_socket_connect(const char *path, int *fd_out);
-/* Why that failed, right afterwards; `text` is returned. */
-const char *eepi_store_socket_why(const char *path, eep_status status, char *text, size_t bytes);
+/* Why a connection to the store at `address` failed, right afterwards; `text` is returned. */
+const char *eepi_store_socket_why(const char *address, eep_status status, char *text, size_t bytes);
 /* The path without links, for what lies beside the socket. One that leads through a descriptor
  * (/proc/PID/fd/N/...) stays as it is, unless the socket itself is a link: no rename changes where
  * it leads, but others may give the folder's name to another one. */
 void eepi_store_socket_resolve(const char *path, char path_out[PATH_MAX]);
+/* The path, without links, that this host's own files of the store at `address` are named after:
+ * that of its socket, or what `local` gives. EEP_ERR_INVALID, with the reason: it has none. */
+EEP_MUST_CHECK eep_status eepi_store_local_path(const char *address, char path_out[PATH_MAX],
+                                                char *why, size_t why_bytes);
 /* What stands at a path where a socket is to be bound. */
 typedef enum eepi_socket_place {
     EEPI_SOCKET_FREE,   /* nothing */

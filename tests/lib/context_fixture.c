@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The world of the fixture: store, threads, waiting. */
 #include "tests/lib/context_fixture.h"
+#include "tests/lib/store/store_port.h"
 #include "graphs/base/clock.h"
 
 #include <stdio.h>
@@ -247,6 +248,25 @@ void world_prepare(world *w, int32_t num_ranks, int32_t max_ranks)
     w->config.store_path = w->path;
 }
 
+/* EEP_TEST_STORE: "tcp", or an address that instances have in common, each below its own prefix.
+ * The store of this host serves in each case, if only for its files and its holder. */
+static const char *give_address(world *w)
+{
+    const char *where = getenv("EEP_TEST_STORE");
+    if (!where) {
+        return w->path;
+    }
+    w->config.store_path = w->address;
+    if (strcmp(where, "tcp") == 0) {
+        snprintf(w->address, sizeof w->address, "tcp://127.0.0.1:%u?local=%s", test_free_port(),
+                 w->path);
+        return w->address;
+    }
+    snprintf(w->address, sizeof w->address, "%s%s?local=%s", where, strrchr(w->directory, '/'),
+             w->path);
+    return w->path;
+}
+
 void world_open(world *w, int32_t num_ranks, int32_t max_ranks)
 {
     char error[256] = "";
@@ -254,7 +274,8 @@ void world_open(world *w, int32_t num_ranks, int32_t max_ranks)
     snprintf(w->directory, sizeof w->directory, "/tmp/eep-context-XXXXXX");
     cr_assert_not_null(mkdtemp(w->directory));
     snprintf(w->path, sizeof w->path, "%s/store", w->directory);
-    cr_assert_eq(eep_store_open(w->path, error, sizeof error, &w->store), EEP_OK, "%s", error);
+    cr_assert_eq(eep_store_open(give_address(w), error, sizeof error, &w->store), EEP_OK, "%s",
+                 error);
 }
 
 void world_start(world *w)

@@ -126,6 +126,7 @@ typedef struct world {
     eep_event_fn event;   /* of all ranks, and of their log; NULL: the fixture's, with the rank */
     void *user;           /* for both */
     char directory[64], path[96];
+    char address[256]; /* what ranks are given; EEP_TEST_STORE */
     eep_store *store;
     pthread_mutex_t lock;
     pthread_cond_t changed;

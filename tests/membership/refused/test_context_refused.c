@@ -118,6 +118,24 @@ Test(context_refused, a_store_that_does_not_answer_is_named)
     world_close(&w);
 }
 
+/* Ranks need files and a holder of their host beside a store that is elsewhere. */
+Test(context_refused, a_store_without_a_place_on_this_host_is_refused)
+{
+    static const char *const addresses[][2] = {
+        {"tcp://127.0.0.1:7000", "local=PATH"},
+        {"etcd://127.0.0.1:2379", "local=PATH"},
+        {"tcp://10.0.0.1:7000?local=/tmp/s", "not authenticated"},
+    };
+    world w;
+    world_open(&w, 1, 1);
+    for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {
+        w.config.store_path = addresses[i][0];
+        cr_expect_eq(rank_open(&w, 0), EEP_ERR_INVALID);
+        cr_expect(strstr(w.ranks[0].error, addresses[i][1]), "%s", w.ranks[0].error);
+    }
+    world_close(&w);
+}
+
 /* Good in itself, and not what the others have. Some keep the size of a window or of its rows. */
 static const mistake differences[] = {
     MISTAKE(max_ranks, 4),

@@ -4,6 +4,7 @@
 #include "tests/lib/store_fixture.h"
 
 #include "eep/eep.h"
+#include "tests/lib/store/store_port.h"
 #include "eep/watch.h"
 #include "membership/process/process.h"
 #include "membership/context/records.h"
@@ -94,6 +95,52 @@ Test(store_calls, a_path_that_is_too_long_is_named_as_that)
     cr_expect(strstr(error, "1 to 107 bytes, this one has 300"), "%s", error);
     cr_expect_eq(eep_watch_open("", 1000, error, sizeof error, &watch), EEP_ERR_INVALID);
     cr_expect(strstr(error, "1 to 107 bytes, this one has 0"), "%s", error);
+}
+
+/* What is no address, or of a store that is not served like this, is refused before anything is
+ * begun. */
+Test(store_calls, addresses_are_refused_by_name)
+{
+    static const char *const refused[][2] = {
+        {"tcp://10.0.0.1:7000?local=/tmp/s", "not authenticated"},
+        {"tcp://127.0.0.1:7000", "needs local=PATH"},
+        {"etcd://127.0.0.1:2379?local=/tmp/s", "serves itself"},
+        {"ftp://127.0.0.1", "no kind of store"},
+    };
+    char error[512] = "";
+    eep_store *store = NULL;
+    eep_watch *watch = NULL;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        cr_expect_eq(eep_store_open(refused[i][0], error, sizeof error, &store), EEP_ERR_INVALID);
+        cr_expect(strstr(error, refused[i][1]), "%s: %s", refused[i][0], error);
+    }
+    cr_expect_eq(eep_watch_open(refused[0][0], 0, error, sizeof error, &watch), EEP_ERR_INVALID);
+    cr_expect(strstr(error, refused[0][1]), "%s", error);
+}
+
+/* A watch, and clearing, reach a store over TCP; a port is not shared. */
+Test(store_calls, a_store_over_tcp)
+{
+    char error[512] = "", address[200], other[200];
+    eep_store *store = NULL, *second = NULL;
+    eep_watch *watch = NULL;
+    unsigned port = test_free_port();
+    snprintf(address, sizeof address, "tcp://127.0.0.1:%u?local=%s", port, path);
+    snprintf(other, sizeof other, "tcp://127.0.0.1:%u?local=%s2", port, path);
+    cr_expect_eq(eep_watch_open(address, 0, error, sizeof error, &watch), EEP_ERR_UNREACHABLE);
+    cr_expect(strstr(error, "refused"), "%s", error);
+    cr_assert_eq(eep_store_open(address, error, sizeof error, &store), EEP_OK, "%s", error);
+    cr_expect_eq(eep_store_open(other, error, sizeof error, &second), EEP_ERR_CONFLICT);
+    cr_expect(strstr(error, "cannot listen on port"), "%s", error);
+    cr_expect_eq(access(strchr(other, '=') + 1, F_OK), -1);
+    cr_assert_eq(eep_watch_open(address, 1000000, error, sizeof error, &watch), EEP_OK, "%s",
+                 error);
+    eep_watch_close(watch);
+    cr_expect_eq(eep_store_forget(address, error, sizeof error), EEP_OK, "%s", error);
+    snprintf(other, sizeof other, "tcp://127.0.0.1:%u", port);
+    cr_expect_eq(eep_store_forget(other, error, sizeof error), EEP_ERR_INVALID);
+    cr_expect(strstr(error, "local=PATH"), "%s", error);
+    eep_store_close(store);
 }
 
 /* ---------------------------------------------------------------- time */

@@ -3,6 +3,7 @@
 #include "experiments/base/program_dir.h"
 #include "experiments/children/store_process.h"
 #include "tests/lib/store/store_conformance.h"
+#include "tests/lib/store/store_port.h"
 #include "tests/lib/store_fixture.h"
 
 TestSuite(store_conformance, .init = make_directory, .fini = remove_directory, .timeout = 110);
@@ -43,7 +44,7 @@ static void restart_process(void *user)
 static void expect_conformance(store_world world)
 {
     const char *name = "", *why;
-    world.address = path;
+    world.address = world.address ? world.address : path;
     world.pass = pass;
     world.now_us = now;
     world.cut = cut;
@@ -56,6 +57,33 @@ Test(store_conformance, embedded_in_this_process)
 {
     eep_store *store = open_store();
     expect_conformance((store_world){.restart = restart_here, .user = &store});
+    eep_store_close(store);
+}
+
+static char tcp_address[160];
+
+static eep_store *open_tcp_store(void)
+{
+    char error[256] = "";
+    eep_store *store = NULL;
+    cr_assert_eq(eep_store_open(tcp_address, error, sizeof error, &store), EEP_OK, "%s", error);
+    return store;
+}
+
+static void restart_tcp(void *user)
+{
+    eep_store **store = user;
+    eep_store_close(*store);
+    *store = open_tcp_store();
+}
+
+Test(store_conformance, over_tcp)
+{
+    snprintf(tcp_address, sizeof tcp_address, "tcp://127.0.0.1:%u?local=%s", test_free_port(),
+             path);
+    eep_store *store = open_tcp_store();
+    expect_conformance(
+        (store_world){.address = tcp_address, .restart = restart_tcp, .user = &store});
     eep_store_close(store);
 }
 
