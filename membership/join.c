@@ -3,6 +3,7 @@
 #include "graphs/base/public_call.h"
 #include "graphs/base/thread.h"
 #include "graphs/device/device_ops.h"
+#include "membership/collective/collectives.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
 #include "membership/service/filling.h"
@@ -168,7 +169,11 @@ eep_status eep_join(eep_context *context)
     if (status != EEP_OK) {
         return status;
     }
-    return eepi_call_end(context, join(context));
+    status = join(context);
+    if (status == EEP_OK || status == EEP_ERR_UNCOVERED) {
+        eepi_collectives_join(context);
+    }
+    return eepi_call_end(context, status);
 }
 
 eep_status eep_busy(eep_context *context, uint64_t busy_us)

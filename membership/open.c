@@ -5,6 +5,7 @@
 #include "graphs/base/thread.h"
 #include "graphs/device/device_ops.h"
 #include "graphs/device/device_share.h"
+#include "membership/collective/collectives.h"
 #include "membership/context/config.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
@@ -150,10 +151,10 @@ static eep_status open_core(eep_context *context)
 static eep_status open_memory(eep_context *context)
 {
     eep_status (*const parts[])(eep_context *) = {
-        eepi_weights_open,       eepi_peers_open,   eepi_arrivals_open, eepi_steps_open,
-        eepi_capture_open,       eepi_fence_open,   eepi_told_open,     eepi_serving_new,
-        eepi_store_session_open, eepi_staging_open, eepi_loads_open,    eepi_gather_open,
-        eepi_ordered_open,       eepi_words_open,
+        eepi_weights_open,       eepi_peers_open,       eepi_arrivals_open, eepi_steps_open,
+        eepi_capture_open,       eepi_fence_open,       eepi_told_open,     eepi_serving_new,
+        eepi_store_session_open, eepi_staging_open,     eepi_loads_open,    eepi_gather_open,
+        eepi_ordered_open,       eepi_collectives_open, eepi_words_open,
     };
     eep_status status = EEP_OK;
 
@@ -264,6 +265,11 @@ static eep_status open_all(eep_context *context)
                          (unsigned long long)context->shape.window_bytes, why);
     }
     context->wake.doorbell = &eepi_window_header(context->window)->doorbell;
+    status = eepi_collectives_make(context, why, sizeof why,
+                                   &eepi_window_header(context->window)->collective_fd);
+    if (status != EEP_OK) {
+        return eepi_fail(context, status, "no memory for collectives: %s", why);
+    }
     status = eepi_tables_open(context->config.device, &context->shape,
                               eepi_window_memory(context->window, 0, context->claim.serial[0]),
                               &context->tables);
@@ -386,6 +392,7 @@ static void close_context(eep_context *context)
     eepi_steps_close(context);
     eepi_loads_close(context);
     eepi_ordered_close(context);
+    eepi_collectives_close(context);
     eepi_words_close(context);
     eepi_capture_close(context);
     eepi_evidence_close(context->evidence);
@@ -407,7 +414,7 @@ void eep_close(eep_context *context)
         eepi_log(context, EEP_LOG_ERROR, "eep_close does nothing here: %s", eep_error_text());
         return;
     }
-    if (eepi_calls_close(context)) {
+    if (eepi_collectives_interrupt(context) && eepi_calls_close(context)) {
         close_context(context);
     }
 }

@@ -4,6 +4,7 @@
 
 #include "eep/checkpoint.h"
 #include "eep/control.h"
+#include "eep/collectives.h"
 #include "eep/eep.h"
 #include "eep/watch.h"
 #include "eep/words.h"
@@ -35,6 +36,7 @@ ENDS_WITH(eep_live_placement, placement);
 ENDS_WITH(eep_view_info, epoch);
 ENDS_WITH(eep_verdict, kept_epoch);
 ENDS_WITH(eep_memory_sizes, rows_bytes);
+ENDS_WITH(eep_collective_result, contributors);
 ENDS_WITH(eep_kernel, args);
 ENDS_WITH(eep_checkpoint_tensor, dtype);
 ENDS_WITH(eep_checkpoint_place, dtype);
@@ -54,6 +56,7 @@ static_assert(EEPI_LEAST_BYTES(eep_config) == 208 && EEPI_LEAST_BYTES(eep_dispat
                   EEPI_LEAST_BYTES(eep_live_placement) == 24 &&
                   EEPI_LEAST_BYTES(eep_step_words) == 32 && EEPI_LEAST_BYTES(eep_verdict) == 24 &&
                   EEPI_LEAST_BYTES(eep_memory_sizes) == 72 &&
+                  EEPI_LEAST_BYTES(eep_collective_result) == 152 &&
                   EEPI_LEAST_BYTES(eep_checkpoint_tensor) == 96 &&
                   EEPI_LEAST_BYTES(eep_placement) == 32 &&
                   EEPI_LEAST_BYTES(eep_placement_info) == 40,

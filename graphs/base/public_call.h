@@ -45,6 +45,7 @@ EEP_MUST_CHECK eep_status eepi_check_process(const char *call, const char *what,
 #define EEPI_FIRST_eep_view_info         epoch
 #define EEPI_FIRST_eep_verdict           kept_epoch
 #define EEPI_FIRST_eep_memory_sizes      rows_bytes
+#define EEPI_FIRST_eep_collective_result contributors
 #define EEPI_FIRST_eep_checkpoint_tensor dtype
 /* Its least size. */
 #define EEPI_LEAST_BYTES(type)                                                                     \

@@ -89,7 +89,7 @@ static_assert(sizeof(eepk_line) == EEPK_LINE_BYTES, "a tag has its line to itsel
 typedef struct eepk_bell_word {
     uint32_t futex, unused;
 } eepk_bell_word;
-enum { EEPK_BELL_WORDS = 8, EEPK_WINDOW_VERSION = 3 };
+enum { EEPK_BELL_WORDS = 8, EEPK_WINDOW_VERSION = 4 };
 
 typedef struct eepk_window_header {
     uint32_t magic, version;
@@ -97,7 +97,8 @@ typedef struct eepk_window_header {
     uint64_t bytes;
     /* host side: serial << 32 | descriptor + 1 of each memory that the owner has; 0: none */
     uint64_t memory[EEPK_COLOURS][EEPK_MEMORIES_KEPT];
-    uint64_t pad0[7];
+    int32_t collective_fd; /* host side: the owner's descriptor of its memory for collectives */
+    uint32_t pad0[13];
     uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of the owner's last beat */
     uint64_t beats;
     uint64_t busy_until_ns; /* CLOCK_MONOTONIC: the owner said that it does not answer until then */

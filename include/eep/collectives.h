@@ -26,9 +26,9 @@
  * control thread, and holds nobody up. eep_close ends a call that waits: EEP_ERR_STATE. In log and
  * event callbacks and in kernels: EEP_ERR_STATE. The text of a failure is eep_error_text.
  *
- * Before eep_join has returned EEP_OK a rank's collectives concern itself alone: they end at once,
- * with the number and the epoch 0. From then on it takes part with the next number that the others
- * have not begun without it.
+ * Before eep_join has returned EEP_OK (or EEP_ERR_UNCOVERED) a rank's collectives concern itself
+ * alone: they end at once, with the number and the epoch 0. From then on it takes part with the
+ * next number that the others have not begun without it.
  *
  * Capture. What these calls do is no part of a graph: EEP_ERR_STATE while the calling thread, or
  * this context, captures a stream.

@@ -9,11 +9,12 @@
 #include <stdbool.h>
 
 typedef struct eepi_calls {
-    int32_t opened_by;    /* the process */
-    const char *call;     /* that a thread is in, of those for one thread at a time; NULL; atomic */
-    pthread_t caller;     /* the thread of the last such call; atomic */
-    int cancel_state;     /* that it had before */
-    bool closing;         /* eep_close was called: all such calls end; atomic */
+    int32_t opened_by; /* the process */
+    const char *call;  /* that a thread is in, of those for one thread at a time; NULL; atomic */
+    pthread_t caller;  /* the thread of the last such call; atomic */
+    int cancel_state;  /* that it had before */
+    bool closing;      /* eep_close was called: all such calls end; atomic */
+    struct eepi_collectives *collectives; /* their thread and their lock are their own */
     bool waits_to_join;   /* eep_join ran out of time, and may be called again; rank thread */
     uint32_t num_waiting; /* threads in calls that wait, and that any thread may make; atomic */
 } eepi_calls;

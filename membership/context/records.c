@@ -163,7 +163,7 @@ typedef struct report_head {
     int32_t seat;
     uint32_t generation;
     int32_t num_suspects;
-    uint64_t epoch, highest_step;
+    uint64_t epoch, highest_step, collective;
 } report_head;
 
 void *eepi_report_encode(const eepi_report *report, size_t *bytes_out)
@@ -175,8 +175,9 @@ void *eepi_report_encode(const eepi_report *report, size_t *bytes_out)
     if (!encoded) {
         return NULL;
     }
-    *head = (report_head){REPORT_MAGIC,         report->seat,  report->generation,
-                          report->num_suspects, report->epoch, report->highest_step};
+    *head =
+        (report_head){REPORT_MAGIC,  report->seat,         report->generation, report->num_suspects,
+                      report->epoch, report->highest_step, report->collective};
     if (tail) {
         memcpy(encoded + sizeof *head, report->suspects, tail);
     }
@@ -198,8 +199,8 @@ eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
 
     if (size < sizeof *head || head->magic != REPORT_MAGIC || head->seat < 0 ||
         head->seat >= max_ranks || head->epoch > EEPI_VIEW_MAX_NUMBER ||
-        head->highest_step > EEPI_VIEW_MAX_NUMBER || head->num_suspects < 0 ||
-        head->num_suspects > max_ranks ||
+        head->highest_step > EEPI_VIEW_MAX_NUMBER || head->collective > EEPI_VIEW_MAX_NUMBER ||
+        head->num_suspects < 0 || head->num_suspects > max_ranks ||
         size != sizeof *head + (size_t)head->num_suspects * sizeof(eepi_suspect)) {
         return EEP_ERR_PROTOCOL;
     }
@@ -208,8 +209,9 @@ eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
             return EEP_ERR_PROTOCOL;
         }
     }
-    *report_out = (eepi_report){head->seat,         head->generation,   head->epoch,
-                                head->highest_step, head->num_suspects, suspects};
+    *report_out =
+        (eepi_report){head->seat,         head->generation, head->epoch,     head->highest_step,
+                      head->num_suspects, suspects,         head->collective};
     return EEP_OK;
 }
 

@@ -62,6 +62,7 @@ static eepi_view *draft_beginning(eepi_core *core)
     memcpy(draft, core->view, core->view->bytes);
     draft->base_digest = core->has_view ? core->view->digest : 0;
     draft->first_step = core->has_view ? core->view->first_step + FIRST_STEP_STRIDE : 1;
+    draft->collective = 0; /* its processes are new */
     draft->epoch++;
     draft->phase = EEPI_VIEW_SERVING;
     draft->cause = EEPI_VIEW_INITIAL;

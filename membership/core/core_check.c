@@ -86,8 +86,9 @@ void eepi_core_check_draft(const eepi_core *core, const eepi_view *draft)
     assert(draft->epoch > view->epoch); /* S2: an epoch is never used again */
     /* M4: a draft stands on the newest document */
     assert(draft->base_digest == (core->has_view ? view->digest : 0));
-    assert(draft->first_step >= view->first_step); /* D5: nor is a step number */
-    assert(draft->proposer == core->config.seat);  /* M4: who drafts a view proposes it */
+    assert(draft->first_step >= view->first_step);           /* D5: nor is a step number */
+    assert(begins || draft->collective >= view->collective); /* P13: nor is a result forgotten */
+    assert(draft->proposer == core->config.seat);            /* M4: who drafts a view proposes it */
     check_colours(core, draft);
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) { /* S12: generations go up */
         assert(eepi_view_seat_at(draft, seat)->generation >=

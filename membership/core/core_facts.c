@@ -351,11 +351,7 @@ static void on_report(eepi_core *core, const eepi_report *report)
         (report->generation == peer->report_generation && report->epoch < peer->report_epoch)) {
         return;
     }
-    peer->report_generation = report->generation;
-    peer->report_epoch = report->epoch;
-    peer->report_step = report->highest_step;
-    memset(peer->report_accused, 0, sizeof peer->report_accused);
-    memset(peer->report_words, 0, sizeof peer->report_words);
+    eepi_core_take_report(peer, report);
     if (is_current && peer->evidence == EEP_FAULT_LEFT_OUT &&
         peer->evidence_generation == report->generation) {
         peer->evidence = NO_EVIDENCE; /* late, but nobody has decided without it yet */
@@ -523,6 +519,7 @@ static void on_progress(eepi_core *core, const eepi_input *input)
     case EEPI_INPUT_DRAINED:
         core->drained = true;
         core->highest_step = input->step;
+        core->collective = input->collective;
         break;
     case EEPI_INPUT_STAGED:
         if (core->has_plan && core->plan->digest == input->digest) {

@@ -131,9 +131,13 @@ static void report(eepi_core *core)
     core->reported_epoch = core->view->epoch;
     core->reported_suspects = key;
     action = eepi_core_act(core, EEPI_ACTION_REPORT);
-    action->report = (eepi_report){
-        core->config.seat, core->config.generation, core->view->epoch, core->highest_step, n,
-        core->suspects};
+    action->report = (eepi_report){.seat = core->config.seat,
+                                   .generation = core->config.generation,
+                                   .epoch = core->view->epoch,
+                                   .highest_step = core->highest_step,
+                                   .collective = core->collective,
+                                   .num_suspects = n,
+                                   .suspects = core->suspects};
 }
 
 /* Has every member that stays reported under the view that is to be replaced? A member that has not
@@ -183,6 +187,24 @@ static void fail_closed(eepi_core *core)
     core->uncovered = true;
 }
 
+static uint64_t newest(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Rule P13: what has ended for one of them has ended for all. A rank that is expelled may be the
+ * only one that has taken the result. */
+static void name_collective(const eepi_core *core, eepi_view *draft)
+{
+    draft->collective = newest(draft->collective, core->collective);
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        const core_peer *peer = &core->peers[seat];
+        if (eepi_view_has(core->view, seat, peer->report_generation)) {
+            draft->collective = newest(draft->collective, peer->report_collective);
+        }
+    }
+}
+
 /* The next view: without those who are expelled, from a step that none of its members has started,
  * with windows that none of those who are out can name. */
 static eepi_view *draft_fault(eepi_core *core)
@@ -229,6 +251,7 @@ static eepi_view *draft_fault(eepi_core *core)
     (void)eepi_core_promote_fills(core, draft); /* what a member has filled already is not lost */
     eepi_plan_empty_nonmembers(draft);
     eepi_core_count_backups(core, draft);
+    name_collective(core, draft);
     return draft;
 }
 

@@ -70,7 +70,7 @@ typedef struct core_peer {
     uint64_t told_epoch; /* the newest view that this was said under */
     /* its newest report */
     uint32_t report_generation;
-    uint64_t report_epoch, report_step;
+    uint64_t report_epoch, report_step, report_collective;
     uint64_t report_accused[EEPK_SEAT_WORDS]; /* whom it accuses of missed deadlines */
     /* its newest acknowledgements */
     uint64_t staged_digest, filled_digest, flipped_digest;
@@ -123,8 +123,9 @@ struct eepi_core {
     bool cas_in_flight;
 
     bool drained, uncovered;
-    uint8_t leaving; /* bits of eepi_leaving */
-    uint64_t highest_step, wedged_us, reported_epoch, reported_suspects;
+    uint8_t leaving;                   /* bits of eepi_leaving */
+    uint64_t highest_step, collective; /* as this rank reports them */
+    uint64_t wedged_us, reported_epoch, reported_suspects;
     uint64_t drain_from_us;     /* the others' drain bound counts from here */
     uint64_t told_wedge;        /* newest epoch of which this rank told that it has stopped */
     bool listen_asked, listens; /* rule N22: reports and acknowledgements reach this rank */

@@ -109,6 +109,16 @@ void eepi_core_on_wedge(eepi_core *core, const eepi_wedge *wedge)
 }
 
 /* The drain bound of those that have not reported counts from here (N22). */
+void eepi_core_take_report(core_peer *peer, const eepi_report *report)
+{
+    peer->report_generation = report->generation;
+    peer->report_epoch = report->epoch;
+    peer->report_step = report->highest_step;
+    peer->report_collective = report->collective;
+    memset(peer->report_accused, 0, sizeof peer->report_accused);
+    memset(peer->report_words, 0, sizeof peer->report_words);
+}
+
 void eepi_core_on_listens(eepi_core *core)
 {
     if (core->listen_asked) {

@@ -17,6 +17,8 @@ bool eepi_core_is_own_turn(eepi_core *core);
 void eepi_core_on_wedge(eepi_core *core, const eepi_wedge *wedge);
 /* Why a view left that process out, as far as this rank knows (an eep_fault_kind). */
 int eepi_core_cause(const eepi_core *core, int seat, uint32_t generation);
+/* What the newest report of a rank says of itself. */
+void eepi_core_take_report(core_peer *peer, const eepi_report *report);
 /* The store has told all reports and acknowledgements that it has. */
 void eepi_core_on_listens(eepi_core *core);
 /* Some member has stopped under the newest view, by its own word: no step of that view can complete

@@ -4,6 +4,7 @@
 
 #include "eep/control.h"
 #include "membership/backup/backups.h"
+#include "membership/collective/collectives.h"
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/context/log.h"
@@ -27,6 +28,7 @@ static void wedge(eep_context *context)
 {
     eepi_tell_without_view(context);
     eepi_store_note_heard(context); /* the promise comes first, and its answer */
+    eepi_collectives_stop(context);
     pthread_mutex_lock(&context->lock);
     if (eepi_stepper_wedge(&context->stepper)) {
         eepi_abort_running(context);

@@ -4,6 +4,7 @@
 
 #include "graphs/base/descriptors.h"
 #include "graphs/device/device_share.h"
+#include "membership/collective/collectives.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
 #include "membership/context/records.h"
@@ -316,7 +317,12 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
         status = eepi_window_map(context->config.device, &peer->record.window, &spec, why,
                                  sizeof why, &window);
     }
+    if (status == EEP_OK) {
+        status = eepi_collectives_map(context, seat, generation, peer->record.pid,
+                                      eepi_window_header(window)->collective_fd, why, sizeof why);
+    }
     if (status != EEP_OK) {
+        eepi_window_close(window);
         /* of this process, such as its limit of descriptors: somebody must do something */
         eepi_log(context, status == EEP_ERR_SYSTEM ? EEP_LOG_ERROR : EEP_LOG_WARN,
                  "cannot map the window of rank %d (generation %u): %s: %s", seat, generation,

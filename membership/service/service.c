@@ -7,6 +7,7 @@
 #include "graphs/base/thread.h"
 #include "graphs/device/device_ops.h"
 #include "membership/backup/backups.h"
+#include "membership/collective/collectives.h"
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/context/log.h"
@@ -109,7 +110,9 @@ static void feed_step_mail(eep_context *context, eepi_step_mail *mail)
         eepi_feed(context, &input);
     }
     if (mail->drained) {
-        input = (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = mail->drained_step};
+        input = (eepi_input){.kind = EEPI_INPUT_DRAINED,
+                             .step = mail->drained_step,
+                             .collective = eepi_collectives_last(context)};
         eepi_feed(context, &input);
     }
 }

@@ -4,6 +4,7 @@
 
 #include "eep/control.h"
 #include "graphs/device/device_ops.h"
+#include "membership/collective/collectives.h"
 #include "membership/context/bank_image.h"
 #include "membership/context/context.h"
 #include "membership/context/event.h"
@@ -83,6 +84,7 @@ static void follow_seats(eep_context *context, const eepi_view *view)
     }
     context->observed.seats_epoch = view->epoch;
     pthread_mutex_unlock(&context->lock);
+    eepi_collectives_follow(context, view);
     eepi_rank_wake(context); /* a thread may wait in eep_expel for this */
     eepi_ready(context, EEP_READY_VIEW);
     eepi_peers_drop(context, view);

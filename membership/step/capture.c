@@ -270,6 +270,16 @@ eep_status eepi_refuse_in_capture(eep_context *context, const char *call)
                      call);
 }
 
+bool eepi_capture_is_by_this_thread(const eep_context *context)
+{
+    /* another thread may be about to change the stream */
+    const bool is_rank_thread =
+        pthread_equal(__atomic_load_n(&context->calls.caller, __ATOMIC_RELAXED), pthread_self());
+
+    return eepi_thread_is_capturing() || (is_rank_thread && context->capture->stream &&
+                                          eep_stream_is_capturing(context->capture->stream));
+}
+
 eep_status eep_step_finish(eep_context *context, eep_stream *stream)
 {
     const eepi_sequence_part part = {.node = EEPI_NODE_FINISH};

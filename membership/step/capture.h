@@ -27,6 +27,8 @@ bool eepi_step_is_by_others(const eep_context *context);
 /* eepi_check_own; and EEP_ERR_STATE, with a text, while this thread or anybody captures the step's
  * stream. */
 EEP_MUST_CHECK eep_status eepi_refuse_in_capture(eep_context *context, const char *call);
+/* This thread captures a stream; for calls that are not the rank thread's alone. */
+bool eepi_capture_is_by_this_thread(const eep_context *context);
 /* EEP_ERR_STATE, with a text, if a step was begun in a stream and not finished; it is dropped. */
 EEP_MUST_CHECK eep_status eepi_check_sequence(eep_context *context, const char *call);
 

@@ -19,11 +19,11 @@ enum { VIEW_VERSION = 7 };
 static_assert(sizeof(eepi_view_shape) == 32, "part of the wire form");
 static_assert(sizeof(eepi_view_seat) == 8, "part of the wire form");
 static_assert(sizeof(eepi_view_slot) == 8, "part of the wire form");
-static_assert(sizeof(eepi_view) == 112, "part of the wire form");
+static_assert(sizeof(eepi_view) == 120, "part of the wire form");
 static_assert(offsetof(eepi_view, digest) == 16 && offsetof(eepi_view, first_step) == 40 &&
                   offsetof(eepi_view, shape) == 48 && offsetof(eepi_view, phase) == 80 &&
                   offsetof(eepi_view, proposer) == 84 && offsetof(eepi_view, order_number) == 88 &&
-                  offsetof(eepi_view, serial) == 104,
+                  offsetof(eepi_view, serial) == 104 && offsetof(eepi_view, collective) == 112,
               "part of the wire form");
 
 /* ---------------------------------------------------------------- layout */
@@ -367,8 +367,9 @@ static const char *check_header(const eepi_view *view, size_t size)
     if (view->phase == EEPI_VIEW_REPAIRING && view->cause == EEPI_VIEW_PLANNED) {
         return "a planned view is never REPAIRING";
     }
-    if (view->epoch > EEPI_VIEW_MAX_NUMBER || view->first_step > EEPI_VIEW_MAX_NUMBER) {
-        return "the view's epoch or first step is out of range";
+    if (view->epoch > EEPI_VIEW_MAX_NUMBER || view->first_step > EEPI_VIEW_MAX_NUMBER ||
+        view->collective > EEPI_VIEW_MAX_NUMBER) {
+        return "the view's epoch, first step or collective is out of range";
     }
     if (view->pad0 != 0) {
         return "the view's padding is not zero";

@@ -93,6 +93,9 @@ typedef struct eepi_view {
     uint64_t order_digest; /* of its wishes, as they were given */
     /* of the memory that the windows of each colour are; what has another serial is used no more */
     uint32_t serial[EEPI_VIEW_COLOURS];
+    /* FAULT, REPAIRED, INITIAL: the newest collective that has ended for its members (rule P13); a
+     * planned view has that of the one before */
+    uint64_t collective;
 } eepi_view;
 
 /* A source that is a checkpoint file, whoever reads it. */

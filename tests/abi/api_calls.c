@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What api_calls.py makes of the headers is included here: see there. */
 #include <eep/checkpoint.h>
+#include <eep/collectives.h>
 #include <eep/eep.h>
 #include <eep/sink.h>
 #include <eep/store.h>
@@ -38,6 +39,7 @@ static eep_step_words words;
 static eep_form_sizes form_sizes;
 static eep_live_placement live;
 static eep_window_sizes sizes;
+static eep_collective_result collective;
 static eep_seat seats[4];
 static eep_dispatch_args dispatch;
 static eep_combine_args combine;

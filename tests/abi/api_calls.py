@@ -50,6 +50,7 @@ VALID = {
     "eep_form_sizes *": "EEP_SIZED(&form_sizes)",
     "eep_live_placement *": "EEP_SIZED(&live)",
     "eep_window_sizes *": "EEP_SIZED(&sizes)",
+    "eep_collective_result *": "EEP_SIZED(&collective)",
     "eep_seat *": "seats",
     "const eep_tensor *": "tensors",
     "eep_tensor *": "tensors",
@@ -73,6 +74,8 @@ MAY_BE_NULL = {("eep_open", "error_out"), ("eep_store_open", "error_out"), ("eep
                ("eep_snapshot_get", "counters_out"), ("eep_snapshot_get", "seats_out"),
                ("eep_loads_set", "loads"),
                ("eep_live_placement_get", "experts_out"), ("eep_mask_get", "epoch_out"),
+               ("eep_loads_set", "loads"), ("eep_collective_allgather", "bytes_out"),
+               *((f"eep_collective_{kind}", "result_out") for kind in ("barrier", "broadcast", "allgather", "allreduce")),
                ("eep_placement_get", "experts_out"), ("eep_placement_get", "pinned_out"),
                ("eep_last_error", "context")}
 HANDLES = {"watch", "checkpoint", "device", "stream", "event", "graph", "context", "sink", "store"}

@@ -89,7 +89,7 @@ Test(records, rates_of_links_have_a_bound)
 
 static eep_status read_report(uint64_t epoch, uint64_t highest_step)
 {
-    const eepi_report report = {1, 1, epoch, highest_step, 0, NULL};
+    const eepi_report report = {1, 1, epoch, highest_step, 0, NULL, 0};
     eepi_report read;
     size_t bytes = 0;
     void *encoded = eepi_report_encode(&report, &bytes);

@@ -12,6 +12,8 @@
  * sim_store_client.c: the product's interface over that
  * sim_parts.c: processes' ends, bulk copies between processes
  * parts/sim_windows.c: windows
+ * parts/sim_areas.c: memory for collectives
+ * parts/sim_collectives.c: an engine's control thread, and rule P13
  * parts/sim_holder.c: backups that outlive processes
  * sim_kernels.c: the product's kernel bodies, with a point to stop at between loads and stores
  * sim_rank.c: an engine: opens, loads, captures, steps
@@ -157,7 +159,10 @@ struct sim_process {
     uint64_t stuck_us;       /* its engine is to stay between two steps for so long */
     uint64_t tables_hash;    /* of the bank that its step has latched (S11) */
     int former;              /* of an instance that nobody remembers */
-    int said_end;            /* that it stores nothing any more */
+    int closes;              /* its engine is about to close its context */
+    uint64_t collective;     /* the last that ended OK here; when */
+    uint64_t collective_ok_us;
+    int said_end; /* that it stores nothing any more */
     eep_status ended;
     uint64_t call_us;      /* when its rank thread entered the library */
     uint64_t disturbed_us; /* it was stopped, delayed or cut off until then */
@@ -208,10 +213,11 @@ typedef struct sim_world {
     const eepi_view *in_register; /* NULL: the store has forgotten it */
     uint64_t views, tokens, expelled_alive, faults, steps_ok, steps_aborted;
     uint64_t longest_pause_us, longest_join_pause_us, faults_in_recovery;
-    uint64_t late_nodes;         /* that ran after the end of their process */
-    uint64_t late_rows;          /* that were stored by those who do so for ever */
-    uint64_t memories, renewals; /* of windows; colours that got other memory */
-    uint64_t ends;               /* instances that ended in order */
+    uint64_t late_nodes;                          /* that ran after the end of their process */
+    uint64_t late_rows;                           /* that were stored by those who do so for ever */
+    uint64_t memories, renewals;                  /* of windows; colours that got other memory */
+    uint64_t collectives_ok, collectives_aborted; /* calls */
+    uint64_t ends;                                /* instances that ended in order */
     eep_sink *sink;
     sim_request request[SIM_MAX_REQUESTS];
     int num_requests, num_old_requests; /* old: asked for before the world healed */
@@ -303,6 +309,11 @@ void sim_buffers_open(sim_rank *r);
 eep_status sim_capture(sim_process *p);
 /* Element h of an expert's output for a row. */
 float sim_result_of(const float *row, const float *code, const float *salt, int h);
+
+/* ---- parts/sim_collectives.c */
+void sim_collectives_open(void);
+/* The control thread of a process whose context is open. */
+void sim_collectives_start(sim_process *p);
 
 /* ---- sim_client.c */
 void sim_client_open(void);

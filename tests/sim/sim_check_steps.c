@@ -189,7 +189,7 @@ void sim_check_call(sim_process *p, const char *name, uint64_t bound_us)
 /* ------------------------------------------------------------------ liveness */
 
 /* L1: all seats of the first view are in the register's, their processes run it and complete steps;
- * nobody else is alive; nobody waits for an end that it asked for, nor do all; and every request is
+ * collectives; nobody else is alive; nobody waits for an end that it asked for, nor do all; and every request is
  * complete. */
 int sim_has_converged(void)
 {
@@ -207,6 +207,7 @@ int sim_has_converged(void)
         if (!p->rank.context || p->over || !sim_is_in(view, p) ||
             p->rank.context->stepper.live.digest != view->digest ||
             sim->now_us - p->last_ok_us > FRESH_US || p->ends_instance ||
+            p->collective_ok_us < sim->heal_us || /* P13 */
             p->told_nic != sim_nic_rate(p)) { /* L7 */
             return 0;
         }

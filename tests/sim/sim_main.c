@@ -42,7 +42,7 @@ static void died(int signal_number)
 typedef struct totals {
     uint64_t seeds, failed, views, tokens, steps_ok, steps_aborted, faults, expelled_alive;
     uint64_t longest_us, sum_us, longest_pause_us, longest_join_pause_us, faults_in_recovery;
-    uint64_t late_nodes, late_rows, renewals, ends;
+    uint64_t late_nodes, late_rows, renewals, ends, collectives_ok, collectives_aborted;
 } totals;
 
 static bool run_seed(const sim_options *options, totals *t)
@@ -50,6 +50,7 @@ static bool run_seed(const sim_options *options, totals *t)
     sim_world_open(options);
     sim_faults_open();
     sim_client_open();
+    sim_collectives_open();
     (void)sim_run(sim->heal_us, NULL);
     if (!sim->failed) {
         sim_heal();
@@ -72,6 +73,8 @@ static bool run_seed(const sim_options *options, totals *t)
     t->late_rows += sim->late_rows;
     t->renewals += sim->renewals;
     t->ends += sim->ends;
+    t->collectives_ok += sim->collectives_ok;
+    t->collectives_aborted += sim->collectives_aborted;
     if (sim->longest_join_pause_us > t->longest_join_pause_us) {
         t->longest_join_pause_us = sim->longest_join_pause_us;
     }
@@ -254,7 +257,7 @@ int main(int argc, char **argv)
            "views, %llu steps OK, %llu aborted, %llu tokens; %llu living ranks expelled, %llu "
            "nodes ran "
            "after the end of their process, %llu late rows, %llu colours renewed; %llu instances "
-           "ended in order; converged in "
+           "ended in order; %llu collectives OK, %llu aborted; converged in "
            "%.2f s (mean), %.2f s (longest); longest pause %.2f s, for joiners %.2f s\n",
            (unsigned long long)t.seeds, (unsigned long long)t.failed,
            (double)t.seeds / (now_s() - begin), (unsigned long long)t.faults,
@@ -263,6 +266,7 @@ int main(int argc, char **argv)
            (unsigned long long)t.tokens, (unsigned long long)t.expelled_alive,
            (unsigned long long)t.late_nodes, (unsigned long long)t.late_rows,
            (unsigned long long)t.renewals, (unsigned long long)t.ends,
+           (unsigned long long)t.collectives_ok, (unsigned long long)t.collectives_aborted,
            good ? (double)t.sum_us * 1e-6 / (double)good : 0, (double)t.longest_us * 1e-6,
            (double)t.longest_pause_us * 1e-6, (double)t.longest_join_pause_us * 1e-6);
     return t.failed != 0;

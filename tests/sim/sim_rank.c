@@ -383,10 +383,12 @@ static void *rank_main(void *argument)
     if (sim->kinds >> SIM_LATE & 1u && p->generation > 1 && !sim->healed && sim_random(4) == 0) {
         p->over =
             1; /* an engine that gives up: its last word comes beside its predecessor's stores */
+        p->closes = 1;
         eep_close(r->context);
         r->context = NULL;
         sim_process_end(p, "closed before it joined");
     }
+    sim_collectives_start(p);
     /* warm-up, sometimes far longer than all limits (L6) */
     sim_sleep(sim_delay(100, sim_random(warms_up_of) ? 5000 : sim_random(8) ? 700000 : 5000000));
     status = eep_join(r->context);
@@ -430,6 +432,7 @@ static void *rank_main(void *argument)
     if (sim->kinds >> SIM_END & 1u) {
         sim_sleep(sim_delay(10, 300000)); /* others come meanwhile */
     }
+    p->closes = 1;
     if (sim_random(2)) {
         eep_close(r->context);
         r->context = NULL;

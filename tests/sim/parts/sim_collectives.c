@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A control thread per process that calls allgathers, one after the other, with little or much
+ * patience; and rule P13: who gets the result of a number gets the same as all others. */
+#include "eep/collectives.h"
+#include "experiments/base/random.h"
+#include "tests/sim/sim.h"
+
+#include <string.h>
+
+enum {
+    STACK_BYTES = 256 * 1024,
+    STRIDE = 32,
+    KEPT = 4096,
+    PATIENT_US = 200000,
+    SLACK_US = 60000,
+    UNTOUCHED = 0x5a
+};
+
+typedef struct gathered {
+    uint8_t rows[SIM_MAX_SEATS * STRIDE];
+    uint64_t sizes[SIM_MAX_SEATS];
+} gathered;
+
+/* The first of each number that any process got. */
+static struct {
+    uint64_t number, epoch, digest, contributors, sum;
+} kept[KEPT];
+
+void sim_collectives_open(void)
+{
+    memset(kept, 0, sizeof kept);
+}
+
+static uint64_t sum_of(const gathered *got)
+{
+    uint64_t state = 1;
+
+    for (int seat = 0; seat < sim->shape.max_ranks; seat++) {
+        state = state * 31u + got->sizes[seat];
+        for (uint64_t i = 0; i < got->sizes[seat]; i++) {
+            state = (state ^ got->rows[(uint64_t)seat * STRIDE + i]) * 0x100000001b3u;
+        }
+    }
+    return state;
+}
+
+/* Who contributes is who is in the view, with its own bytes. */
+static void check_members(const sim_process *p, const eep_collective_result *result,
+                          const gathered *got, const eepi_view *view)
+{
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        const bool is_in = eepi_view_is_member(view, seat);
+        uint32_t identity[2] = {0};
+        SIM_MUST(is_in == (result->contributors[0] >> seat & 1u), "P13",
+                 "%d.%u: collective %llu of epoch %llu has rank %d: %d", p->seat, p->generation,
+                 (unsigned long long)result->number, (unsigned long long)result->epoch, seat,
+                 !is_in);
+        SIM_MUST(is_in == (got->sizes[seat] != 0), "P13", "rank %d gave %llu bytes", seat,
+                 (unsigned long long)got->sizes[seat]);
+        memcpy(identity, got->rows + seat * STRIDE, sizeof identity);
+        SIM_MUST(!is_in || (identity[0] == (uint32_t)seat &&
+                            identity[1] == eepi_view_seat_at(view, seat)->generation),
+                 "P13", "%d.%u got the bytes of %u.%u for rank %d", p->seat, p->generation,
+                 identity[0], identity[1], seat);
+    }
+}
+
+static void check_ok(sim_process *p, const eep_collective_result *result, const gathered *got)
+{
+    const eepi_view *view = sim_committed(result->epoch);
+    const uint64_t at = result->number % KEPT, sum = sum_of(got);
+
+    if (result->number == 0) { /* before it joined: itself alone */
+        SIM_MUST(result->contributors[0] == 1ull << p->seat, "P13", "not alone");
+        return;
+    }
+    SIM_MUST(view != NULL, "P13", "%d.%u: collective %llu under no epoch", p->seat, p->generation,
+             (unsigned long long)result->number);
+    if (!view) {
+        return;
+    }
+    check_members(p, result, got, view);
+    SIM_MUST(p->collective == 0 || result->number == p->collective + 1, "P13",
+             "%d.%u: collective %llu after %llu", p->seat, p->generation,
+             (unsigned long long)result->number, (unsigned long long)p->collective);
+    p->collective = result->number;
+    p->collective_ok_us = sim->now_us;
+    sim->collectives_ok++;
+    if (kept[at].number != result->number || kept[at].epoch != result->epoch ||
+        kept[at].digest != view->digest) {
+        kept[at].number = result->number;
+        kept[at].epoch = result->epoch;
+        kept[at].digest = view->digest;
+        kept[at].contributors = result->contributors[0];
+        kept[at].sum = sum;
+    }
+    SIM_MUST(kept[at].contributors == result->contributors[0] && kept[at].sum == sum, "P13",
+             "%d.%u got another result of collective %llu, epoch %llu", p->seat, p->generation,
+             (unsigned long long)result->number, (unsigned long long)result->epoch);
+}
+
+/* False: its service is over. */
+static bool call_once(sim_process *p, uint64_t bytes, uint64_t timeout_us, uint64_t *content,
+                      bool *ended_out)
+{
+    const uint64_t begun_us = sim->now_us;
+    eep_collective_result result;
+    gathered got;
+    eep_status status;
+
+    memset(&got, UNTOUCHED, sizeof got);
+    status = eep_collective_allgather(p->rank.context, content, bytes, got.rows, STRIDE, got.sizes,
+                                      timeout_us, EEP_SIZED(&result));
+    SIM_MUST(sim->now_us - begun_us <= timeout_us + SLACK_US + timeout_us / 20 ||
+                 p->disturbed_us >= begun_us || p->slow_us || p->closes,
+             "L2", "%d.%u: a collective took %llu us, its bound is %llu", p->seat, p->generation,
+             (unsigned long long)(sim->now_us - begun_us), (unsigned long long)timeout_us);
+    *ended_out = status != EEP_ERR_TIMEOUT;
+    if (status != EEP_OK && timeout_us > 0) {
+        sim_trace("%d.%u collective %llu: %s", p->seat, p->generation,
+                  (unsigned long long)result.number, eep_error_text());
+    }
+    if (status == EEP_OK) {
+        check_ok(p, &result, &got);
+        return true;
+    }
+    for (size_t i = 0; i < sizeof got; i++) {
+        SIM_MUST(((uint8_t *)&got)[i] == UNTOUCHED, "P13", "%d.%u: %s, and the buffer was written",
+                 p->seat, p->generation, eep_strerror(status));
+    }
+    sim->collectives_aborted += status == EEP_ERR_ABORTED;
+    SIM_MUST(status == EEP_ERR_TIMEOUT || status == EEP_ERR_ABORTED || status == EEP_ERR_EVICTED ||
+                 status == EEP_ERR_DRAINED || p->closes || p->over || !p->rank.joined,
+             "P13", "%d.%u: a collective ends with: %s", p->seat, p->generation, eep_error_text());
+    return status == EEP_ERR_TIMEOUT || status == EEP_ERR_ABORTED;
+}
+
+/* Draws of its own, so that other choices stay what they are. */
+static void *control_main(void *argument)
+{
+    sim_process *p = argument;
+    uint64_t state = sim->options.seed * 104729u + (uint64_t)p->index;
+    uint64_t content[STRIDE / 8] = {0}, bytes = 8;
+    bool ended = true;
+
+    for (;;) {
+        const uint64_t timeout_us = random_next(&state) % 3 == 0 ? 0 : PATIENT_US;
+        if (ended) {
+            bytes = 8 + random_next(&state) % (STRIDE - 8);
+            content[0] = (uint64_t)p->generation << 32 | (uint32_t)p->seat;
+            content[1] = random_next(&state);
+        }
+        if (p->closes || !p->rank.context || !call_once(p, bytes, timeout_us, content, &ended)) {
+            return NULL;
+        }
+        sim_sleep(500 + random_next(&state) % 20000);
+    }
+}
+
+void sim_collectives_start(sim_process *p)
+{
+    (void)sim_spawn(p, control_main, p, STACK_BYTES);
+}
