@@ -21,6 +21,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FOLDER_FILES, MAX_DOC_COLUMNS = 600, 70,
 # include each other.
 FLOORS = [
     ("include/eep",),
+    ("bindings/python/native",),
     ("graphs/base",),
     ("graphs/kernels",),
     ("graphs/vector",),

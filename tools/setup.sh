@@ -5,9 +5,10 @@
 packages=(gcc libc6-dev meson ninja-build pkg-config git python3 python3-matplotlib libucx-dev
           libhwloc-dev libibverbs-dev libcjson-dev libxxhash-dev libcriterion-dev libyaml-dev spin)
 
-# For ./check alone: the linters, the API reference and manual pages, the C++ example, schemas. With
-# --no-install their steps are left out where they are missing.
-check_packages=(clang-format clang-tidy shellcheck codespell doxygen help2man g++ python3-jsonschema python3-yaml)
+# For ./check alone: the linters, the API reference and manual pages, the C++ example, schemas, the
+# Python package. With --no-install their steps are left out where they are missing.
+check_packages=(clang-format clang-tidy shellcheck codespell doxygen help2man g++ python3-jsonschema python3-yaml
+                python3-cffi python3-numpy python3-dev)
 
 # For ./check --hosts alone.
 hosts_packages=(iproute2 iptables util-linux)

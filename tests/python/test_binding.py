@@ -1,0 +1,680 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The Python package eep, in one process: everything that needs numpy alone.
+
+    PYTHONPATH=TREE tests/python/test_binding.py      TREE: from bindings/python/eep_build.py --tree
+"""
+import asyncio
+import ctypes
+import gc
+import inspect
+import os
+import select
+import sys
+import threading
+import time
+import unittest
+import weakref
+
+import numpy as np
+
+sys.dont_write_bytecode = True
+import eep
+from eep.loading import ffi, lib
+
+HIDDEN, TOKENS = 8, 4
+SHAPE = {"num_experts": 2, "top_k": 2, "hidden": HIDDEN, "num_max_tokens_per_rank": TOKENS}
+
+
+def multiply(rows, slot_begin, results, *weights):
+    for slot, weight in enumerate(weights):
+        here = slice(slot_begin[slot], slot_begin[slot + 1])
+        results[here] = rows[here] * weight
+
+
+class Rank:
+    """A rank that is alone, with a captured step. Expert e multiplies by e + 1."""
+
+    def __init__(self, store, kernel=multiply, join=True, device=None, layers=1, **options):
+        self.context = eep.Context(store, rank=0, num_ranks=1, device=device, num_layers=layers,
+                                   **{**SHAPE, **options})
+        context = self.context
+        self.buffers = b = context.buffers()
+        weights = []
+        for layer in range(layers):
+            for slot in range(context.num_slots):
+                (weight,) = context.slot_alloc(layer, slot, [(HIDDEN,)])
+                weight.write(context.slot_expert(layer, slot) + 1)
+                weights.append(weight)
+        with context.capture() as self.graph:
+            for layer in range(layers):
+                context.dispatch(layer, **b.dispatch)
+                context.stream.launch(kernel, b.rows, b.slot_begin, b.results, *weights[:2])
+                context.combine(layer, **b.combine)
+        if join:
+            context.join(10)
+
+    def step(self, value=1.0, topk=(0, 1)):
+        with self.context.step(5) as step:
+            self.buffers.fill(np.full((1, HIDDEN), value), [topk], [[0.5, 0.5]])
+            self.graph.replay()
+        return step
+
+    def right(self, test, value=3.0):
+        step = self.step(value)
+        test.assertTrue((self.buffers.out[0] == 1.5 * value).all(), self.buffers.out[0])
+        return step
+
+    def close(self):
+        self.context.close()
+        self.graph.close()
+
+
+class WithStore(unittest.TestCase):
+    def setUp(self):
+        self.store = eep.Store()
+        self.addCleanup(self.store.close)
+
+    def rank(self, **options):
+        rank = Rank(self.store, **options)
+        self.addCleanup(rank.close)
+        return rank
+
+    def end(self, rank):
+        with self.assertRaises(eep.Drained):
+            for _ in range(1000):
+                try:
+                    rank.step()
+                except eep.Aborted:
+                    pass
+
+
+class Names(unittest.TestCase):
+    def test_each_status_has_a_class(self):
+        constants = {name for status, name in ffi.typeof("eep_status_code").elements.items() if status}
+        classes = {one.name: one for one in vars(eep).values()
+                   if isinstance(one, type) and issubclass(one, eep.EepError) and one.name}
+        self.assertEqual(set(classes), constants)
+        for name, one in classes.items():
+            self.assertEqual(one.status, getattr(lib, name))
+            self.assertTrue(issubclass(one, (eep.CallError, eep.PeerError, eep.RankError,
+                                             eep.WorldError)))
+
+    def test_a_status_of_a_newer_library_is_its_group(self):
+        from eep.errors import error_of
+        for status, group in ((-31, eep.CallError), (-47, eep.PeerError), (-63, eep.RankError),
+                              (-99, eep.WorldError)):
+            error = error_of(status, "eep_new", "words")
+            self.assertIs(type(error), group)
+            self.assertEqual((error.status, str(error)), (status, "words"))
+
+    def test_each_field_of_eep_config_is_a_keyword(self):
+        fields = {name for name, _ in ffi.typeof("eep_config").fields}
+        known = set(inspect.signature(eep.Context.__init__).parameters) - {"self", "further", "store",
+                                                                           "profile"}
+        self.assertEqual(known - fields, set())
+        # Those of no effect, those that the package sets; others go by "further".
+        self.assertEqual(fields - known, {"struct_bytes", "store_path", "user", "stores_margin_us",
+                                          "reserved"})
+
+    def test_each_counter_is_told(self):
+        fields = {name for name, _ in ffi.typeof("eep_counters").fields}
+        self.assertEqual(set(eep.Counters.__dataclass_fields__), fields - {"struct_bytes", "reserved"})
+
+    def test_each_function_is_reached(self):
+        """A function of a new header has an entry in the module before somebody wraps it."""
+        here = os.path.dirname(eep.__file__)
+        text = ""
+        for name in os.listdir(here):
+            if name.endswith(".py"):
+                with open(os.path.join(here, name), encoding="utf-8") as file:
+                    text += file.read()
+        # By other means: slots and memory by eep_device_alloc, backups by copies, checkpoints by names.
+        other = {"py_backup_alloc", "py_slot_alloc", "py_device_alloc", "py_device_free",
+                 "py_device_backend", "py_device_ordinal", "py_last_error", "py_checkpoint_set",
+                 "py_physical_to_logical"}
+        missing = [name for name in dir(lib) if name.startswith("py_") and name not in other
+                   and f"lib.{name}" not in text and f'"{name}"' not in text]
+        self.assertEqual(missing, [])
+
+    def test_info_says_which_ucx(self):
+        info = eep.info()
+        self.assertEqual(info["eep"], eep.__version__)
+        self.assertIn(info["ucx_from"], ("system", "wheel libucx"))
+        self.assertTrue(os.path.exists(info["libeep"]) and os.path.exists(info["ucx_file"]), info)
+
+    def test_window_sizes_need_no_context(self):
+        sizes = eep.window_sizes(num_ranks=4, num_experts=8, num_slots=4, top_k=2, hidden=16,
+                                 num_max_tokens_per_rank=4)
+        self.assertGreater(sizes["dispatch_bytes"], 0)
+
+
+class Arrays(unittest.TestCase):
+    def setUp(self):
+        self.device = eep.Device()
+        self.addCleanup(self.device.close)
+
+    def test_numpy_sees_the_memory(self):
+        array = self.device.zeros((2, 3), "int32")
+        array[1, 2] = 7
+        view = array.numpy()
+        self.assertEqual((view.shape, view.dtype, view[1, 2]), ((2, 3), np.int32, 7))
+        self.assertEqual(view.ctypes.data, array.address)
+        self.assertEqual(view.ctypes.data % 128, 0)
+
+    def test_a_view_keeps_the_memory(self):
+        view = self.device.zeros(1000).numpy()
+        view[:] = 5
+        self.device.close()
+        gc.collect()
+        self.assertEqual(view.sum(), 5000)
+
+    def test_dlpack_out_and_in(self):
+        array = self.device.zeros((2, 3), "float32")
+        array[:] = 4
+        other = np.from_dlpack(array)
+        self.assertEqual(other.ctypes.data, array.address)
+        self.assertEqual(array.__dlpack_device__(), (1, 0))
+        del array
+        gc.collect()
+        self.assertEqual(other.sum(), 24)
+        del other
+        capsules = [self.device.zeros(1 << 20).__dlpack__(max_version=version)
+                    for version in (None, (1, 0)) for _ in range(50)]
+        del capsules  # nobody took them: their memory goes
+
+    def test_another_librarys_memory_is_registered_in_place(self):
+        mine = np.arange(6, dtype=np.float32).reshape(2, 3)
+        array = self.device.register(mine)
+        self.assertEqual((array.address, array.shape, array.dtype),
+                         (mine.ctypes.data, (2, 3), "float32"))
+        self.assertIs(self.device.register(mine)._holder, array._holder)
+
+        class Lender:
+            def __init__(self, lent):
+                self.lent = lent
+
+            def __dlpack__(self, **_):
+                return self.lent.__dlpack__()
+
+        borrowed = self.device.register(Lender(mine))
+        alive = weakref.ref(mine)
+        address = mine.ctypes.data
+        del mine, array
+        gc.collect()
+        self.assertIsNotNone(alive())
+        self.assertEqual((borrowed.address, borrowed[1, 2]), (address, 5))
+        del borrowed
+        gc.collect()
+        self.assertIsNone(alive())
+
+    def test_what_cannot_be_used_is_refused(self):
+        for wrong in (np.zeros((4, 4), np.float32)[:, ::2], [1, 2], np.zeros(0, np.float32),
+                      np.zeros(2, complex)):
+            with self.assertRaises(eep.Invalid):
+                self.device.register(wrong)
+        frozen = np.zeros(4)
+        frozen.flags.writeable = False
+        with self.assertRaisesRegex(eep.Invalid, "read-only"):
+            self.device.register(frozen)
+        with self.assertRaisesRegex(eep.Invalid, "memory is 'slow'"):
+            self.device.zeros(4, memory="slow")
+        with self.assertRaises(eep.Unsupported):
+            eep.Device("cuda", 99)
+        with self.assertRaises(eep.Invalid):
+            eep.Device("abacus")
+
+    def test_guarded_memory_is_for_kernels(self):
+        with eep.Device("guarded") as device:
+            array = device.zeros(4, memory="device")
+            with self.assertRaises(eep.Unsupported):
+                array.numpy()
+            with self.assertRaises(eep.Unsupported):
+                np.asarray(array, dtype=np.float32).sum()
+            array.write([1, 2, 3, 4])
+            self.assertEqual(array.read().tolist(), [1, 2, 3, 4])
+            with device.stream() as stream:
+                stream.launch(lambda view: view.__imul__(2), array)
+                stream.synchronize(5)
+            self.assertEqual(array.read().tolist(), [2, 4, 6, 8])
+
+
+class Streams(unittest.TestCase):
+    def setUp(self):
+        self.device = eep.Device()
+        self.stream = self.device.stream()
+        self.addCleanup(self.device.close)
+        self.addCleanup(self.stream.close)
+
+    def test_copies_events_and_order(self):
+        a, b = self.device.zeros(4), self.device.zeros(4)
+        a[:] = 3
+        with self.device.event() as event, self.device.stream() as other:
+            self.stream.copy(b, a)
+            self.stream.record(event)
+            other.wait(event)
+            event.synchronize(5)
+            other.synchronize(5)
+        self.assertEqual(b[:].tolist(), [3] * 4)
+        with self.assertRaises(eep.Invalid):
+            self.stream.copy(b[:2].copy(), a)
+
+    def test_a_kernel_of_c_gets_a_struct(self):
+        seen = []
+
+        class Grid(ctypes.Structure):
+            _fields_ = [(name, ctypes.c_uint32) for name in ("block", "num", "thread", "threads")]
+
+        class Args(ctypes.Structure):
+            _fields_ = [("data", ctypes.c_void_p), ("half", ctypes.c_int32), ("all", ctypes.c_int64),
+                        ("share", ctypes.c_double), ("nothing", ctypes.c_void_p)]
+
+        @ctypes.CFUNCTYPE(None, ctypes.c_void_p, Grid)
+        def body(args, grid):
+            found = Args.from_address(args)
+            seen.append((found.data, found.half, found.all, found.share, found.nothing, grid.block,
+                         grid.num))
+
+        array = self.device.zeros(4)
+        kernel = eep.Kernel("body", body)
+        self.stream.launch(kernel, array, ctypes.c_int32(7), 8, 0.5, None, blocks=2)
+        self.stream.synchronize(5)
+        self.stream.launch(kernel, Args(array.address, 7, 8, 0.5, None), blocks=2)
+        self.stream.synchronize(5)
+        expected = [(array.address, 7, 8, 0.5, None, block, 2) for block in (0, 1)] * 2
+        self.assertEqual(seen, expected)
+
+    def test_a_kernel_that_raises_is_told(self):
+        self.stream.launch(lambda: 1 / 0)
+        with self.assertRaisesRegex(eep.KernelFailed, "ZeroDivisionError") as caught:
+            self.stream.synchronize(5)
+        self.assertIsInstance(caught.exception.__cause__, ZeroDivisionError)
+        self.stream.synchronize(5)
+
+    def test_a_graph_replays_and_keeps_what_it_refers_to(self):
+        array = self.device.zeros(4)
+        out = array.numpy()
+        with self.stream.capture() as graph:
+            self.stream.launch(lambda view: view.__iadd__(1), array)
+        del array
+        gc.collect()
+        for _ in range(3):
+            graph.replay()
+        self.stream.synchronize(5)
+        self.assertEqual((out.tolist(), graph.num_nodes), ([3] * 4, 1))
+        graph.close()
+        with self.assertRaisesRegex(eep.State, "closed"):
+            graph.replay()
+
+    def test_an_exception_ends_a_capture(self):
+        with self.assertRaises(KeyError):
+            with self.stream.capture():
+                raise KeyError("x")
+        self.assertFalse(self.stream.is_capturing)
+        with self.stream.capture() as graph:
+            self.stream.launch(lambda: None)
+        graph.replay()
+        self.stream.synchronize(5)
+
+    def test_memory_that_goes_away_ends_a_graph(self):
+        """A registered array that its owner gives up is refused at replay; a graph holds its own."""
+        mine = np.zeros(4, np.float32)
+        with self.stream.capture() as graph:
+            self.stream.copy(mine, np.ones(4, np.float32))
+        gc.collect()
+        graph.replay()
+        self.stream.synchronize(5)
+        self.assertEqual(mine.tolist(), [1] * 4)
+
+    def test_a_stream_closes_what_is_in_it(self):
+        seen = []
+        stream = self.device.stream()
+        stream.launch(lambda: (time.sleep(0.05), seen.append(1)))
+        stream.close()
+        stream.close()
+        self.assertEqual(seen, [1])
+        with self.assertRaisesRegex(eep.State, "closed"):
+            stream.launch(seen.append, 1)
+
+
+class Steps(WithStore):
+    def test_steps_are_right(self):
+        rank = self.rank()
+        numbers = [rank.right(self, value).number for value in (1.0, 2.0, 3.0)]
+        self.assertEqual(numbers, sorted(set(numbers)))
+        counters = rank.context.snapshot().counters
+        self.assertEqual((counters.steps_ok, counters.steps_aborted), (3, 0))
+        self.assertEqual(rank.context.physical_to_logical().tolist(), [[0, 1]])
+        self.assertEqual((rank.context.rank, rank.context.generation), (0, 1))
+
+    def test_steps_on_a_guarded_device(self):
+        with eep.Device("guarded") as device:
+            self.rank(device=device).right(self)
+
+    def test_the_same_in_halves_and_in_two_chains(self):
+        context = eep.Context(self.store, rank=0, num_ranks=1, num_chains=2, **SHAPE)
+        both = [context.buffers(chain=chain) for chain in (0, 1)]
+        for slot in range(context.num_slots):
+            context.slot_alloc(0, slot, [(HIDDEN,)])
+        with context.capture() as graph:
+            for b in both:
+                context.dispatch_send(0, **b.dispatch)
+            for b in both:
+                context.dispatch_receive(0, b.chain)
+                context.stream.launch(lambda x, y: y.__setitem__(slice(None), x), b.rows, b.results)
+                context.combine_send(0, **b.combine)
+            for b in both:
+                context.combine_receive(0, b.chain)
+        context.join(10)
+        with context.step(5):
+            for b in both:
+                b.fill(np.full((2, HIDDEN), 3.0 + b.chain), [[0, 1]] * 2, [[0.5, 0.5]] * 2)
+            graph.replay()
+        self.assertEqual([b.out[1, 7] for b in both], [3.0, 4.0])
+        context.close()
+
+    def test_without_a_graph(self):
+        rank = self.rank()
+        b, context = rank.buffers, rank.context
+        for value in (2.0, 4.0):
+            with context.step(5):
+                b.fill(np.full((1, HIDDEN), value), [[0, 1]], [[0.5, 0.5]])
+                context.latch()
+                context.dispatch(0, **b.dispatch)
+                context.stream.launch(lambda x, y: y.__setitem__(slice(None), x), b.rows, b.results)
+                context.combine(0, **b.combine)
+                context.finish()
+            self.assertEqual(b.out[0, 0], value)
+        self.assertEqual(context.stream._eager, [])
+        self.assertEqual(len(context.stream._server.tasks), 1)  # the graph's
+
+    def test_numpy_arrays_serve_as_buffers(self):
+        context = eep.Context(self.store, rank=0, num_ranks=1, **SHAPE)
+        capacity = context.rows_capacity
+        x, out = np.ones((TOKENS, HIDDEN), np.float32), np.zeros((TOKENS, HIDDEN), np.float32)
+        topk = np.array([[0, 1]] * TOKENS, np.int32)
+        shares = np.full((TOKENS, 2), 0.5, np.float32)
+        num = np.array([TOKENS], np.int32)
+        with self.assertRaisesRegex(eep.Invalid, "rows .* 1 elements, and"):
+            context.dispatch(0, x=x, topk_idx=topk, num_tokens=num, rows=np.zeros(1, np.float32),
+                             slot_begin=np.zeros(3, np.int32))
+        with self.assertRaisesRegex(eep.Invalid, "topk_idx is int64"):
+            context.dispatch(0, x=x, topk_idx=topk.astype(np.int64), num_tokens=num, rows=x,
+                             slot_begin=np.zeros(3, np.int32))
+        for slot in range(2):
+            context.slot_set(0, slot, [np.zeros(4, np.float32)])
+        with context.capture() as graph:
+            rows, slot_begin = np.zeros((capacity, HIDDEN), np.float32), np.zeros(3, np.int32)
+            context.dispatch(0, x=x, topk_idx=topk, num_tokens=num, rows=rows, slot_begin=slot_begin)
+            context.combine(0, rows=rows, topk_weights=shares, num_tokens=num, out=out)
+        del rows, slot_begin
+        gc.collect()
+        context.join(10)
+        with context.step(5):
+            graph.replay()
+        self.assertTrue((out == x).all())
+        context.close()
+
+    def test_bad_input_names_the_token(self):
+        rank = self.rank()
+        with self.assertRaises(eep.BadStepInput) as caught:
+            rank.step(topk=(0, 99))
+        bad = caught.exception.bad
+        self.assertEqual((bad.kind, bad.token, bad.k, bad.value), ("expert_range", 0, 1, 99))
+        self.assertIn("99", str(caught.exception))
+        rank.right(self)
+
+    def test_an_exception_in_the_block_ends_the_step(self):
+        rank = self.rank()
+        for at in (0, 1):
+            with self.assertRaisesRegex(KeyError, "mine"):
+                with rank.context.step(5):
+                    if at:
+                        rank.graph.replay()
+                    raise KeyError("mine")
+            rank.right(self)
+
+    def test_a_kernel_that_raises_fails_its_step_alone(self):
+        fail = []
+
+        def kernel(*arrays):
+            if fail:
+                raise RuntimeError(fail.pop())
+            multiply(*arrays)
+
+        rank = self.rank(kernel=kernel)
+        rank.right(self)
+        fail.append("broken")
+        with self.assertRaisesRegex(eep.KernelFailed, "broken"):
+            rank.step()
+        for _ in range(3):
+            rank.right(self)
+
+    def test_a_step_that_was_lost_is_ended_by_the_next(self):
+        """A signal between a begin and the block: nobody ends that step."""
+        rank = self.rank()
+        self.assertEqual(lib.eepy_step_begin(rank.context._handle, 1000000, rank.context._step), 0)
+        rank.right(self)
+        with self.assertRaisesRegex(eep.State, "is open"):
+            with rank.context.step(5):
+                with rank.context.step(5):
+                    pass
+        rank.right(self)
+
+    def test_an_abort_of_another_thread(self):
+        rank = self.rank()
+        with self.assertRaises(eep.Aborted):
+            with rank.context.step(5):
+                thread = threading.Thread(target=rank.context.abort)
+                thread.start()
+                thread.join()
+                rank.graph.replay()
+        rank.right(self)
+
+    def test_leaving(self):
+        rank = self.rank()
+        rank.context.drain()
+        self.end(rank)
+
+    def test_joining_waits_as_long_as_it_is_told(self):
+        context = eep.Context(self.store, rank=0, num_ranks=2, log_level="none", **SHAPE)
+        for slot in range(context.num_slots):
+            context.slot_alloc(0, slot, [(4,)])
+        begin = time.monotonic()
+        with self.assertRaisesRegex(eep.Timeout, "within 250 ms: .* not opened: 1"):
+            context.join(0.25)
+        self.assertLess(abs(time.monotonic() - begin - 0.25), 0.2)
+        self.assertIsInstance(eep.Timeout(), TimeoutError)
+        context.close()
+
+    def test_a_close_by_another_thread_ends_a_join(self):
+        context = eep.Context(self.store, rank=0, num_ranks=2, log_level="none", **SHAPE)
+        for slot in range(context.num_slots):
+            context.slot_alloc(0, slot, [(4,)])
+        found = []
+
+        def join():
+            try:
+                context.join(30)
+            except eep.EepError as error:
+                found.append(error)
+
+        thread = threading.Thread(target=join)
+        thread.start()
+        time.sleep(0.1)
+        context.close()
+        thread.join(5)
+        self.assertIsInstance(found[0], eep.State)
+
+    def test_what_is_closed_says_so(self):
+        rank = self.rank()
+        rank.context.close()
+        rank.context.close()
+        for call in (rank.step, rank.context.join, rank.context.snapshot, rank.context.loads,
+                     rank.context.physical_to_logical, rank.context.drain):
+            with self.assertRaisesRegex(eep.State, "closed"):
+                call()
+        self.assertTrue(rank.context.closed)
+        self.assertEqual(rank.context.rows_capacity, 0)
+        with self.assertRaises(eep.EepError):
+            rank.graph.replay()
+
+    def test_a_refused_configuration_names_its_field(self):
+        with self.assertRaisesRegex(eep.Invalid, "hidden"):
+            eep.Context(self.store, rank=0, num_ranks=1, **{**SHAPE, "hidden": -1})
+        with self.assertRaisesRegex(eep.Invalid, "no field 'speed'"):
+            eep.Context(self.store, rank=0, num_ranks=1, speed=1, **SHAPE)
+        with self.assertRaisesRegex(eep.Invalid, "profile"):
+            eep.Context(self.store, rank=0, num_ranks=1, profile="fast", **SHAPE)
+        with self.assertRaisesRegex(eep.SeatTaken, "rank 0|seat 0"):
+            rank = self.rank()
+            eep.Context(self.store, rank=0, num_ranks=1, **SHAPE)
+        rank.right(self)
+        with self.assertRaises(eep.Unreachable):
+            eep.Watch(self.store.path + ".none", timeout=0.01)
+
+
+class Telling(WithStore):
+    def test_log_and_events_come_by_poll_alone(self):
+        seen = []
+
+        def note(record):
+            seen.append((threading.get_ident(), record))
+
+        rank = self.rank(log=note, event=note, log_level="debug")
+        self.assertGreaterEqual(rank.context.fileno(), 0)
+        self.assertEqual(seen, [])
+        self.assertTrue(select.select([rank.context.fileno()], [], [], 5)[0])
+        rank.context.poll()
+        self.assertEqual({thread for thread, _ in seen}, {threading.get_ident()})
+        lines = [record for _, record in seen if isinstance(record, eep.LogLine)]
+        kinds = {record.kind for _, record in seen if isinstance(record, eep.EventRecord)}
+        self.assertTrue(any("epoch 1" in line.text for line in lines), lines)
+        self.assertIn("installed", kinds | {"installed"} if "flipped" in kinds else kinds)
+        self.assertEqual({line.dropped for line in lines}, {0})
+
+    def test_a_queue_that_nobody_polls_loses_the_oldest(self):
+        queue = lib.eepy_queue_open()
+        for at in range(lib.EEPY_MOST_RECORDS + 10):
+            lib.eepy_log(queue, lib.EEP_LOG_WARN, f"line {at}".encode())
+        from eep.reports import take_records
+        records = take_records(queue)
+        self.assertEqual((len(records), records[0].text, records[0].dropped),
+                         (lib.EEPY_MOST_RECORDS, "line 10", 10))
+        self.assertEqual(select.select([lib.eepy_queue_fd(queue)], [], [], 0)[0], [])
+        lib.eepy_queue_close(ffi.new("eepy_queue **", queue))
+
+    def test_loads_waits_and_placement(self):
+        rank = self.rank()
+        deadline = time.monotonic() + 10
+        while rank.context.loads().sum() == 0 and time.monotonic() < deadline:
+            rank.right(self)
+        self.assertGreater(rank.context.loads()[0, 1], 0)
+        self.assertEqual(rank.context.waits().tolist(), [0])
+        rank.context.loads_set([[1, 2]])
+        rank.context.loads_set(None)
+        with self.assertRaises(eep.Invalid):
+            rank.context.loads_set([1, 2, 3])
+        placement = rank.context.placement()
+        self.assertEqual((sorted(placement.experts[0, 0]), placement.own_state), ([0, 1], "none"))
+        rank.context.placement_set(1, placement.experts, np.ones((1, 1, 2)))
+        while rank.context.placement().own_state != "in_force" and time.monotonic() < deadline:
+            rank.right(self)
+        self.assertTrue(rank.context.placement().pinned.all())
+        self.assertEqual(rank.context.faults(), [])
+        self.assertGreater(rank.context.step_words().running, 0)
+
+    def test_backups(self):
+        context = eep.Context(self.store, rank=0, num_ranks=1, backup_copies=1, **SHAPE)
+        wanted = [expert for expert in range(2) if context.backup_wanted(0, expert)]
+        for expert in range(2):
+            context.backup_set(0, expert, [np.full(4, expert, np.float32)])
+        for slot in range(2):
+            (array,) = context.slot_alloc(0, slot, [(4,)])
+            array[:] = context.slot_expert(0, slot)
+        context.join(10)
+        self.assertEqual(wanted, [0, 1])
+        context.close()
+
+    def test_a_watch_follows_the_views(self):
+        with eep.Watch(self.store.path) as watch:
+            with self.assertRaises(eep.Timeout):
+                watch.next(0.01)
+            rank = self.rank()
+            view = watch.next(5)
+            while not view.is_serving:
+                view = watch.next(5)
+            self.assertEqual((view.num_active, view.seats[0].generation, view.seats[0].serves),
+                             (1, 1, True))
+
+            async def follow():
+                states = []
+                async for view in watch:
+                    states.append(view.num_active)
+                    if view.num_active == 0:
+                        return states
+                return states
+
+            async def both():
+                loop = asyncio.get_running_loop()
+                following = asyncio.ensure_future(follow())
+                await asyncio.sleep(0.05)
+                rank.context.end_instance()
+                await loop.run_in_executor(None, self.end, rank)
+                return await asyncio.wait_for(following, 5)
+
+            self.assertEqual(asyncio.run(both())[-1], 0)
+
+    def test_the_sink_takes_a_token_once(self):
+        with eep.Sink(4) as sink:
+            sink.assign(1, seat=2, generation=1)
+            sink.offer(1, 0, 2, 1, 0)
+            for error, arguments in ((eep.Duplicate, (1, 0, 2, 1, 0)), (eep.Ahead, (1, 0, 2, 1, 5)),
+                                     (eep.NotOwner, (1, 0, 3, 1, 1))):
+                with self.assertRaises(error):
+                    sink.offer(*arguments)
+            self.assertEqual((sink.next_position(1), sink.refused), (1, 3))
+            sink.revoke(1)
+            sink.release(1)
+            self.assertEqual(sink.incarnation(1), 1)
+
+    def test_a_store_of_ones_own_goes_away(self):
+        store = eep.Store()
+        folder = os.path.dirname(store.path)
+        with self.assertRaises(eep.Conflict):
+            eep.Store(store.path)
+        store.close()
+        store.close()
+        self.assertFalse(os.path.exists(folder))
+
+
+class Forks(WithStore):
+    def test_a_child_can_use_nothing_of_its_parents(self):
+        rank = self.rank(log=True)
+        rank.right(self)
+        child = os.fork()
+        if child == 0:
+            try:
+                for call in (rank.step, rank.context.snapshot, rank.graph.replay,
+                             rank.context.stream.synchronize):
+                    try:
+                        call()
+                        os._exit(2)
+                    except eep.State:
+                        pass
+                rank.context.poll()
+                rank.close()
+                self.store.close()
+                del rank
+                gc.collect()
+                os._exit(0)
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+                os._exit(3)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        rank.right(self)
+        self.assertTrue(os.path.exists(self.store.path))
+
+
+if __name__ == "__main__":
+    unittest.main()
