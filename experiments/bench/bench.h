@@ -65,6 +65,7 @@ bench_checked bench_check_kinds(bench_world *world);
 void bench_exchange(const bench_run *run);
 void bench_deepep(const bench_run *run);
 void bench_overhead(const bench_run *run);
+void bench_forms(const bench_run *run);
 void bench_flips(const bench_run *run);
 void bench_aborts(const bench_run *run);
 void bench_memory(const bench_run *run);

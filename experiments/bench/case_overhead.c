@@ -1,21 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What elasticity costs a step that nothing happens to: the elastic step and the baseline, each
- * twice, interleaved. Both twice, since whoever runs more often finds its code and data warmer. */
+/* Two kinds of a step that nothing happens to, each twice, interleaved: what elasticity costs
+ * against the baseline, and what padded rows cost against packed ones. Both twice, since whoever
+ * runs more often finds its code and data warmer. */
 #include "experiments/bench/bench.h"
 #include "experiments/bench/graphs.h"
 
 #include <stdlib.h>
 
 enum { WARM_UP = 5, NUM_SIDES = 4, HOST_BLOCKS_FOR_BAR = 30, CUDA_BLOCKS_FOR_BAR = 300 };
-enum { ELASTIC, FIXED, ELASTIC_AGAIN, FIXED_AGAIN };
-static const bench_kind kind_of_side[NUM_SIDES] = {BENCH_ELASTIC, BENCH_FIXED, BENCH_ELASTIC,
-                                                   BENCH_FIXED};
+enum { NEW, BASE, NEW_AGAIN, BASE_AGAIN };
+
+/* What is compared with what. */
+typedef struct pairing {
+    const char *case_name;
+    bench_kind kind_of_side[NUM_SIDES];
+    const char *names[NUM_SIDES];
+    const char *same_ratio, *same_half_width, *ratio;
+    bool has_bar;
+} pairing;
+static const pairing against_fixed = {
+    "overhead",
+    {BENCH_ELASTIC, BENCH_FIXED, BENCH_ELASTIC, BENCH_FIXED},
+    {"elastic_step", "fixed_step", "elastic_step_again", "fixed_step_again"},
+    "fixed_again_over_fixed",
+    "fixed_again_half_width",
+    "elastic_over_fixed",
+    true};
+static const pairing against_packed = {
+    "forms",
+    {BENCH_PADDED, BENCH_ELASTIC, BENCH_PADDED, BENCH_ELASTIC},
+    {"padded_step", "packed_step", "padded_step_again", "packed_step_again"},
+    "packed_again_over_packed",
+    "packed_again_half_width",
+    "padded_over_packed",
+    false};
 /* Each side stands at each place, and right behind each other one, once (Williams 1949). */
 static const int orders[NUM_SIDES][NUM_SIDES] = {
     {0, 1, 3, 2}, {1, 2, 0, 3}, {2, 3, 1, 0}, {3, 0, 2, 1}};
 static const double bar = 0.01;
 
 typedef struct overhead {
+    const pairing *pair;
     int num_blocks, steps_per_block;
     double
         *rank_block_us[BENCH_MAX_RANKS][NUM_SIDES]; /* [num_blocks]: medians of a block's steps */
@@ -24,9 +49,10 @@ typedef struct overhead {
 
 static void capture_body(bench_rank *r, void *user)
 {
-    (void)user;
-    bench_capture_step(r, BENCH_ELASTIC);
-    bench_capture_step(r, BENCH_FIXED);
+    const pairing *pair = user;
+
+    bench_capture_step(r, pair->kind_of_side[NEW]);
+    bench_capture_step(r, pair->kind_of_side[BASE]);
 }
 
 /* Each step of a side stands beside one of each other side, so that what disturbs the machine
@@ -42,14 +68,14 @@ static void overhead_body(bench_rank *r, void *user)
         us[side] = bench_doubles(steps);
     }
     for (int i = 0; i < WARM_UP * NUM_SIDES; i++) {
-        (void)bench_step(r, kind_of_side[i % NUM_SIDES]);
+        (void)bench_step(r, o->pair->kind_of_side[i % NUM_SIDES]);
     }
     for (int block = 0; block < o->num_blocks; block++) {
         bench_meet(r);
         for (size_t step = 0; step < steps; step++, turn++) {
             for (int i = 0; i < NUM_SIDES; i++) {
                 const int side = orders[turn % NUM_SIDES][i];
-                us[side][step] = (double)bench_step(r, kind_of_side[side]) / 1000.0;
+                us[side][step] = (double)bench_step(r, o->pair->kind_of_side[side]) / 1000.0;
                 if (r->index == 0) {
                     o->step_us[side][(size_t)block * steps + step] = us[side][step];
                 }
@@ -91,25 +117,24 @@ static bench_verdict verdict_of(const bench_run *run, const bench_world *w, cons
 
 static void report(const bench_run *run, const bench_world *w, overhead *o)
 {
-    static const char *const names[NUM_SIDES] = {"elastic_step", "fixed_step", "elastic_step_again",
-                                                 "fixed_step_again"};
+    const pairing *pair = o->pair;
     const size_t n = (size_t)o->num_blocks;
     double *block_us[NUM_SIDES], *scratch = bench_doubles(n);
     bench_ratio r;
 
     for (int side = 0; side < NUM_SIDES; side++) {
         bench_stats s = bench_stats_of(o->step_us[side], n * (size_t)o->steps_per_block);
-        bench_report_stats(run->report, names[side], "us", &s, BENCH_NO_BAR);
+        bench_report_stats(run->report, pair->names[side], "us", &s, BENCH_NO_BAR);
         block_us[side] = bench_doubles(n);
         join_ranks(o, w->setup.num_ranks, side, block_us[side]);
     }
-    r = bench_ratio_of(block_us[ELASTIC], block_us[ELASTIC_AGAIN], block_us[FIXED],
-                       block_us[FIXED_AGAIN], n, scratch);
-    bench_report_ratio(run->report, "fixed_again_over_fixed", r.n, r.same, r.same_low, r.same_high,
+    r = bench_ratio_of(block_us[NEW], block_us[NEW_AGAIN], block_us[BASE], block_us[BASE_AGAIN], n,
+                       scratch);
+    bench_report_ratio(run->report, pair->same_ratio, r.n, r.same, r.same_low, r.same_high,
                        BENCH_NO_BAR);
-    bench_report_value(run->report, "fixed_again_half_width", "ratio", r.same_half_width);
-    bench_report_ratio(run->report, "elastic_over_fixed", r.n, r.estimate, r.low, r.high,
-                       verdict_of(run, w, &r));
+    bench_report_value(run->report, pair->same_half_width, "ratio", r.same_half_width);
+    bench_report_ratio(run->report, pair->ratio, r.n, r.estimate, r.low, r.high,
+                       pair->has_bar ? verdict_of(run, w, &r) : BENCH_NO_BAR);
     for (int side = 0; side < NUM_SIDES; side++) {
         free(block_us[side]);
     }
@@ -118,14 +143,15 @@ static void report(const bench_run *run, const bench_world *w, overhead *o)
 
 /* ------------------------------------------------------------------ the case */
 
-static void run_one(const bench_run *run, const bench_setup *setup, int num_blocks)
+static void run_one(const bench_run *run, const pairing *pair, const bench_setup *setup,
+                    int num_blocks)
 {
-    overhead o = {.num_blocks = num_blocks, .steps_per_block = run->is_cuda ? 1 : 10};
+    overhead o = {.pair = pair, .num_blocks = num_blocks, .steps_per_block = run->is_cuda ? 1 : 10};
     const size_t steps = (size_t)num_blocks * (size_t)o.steps_per_block;
     bench_checked checked;
     bench_world *w;
 
-    bench_begin(run, "overhead", setup);
+    bench_begin(run, pair->case_name, setup);
     w = bench_world_open(run->device, run->is_cuda, setup);
     for (int side = 0; side < NUM_SIDES; side++) {
         o.step_us[side] = bench_doubles(steps);
@@ -133,7 +159,7 @@ static void run_one(const bench_run *run, const bench_setup *setup, int num_bloc
             o.rank_block_us[rank][side] = bench_doubles((size_t)num_blocks);
         }
     }
-    bench_world_run(w, capture_body, NULL);
+    bench_world_run(w, capture_body, (void *)(uintptr_t)pair);
     checked = bench_check_kinds(w);
     bench_report_check(run->report, "outputs_wrong", (double)checked.wrong, checked.wrong == 0);
     bench_report_check(run->report, "ranks_whose_outputs_differ", (double)checked.differing,
@@ -161,8 +187,22 @@ void bench_overhead(const bench_run *run)
             setup.fp8 = fp8;
             setup.pin = !run->is_cuda && setup.num_ranks <= (int)bench_num_cores();
             if (bench_wants(run, fp8 ? "fp8" : "bf16")) {
-                run_one(run, &setup, with.repeats);
+                run_one(run, &against_fixed, &setup, with.repeats);
             }
         }
+    }
+}
+
+void bench_forms(const bench_run *run)
+{
+    const bench_defaults on_cuda = {8, 8, 400, {{128}, 1}};
+    const bench_defaults on_host = {8, 1, 12, {{128}, 1}};
+    const bench_defaults with = bench_defaults_of(run, &on_cuda, &on_host);
+
+    for (int i = 0; i < with.tokens.n && bench_wants(run, "bf16"); i++) {
+        bench_setup setup = bench_setup_of(run, &with, with.tokens.value[i]);
+        setup.pads = true;
+        setup.pin = !run->is_cuda && setup.num_ranks <= (int)bench_num_cores();
+        run_one(run, &against_packed, &setup, with.repeats);
     }
 }

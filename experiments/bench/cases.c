@@ -128,8 +128,10 @@ bench_checked bench_check_kinds(bench_world *w)
     bench_world_run(w, check_body, &c);
     for (int i = 0; i < w->setup.num_ranks; i++) {
         sum.wrong += c.wrong[i];
-        sum.differing +=
-            w->rank[i].graph[BENCH_FIXED] && c.digest[i][BENCH_ELASTIC] != c.digest[i][BENCH_FIXED];
+        for (int kind = BENCH_ELASTIC + 1; kind < BENCH_NUM_KINDS; kind++) {
+            sum.differing +=
+                w->rank[i].graph[kind] && c.digest[i][BENCH_ELASTIC] != c.digest[i][kind];
+        }
     }
     return sum;
 }

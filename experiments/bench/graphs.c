@@ -122,6 +122,22 @@ static void elastic_args(const bench_rank *r, uint32_t layer, any_args *dispatch
     };
 }
 
+/* The same step with padded rows. */
+static void padded_args(const bench_rank *r, uint32_t layer, any_args *dispatch_out,
+                        any_args *combine_out)
+{
+    eepk_dispatch_node_args *dispatch = &dispatch_out->dispatch;
+    eepk_combine_node_args *combine = &combine_out->combine;
+
+    elastic_args(r, layer, dispatch_out, combine_out);
+    dispatch->rows = r->padded_rows;
+    dispatch->slot_counts = r->slot_counts;
+    dispatch->slot_align = 1;
+    dispatch->slot_rows = bench_slot_rows(r);
+    combine->rows = r->padded_rows;
+    combine->has_gaps = 1;
+}
+
 /* The bank that epoch 1 went live in is the second. */
 static void fixed_args(const bench_rank *r, uint32_t layer, any_args *dispatch_out,
                        any_args *combine_out)
@@ -162,20 +178,23 @@ static void fixed_args(const bench_rank *r, uint32_t layer, any_args *dispatch_o
 
 /* A layer's nodes in order, with the same grids for both kinds. */
 static const struct {
-    eepi_kernel_id elastic;
+    eepi_kernel_id elastic, padded;
     eepi_fixed_kernel_id fixed;
     bool any_grid;
     uint32_t threads;
 } nodes[BENCH_STAMPS_PER_LAYER - 1] = {
-    {EEPI_KERNEL_route, EEPI_KERNEL_fixed_route, false, EEPI_ROUTE_THREADS},
-    {EEPI_KERNEL_dispatch_send, EEPI_KERNEL_fixed_dispatch_send, true, EEPI_COPY_THREADS},
-    {EEPI_KERNEL_dispatch_exchange, EEPI_KERNEL_fixed_dispatch_exchange, false,
-     EEPI_EXCHANGE_THREADS},
-    {EEPI_KERNEL_unpack, EEPI_KERNEL_fixed_unpack, true, EEPI_COPY_THREADS},
-    {EEPI_KERNEL_combine_send, EEPI_KERNEL_fixed_combine_send, true, EEPI_COPY_THREADS},
-    {EEPI_KERNEL_combine_exchange, EEPI_KERNEL_fixed_combine_exchange, false,
-     EEPI_EXCHANGE_THREADS},
-    {EEPI_KERNEL_reduce, EEPI_KERNEL_fixed_reduce, true, EEPI_COPY_THREADS},
+    {EEPI_KERNEL_route, EEPI_KERNEL_route, EEPI_KERNEL_fixed_route, false, EEPI_ROUTE_THREADS},
+    {EEPI_KERNEL_dispatch_send, EEPI_KERNEL_dispatch_send, EEPI_KERNEL_fixed_dispatch_send, true,
+     EEPI_COPY_THREADS},
+    {EEPI_KERNEL_dispatch_exchange, EEPI_KERNEL_dispatch_exchange_formed,
+     EEPI_KERNEL_fixed_dispatch_exchange, false, EEPI_EXCHANGE_THREADS},
+    {EEPI_KERNEL_unpack, EEPI_KERNEL_unpack_formed, EEPI_KERNEL_fixed_unpack, true,
+     EEPI_COPY_THREADS},
+    {EEPI_KERNEL_combine_send, EEPI_KERNEL_combine_send_formed, EEPI_KERNEL_fixed_combine_send,
+     true, EEPI_COPY_THREADS},
+    {EEPI_KERNEL_combine_exchange, EEPI_KERNEL_combine_exchange, EEPI_KERNEL_fixed_combine_exchange,
+     false, EEPI_EXCHANGE_THREADS},
+    {EEPI_KERNEL_reduce, EEPI_KERNEL_reduce, EEPI_KERNEL_fixed_reduce, true, EEPI_COPY_THREADS},
 };
 
 static void put_elastic(bench_rank *r, eepi_kernel_id id, uint32_t blocks, uint32_t threads,
@@ -193,6 +212,8 @@ static void put_layer(bench_rank *r, bench_kind kind, uint32_t layer)
 
     if (kind == BENCH_ELASTIC) {
         elastic_args(r, layer, &dispatch, &combine);
+    } else if (kind == BENCH_PADDED) {
+        padded_args(r, layer, &dispatch, &combine);
     } else {
         fixed_args(r, layer, &dispatch, &combine);
     }
@@ -202,8 +223,9 @@ static void put_layer(bench_rank *r, bench_kind kind, uint32_t layer)
         const bool is_dispatch = i < BENCH_AFTER_UNPACK;
         const uint32_t blocks = nodes[i].any_grid ? r->world->setup.num_blocks : 1;
         const void *args = is_dispatch ? &dispatch : &combine;
-        if (kind == BENCH_ELASTIC) {
-            put_elastic(r, nodes[i].elastic, blocks, nodes[i].threads, args,
+        if (kind != BENCH_FIXED) {
+            put_elastic(r, kind == BENCH_PADDED ? nodes[i].padded : nodes[i].elastic, blocks,
+                        nodes[i].threads, args,
                         is_dispatch ? sizeof dispatch.dispatch : sizeof combine.combine);
         } else {
             put_own(r, nodes[i].fixed, blocks, nodes[i].threads, args,
@@ -221,13 +243,13 @@ void bench_capture_step(bench_rank *r, bench_kind kind)
     const eepk_world_args world = {eepi_tables_world(r->tables)};
 
     bench_ok(r->world, eep_capture_begin(r->stream), "capture");
-    if (kind == BENCH_ELASTIC) {
+    if (kind != BENCH_FIXED) {
         put_elastic(r, EEPI_KERNEL_latch, 1, 1, &world, sizeof world);
     }
     for (uint32_t layer = 0; layer < r->shape.num_layers; layer++) {
         put_layer(r, kind, layer);
     }
-    if (kind == BENCH_ELASTIC) {
+    if (kind != BENCH_FIXED) {
         put_elastic(r, EEPI_KERNEL_finish, 1, 1, &world, sizeof world);
     }
     bench_ok(r->world, eep_capture_end(r->stream, &r->graph[kind]), "capture");

@@ -148,6 +148,11 @@ static void fill_inputs(bench_rank *r)
     bench_finish(r);
 }
 
+uint32_t bench_slot_rows(const bench_rank *r)
+{
+    return r->shape.max_ranks * r->shape.num_max_tokens;
+}
+
 /* Rows: what these inputs need, not what any inputs could. */
 static void open_rows(bench_rank *r)
 {
@@ -156,6 +161,11 @@ static void open_rows(bench_rank *r)
     const size_t n = w->traffic.max_packed_rows, bytes = n * s->row_bytes;
 
     r->rows = memory(w, EEP_MEMORY_DEVICE, n * (s->num_scales ? s->hidden : s->row_bytes));
+    if (w->setup.pads) {
+        r->padded_rows =
+            memory(w, EEP_MEMORY_DEVICE, (size_t)s->num_slots * bench_slot_rows(r) * s->row_bytes);
+        r->slot_counts = memory(w, EEP_MEMORY_DEVICE, s->num_slots * sizeof(int32_t));
+    }
     if (!s->num_scales) {
         return;
     }
@@ -248,8 +258,9 @@ static void close_rank(bench_rank *r)
 {
     eep_device *device = r->world->device;
     void *const own_window = r->world->setup.peers ? NULL : r->window;
-    void *on_device[] = {own_window, r->inputs, r->out,        r->slot_begin, r->state,
-                         r->stamps,  r->rows,   r->row_scales, r->expert_rows};
+    void *on_device[] = {own_window,     r->inputs,      r->out,        r->slot_begin,
+                         r->state,       r->stamps,      r->rows,       r->row_scales,
+                         r->expert_rows, r->padded_rows, r->slot_counts};
 
     for (int kind = 0; kind < BENCH_NUM_KINDS; kind++) {
         eep_graph_close(r->graph[kind]);
@@ -383,7 +394,7 @@ void bench_flip(bench_rank *r, eepi_view *view)
 
 void bench_replay(bench_rank *r, bench_kind kind)
 {
-    if (kind == BENCH_ELASTIC) {
+    if (kind != BENCH_FIXED) {
         *eepi_tables_launch(r->tables) =
             (eepk_launch){.step = ++r->step, .epoch = r->epoch, .wait_ns = patient_ns};
     }
@@ -427,7 +438,7 @@ uint64_t bench_step(bench_rank *r, bench_kind kind)
     bench_replay(r, kind);
     bench_finish(r);
     end = eepk_now_ns();
-    if (kind == BENCH_ELASTIC) {
+    if (kind != BENCH_FIXED) {
         bench_expect(r, EEPK_STEP_OK, EEPK_STEP_OK);
     }
     return end - begin;

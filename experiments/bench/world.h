@@ -25,7 +25,12 @@ enum {
     BENCH_AFTER_REDUCE = 7,
 };
 
-typedef enum bench_kind { BENCH_ELASTIC, BENCH_FIXED, BENCH_NUM_KINDS } bench_kind;
+typedef enum bench_kind {
+    BENCH_ELASTIC,
+    BENCH_FIXED,
+    BENCH_PADDED, /* the elastic step with padded rows and counts (eep/forms.h) */
+    BENCH_NUM_KINDS
+} bench_kind;
 typedef enum bench_stamps {
     BENCH_NO_STAMPS,
     BENCH_STAMP_PHASES, /* before and after dispatch, after combine */
@@ -48,6 +53,7 @@ typedef struct bench_setup {
     uint64_t seed;
     bool pin;                 /* rank i and its stream's worker on the i-th core (host) */
     const bench_peers *peers; /* NULL: all ranks are threads of this process */
+    bool pads;                /* there is room for padded rows (BF16) */
     bool meets;               /* ranks meet before a phase begins (peers, host): between stamps */
 } bench_setup;
 
@@ -68,6 +74,8 @@ typedef struct bench_rank {
     void *rows, *expert_rows, *out;
     float *row_scales;
     int32_t *slot_begin;
+    void *padded_rows; /* with `pads`: [num_slots, num_ranks * tokens, hidden] */
+    int32_t *slot_counts;
     eepk_fixed_state *state;
     uint64_t *stamps, *stamps_host; /* device, pinned: [num_layers][BENCH_STAMPS_PER_LAYER] */
     int32_t *topk_idx[BENCH_SETS];  /* host copies of the routing and its weights */
@@ -106,6 +114,9 @@ void bench_world_close(bench_world *world);
 void bench_world_run(bench_world *world, void (*body)(bench_rank *rank, void *user), void *user);
 /* All ranks meet here. In a body, or where each rank is a process. */
 void bench_meet(bench_rank *rank);
+
+/* Rows of a padded slot. */
+uint32_t bench_slot_rows(const bench_rank *rank);
 
 /* Stage a view of the next epoch, ready to be flipped to. In a body. */
 void bench_stage_next(bench_rank *rank, eepi_view **view_out);

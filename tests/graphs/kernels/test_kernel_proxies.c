@@ -53,8 +53,13 @@ Test(kernel_proxies, results_match_the_reference)
         uint64_t random = seed;
         const moe_shape shape = random_shape(&random);
         const int percent = kernel_below(&random, 3) == 0 ? 100 : 50;
-        kernel_proxies *p = kernel_proxies_open(&shape, 1 + (uint32_t)kernel_below(&random, 4),
-                                                percent, 100, kernel_random(&random));
+        const kernel_form form = {.layout = (eep_row_layout)(seed / 2 % 2),
+                                  .slot_align = kernel_below(&random, 5),
+                                  .is_physical = kernel_below(&random, 2),
+                                  .tells = true};
+        kernel_proxies *p = kernel_proxies_open_with(
+            &shape, 1 + (uint32_t)kernel_below(&random, 4), percent, 100, kernel_random(&random),
+            seed % 2 ? &form : NULL); /* every second world */
         kernel_world *w = p->world;
         kernel_world_switch(w, kernel_view(w, 1, all_of(w), 1, kernel_random(&random)));
         for (uint64_t step = 1; step <= 4; step++) {

@@ -130,8 +130,8 @@ Test(row_loops, codes_and_scales_are_those_of_the_plain_loop)
         uint64_t again = random;
         places want = places_open(num, 16, &random), got = places_open(num, 16, &again);
         eepk_rows_quantise_args a = {
-            want.at,        ((uint64_t)hidden + 15) / 16 * 16, x, (uint32_t)num, (uint32_t)hidden,
-            (uint32_t)dtype};
+            want.at,         ((uint64_t)hidden + 15) / 16 * 16, x, (uint32_t)num, (uint32_t)hidden,
+            (uint32_t)dtype, (uint32_t)(round / 2 % 2)};
 
         fill(x, dtype, hidden, round % 5 ? -1 : kernel_below(&random, hidden), &random);
         eepi_row_loops_plain.quantise(&a);

@@ -87,11 +87,18 @@ static void open_placers(kernel_proxies *p)
 kernel_proxies *kernel_proxies_open(const moe_shape *shape, uint32_t num_blocks, int percent,
                                     uint32_t extra_slots, uint64_t seed)
 {
+    return kernel_proxies_open_with(shape, num_blocks, percent, extra_slots, seed, NULL);
+}
+
+kernel_proxies *kernel_proxies_open_with(const moe_shape *shape, uint32_t num_blocks, int percent,
+                                         uint32_t extra_slots, uint64_t seed,
+                                         const kernel_form *form)
+{
     kernel_proxies *p = calloc(1, sizeof *p);
 
     CHECK(p);
     p->world = kernel_world_open_with(shape, num_blocks, 2 * (uint32_t)shape->max_ranks,
-                                      extra_slots, NULL);
+                                      extra_slots, form);
     p->world->hooks = (kernel_hooks){p, choose_peers, before_step, behind_step};
     p->wire = proxy_wire_open(seed);
     open_placers(p);

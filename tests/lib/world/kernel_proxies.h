@@ -22,6 +22,10 @@ typedef struct kernel_proxies {
  */
 kernel_proxies *kernel_proxies_open(const moe_shape *shape, uint32_t num_blocks, int percent,
                                     uint32_t extra_slots, uint64_t seed);
+/* The same with a form, or NULL. */
+kernel_proxies *kernel_proxies_open_with(const moe_shape *shape, uint32_t num_blocks, int percent,
+                                         uint32_t extra_slots, uint64_t seed,
+                                         const kernel_form *form);
 void kernel_proxies_close(kernel_proxies *proxies);
 /* Hold or let go that direction (proxy_wire_hold). */
 void kernel_proxies_hold(kernel_proxies *proxies, int source, int target, bool is_held,
