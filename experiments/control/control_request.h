@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The control as an object, and the requests of its peers. Private to control.c and
+/* The control as an object, and the requests of its peers. Private to control_socket.c and
  * control_request.c. */
 #ifndef EEPX_CONTROL_REQUEST_H
 #define EEPX_CONTROL_REQUEST_H

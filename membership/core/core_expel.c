@@ -70,6 +70,7 @@ void eepi_core_on_word(eepi_core *core, const eepi_suspect *suspect)
     if (eepi_core_own_word(core, suspect->seat) == NO_EVIDENCE) {
         peer->said_epoch = 0;
     }
+    core->num_said += peer->said == NO_EVIDENCE;
     peer->said = suspect->kind;
     peer->said_generation = suspect->generation;
     peer->kept_epoch = 0;
@@ -88,6 +89,7 @@ void eepi_core_hear_word(eepi_core *core, const eepi_report *report, const eepi_
         peer->heard = NO_EVIDENCE;
     }
     peer->heard_epoch = report->epoch;
+    core->heard_epoch = core->heard_epoch > report->epoch ? core->heard_epoch : report->epoch;
     peer->heard_generation = suspect->generation;
     if (eepi_core_is_stronger(suspect->kind, peer->heard)) {
         peer->heard = suspect->kind;
@@ -107,9 +109,11 @@ void eepi_core_settle_words(eepi_core *core, const eepi_view *next)
         }
         if (!eepi_view_has(next, seat, peer->said_generation)) {
             peer->said = NO_EVIDENCE;
+            core->num_said--;
         } else if (next->cause == EEPI_VIEW_FAULT && next->base_digest == core->view->digest &&
                    peer->said_epoch == core->view->epoch) {
             peer->said = NO_EVIDENCE;
+            core->num_said--;
             peer->kept_epoch = next->epoch;
         }
     }
@@ -223,17 +227,10 @@ static void find_out(const eepi_core *core, uint64_t *out)
     } while (worst != NOBODY);
 }
 
-static bool are_words_or_groups(const eepi_core *core)
+/* That may count under the newest view. */
+static bool are_words(const eepi_core *core)
 {
-    if (core->config.shape.seats_per_group > 1) {
-        return true;
-    }
-    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        if (is_spoken_of(core, seat)) {
-            return true;
-        }
-    }
-    return false;
+    return core->num_said > 0 || core->heard_epoch == core->view->epoch;
 }
 
 /* A member that ended or is silent is always left out, then those that words speak against, and
@@ -243,10 +240,12 @@ bool eepi_core_is_expelled(const eepi_core *core, int seat)
     const int seats = eepi_core_group_seats(core), first = seat - seat % seats;
     uint64_t out[EEPK_SEAT_WORDS];
 
-    if (is_certain(core, seat)) {
-        return true;
+    for (int mate = first; mate < first + seats; mate++) {
+        if (is_certain(core, mate)) {
+            return true;
+        }
     }
-    if (are_words_or_groups(core)) {
+    if (are_words(core)) {
         find_out(core, out);
         if (has(out, seat)) {
             return true;

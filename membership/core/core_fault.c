@@ -17,6 +17,8 @@
 #include <assert.h>
 #include <string.h>
 
+enum { LEAST_WORD_US = 100000 };
+
 /* A member is suspected, or has stopped under this view: no step can complete. */
 static bool must_wedge(const eepi_core *core)
 {
@@ -140,31 +142,45 @@ static void report(eepi_core *core)
                                    .suspects = core->suspects};
 }
 
+/* Until when the promise of a member is waited for. One that lives gives it as soon as its step has
+ * ended. So whoever words speak against, and who does not answer, is waited for less long. */
+static uint64_t report_bound_us(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+    const uint64_t bound_us = core->config.drain_bound_us;
+    const uint64_t short_us = bound_us / 16 > LEAST_WORD_US ? bound_us / 16 : LEAST_WORD_US;
+
+    if (eepi_core_is_out_by_words(core, seat)) {
+        return core->drain_from_us + (short_us < bound_us ? short_us : bound_us);
+    }
+    if (peer->busy_generation == eepi_view_seat_at(core->view, seat)->generation &&
+        core->drain_from_us + bound_us < peer->busy_until_us) { /* it said so, and for how long */
+        return peer->busy_until_us;
+    }
+    return core->drain_from_us + bound_us;
+}
+
 /* Has every member that stays reported under the view that is to be replaced? A member that has not
  * by the drain bound since this rank listens is suspected as left out (N22). One that has reported
  * under a newer view knows a document which the register has forgotten, and is about to write it
  * back (S2: no epoch is committed twice). */
 static bool all_reported(eepi_core *core)
 {
-    uint64_t bound_us = core->drain_from_us + core->config.drain_bound_us;
     int missing = 0;
 
     assert(core->listens);
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
+        uint64_t bound_us;
         if (!eepi_view_is_member(core->view, seat) || seat == core->config.seat ||
             (eepi_core_is_expelled(core, seat) && !eepi_core_is_out_by_words(core, seat)) ||
             (eepi_core_has_reported(core, seat) && peer->report_epoch == core->view->epoch)) {
             continue;
         }
         missing++;
+        bound_us = report_bound_us(core, seat);
         if (core->now_us < bound_us) {
-            continue;
-        }
-        if (peer->busy_generation == eepi_view_seat_at(core->view, seat)->generation &&
-            core->now_us < peer->busy_until_us &&
-            !eepi_core_is_expelled(core, seat)) { /* it said so, and for how long */
-            eepi_core_wake_at(core, peer->busy_until_us);
+            eepi_core_wake_at(core, bound_us);
             continue;
         }
         peer->evidence = EEP_FAULT_LEFT_OUT;
@@ -172,9 +188,6 @@ static bool all_reported(eepi_core *core)
         peer->evidence_generation = eepi_view_seat_at(core->view, seat)->generation;
         eepi_core_note(core, EEPI_ACTION_SUSPECTED)->suspect =
             (eepi_suspect){seat, peer->evidence_generation, EEP_FAULT_LEFT_OUT};
-    }
-    if (missing && core->now_us < bound_us) {
-        eepi_core_wake_at(core, bound_us);
     }
     return missing == 0;
 }

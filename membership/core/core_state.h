@@ -129,6 +129,8 @@ struct eepi_core {
     uint64_t drain_from_us;     /* the others' drain bound counts from here */
     uint64_t told_wedge;        /* newest epoch of which this rank told that it has stopped */
     bool listen_asked, listens; /* rule N22: reports and acknowledgements reach this rank */
+    int num_said;               /* words of this rank's engine that no view has decided on */
+    uint64_t heard_epoch;       /* newest one under which a report had one */
     uint64_t spared_epoch;      /* no word counts under that view: experts would be lost (P11) */
     uint64_t suspected_epoch; /* newest one under which a member reported this rank as a suspect */
     uint64_t flipped_digest;  /* what this rank runs, perhaps before the register told */

@@ -5,6 +5,7 @@
 #include <eep/eep.h>
 #include <eep/store.h>
 #include <eep/watch.h>
+#include <eep/control.h>
 #include <eep/words.h>
 
 #include <stdint.h>
@@ -38,6 +39,8 @@ GUARDED(eep_window_sizes, sizes);
 GUARDED(eep_step_words, words);
 GUARDED(eep_bad_input, bad);
 GUARDED(eep_view_info, view);
+GUARDED(eep_verdict, verdict);
+GUARDED(eep_memory_sizes, taken);
 GUARDED(eep_checkpoint_tensor, tensor);
 
 #define ARM(name) memset((name).guard, 0xa5, GUARD)
@@ -118,11 +121,15 @@ static void set_up(void)
 #endif
 #ifdef SHORTER
     TOO_SHORT(eep_window_sizes, sizes.s, eep_window_sizes_get, &config.s, EEP_SIZED(&sizes.s));
+    TOO_SHORT(eep_memory_sizes, taken.s, eep_memory_sizes_get, &config.s, 0, EEP_SIZED(&taken.s));
 #else
+    CHECK(eep_memory_sizes_get(&config.s, 0, EEP_SIZED(&taken.s)) == EEP_OK);
+    CHECK(taken.s.rows_bytes > 0 && taken.s.struct_bytes == sizeof taken.s);
     CHECK(eep_window_sizes_get(&config.s, EEP_SIZED(&sizes.s)) == EEP_OK);
     CHECK(sizes.s.dispatch_bytes > 0 && sizes.s.struct_bytes == sizeof sizes.s);
 #endif
     WHOLE(sizes);
+    WHOLE(taken);
     if (eep_open(&config.s, error, sizeof error, &context) != EEP_OK) {
         fprintf(stderr, "eep_open: %s\n", error);
         exit(1);
@@ -222,6 +229,8 @@ static void observe(eep_graph *graph)
     WHOLE(words);
     CHECK(words.s.running && words.s.given_up && words.s.reserved == 0 &&
           words.s.struct_bytes == sizeof words.s);
+    CHECK(eep_expel(context, 0, 2, 0, EEP_SIZED(&verdict.s)) == EEP_ERR_STATE);
+    WHOLE(verdict);
     CHECK(eep_watch_open(store_path, 1000000, error, sizeof error, &watch) == EEP_OK);
     CHECK(eep_watch_next(watch, 1000000, EEP_SIZED(&view.s), NULL, 0) == EEP_OK);
     WHOLE(view);
@@ -275,6 +284,7 @@ static void refuse_the_shorter(void)
               NULL);
     TOO_SHORT(eep_step_words, words.s, eep_step_words_get, context, EEP_SIZED(&words.s));
     TOO_SHORT(eep_bad_input, bad.s, eep_bad_input_get, context, EEP_SIZED(&bad.s));
+    TOO_SHORT(eep_verdict, verdict.s, eep_expel, context, 0, 2, 0, EEP_SIZED(&verdict.s));
     CHECK(eep_watch_open(store_path, 1000000, error, sizeof error, &watch) == EEP_OK);
     TOO_SHORT(eep_view_info, view.s, eep_watch_next, watch, 0, EEP_SIZED(&view.s), NULL, 0);
     eep_checkpoint *checkpoint = open_checkpoint();
@@ -291,6 +301,7 @@ static void refuse_the_shorter(void)
     WHOLE(fault);
     WHOLE(words);
     WHOLE(bad);
+    WHOLE(verdict);
     WHOLE(view);
     eep_watch_close(watch);
     eep_close(context);
@@ -374,6 +385,8 @@ int main(int argc, char **argv)
     ARM(info);
     ARM(sizes);
     ARM(words);
+    ARM(verdict);
+    ARM(taken);
     ARM(bad);
     ARM(view);
     ARM(tensor);

@@ -2,6 +2,7 @@
 /* What api_calls.py makes of the headers is included here: see there. */
 #include <eep/checkpoint.h>
 #include <eep/collectives.h>
+#include <eep/control.h>
 #include <eep/eep.h>
 #include <eep/sink.h>
 #include <eep/store.h>
@@ -40,6 +41,8 @@ static eep_form_sizes form_sizes;
 static eep_live_placement live;
 static eep_window_sizes sizes;
 static eep_collective_result collective;
+static eep_verdict verdict;
+static eep_memory_sizes memory;
 static eep_seat seats[4];
 static eep_dispatch_args dispatch;
 static eep_combine_args combine;

@@ -51,6 +51,10 @@ VALID = {
     "eep_live_placement *": "EEP_SIZED(&live)",
     "eep_window_sizes *": "EEP_SIZED(&sizes)",
     "eep_collective_result *": "EEP_SIZED(&collective)",
+    "eep_verdict *": "EEP_SIZED(&verdict)",
+    "eep_memory_sizes *": "EEP_SIZED(&memory)",
+    "eep_fault_kind": "EEP_FAULT_RESET",
+    "uint32_t *": "(void *)buffer",
     "eep_seat *": "seats",
     "const eep_tensor *": "tensors",
     "eep_tensor *": "tensors",
@@ -76,6 +80,7 @@ MAY_BE_NULL = {("eep_open", "error_out"), ("eep_store_open", "error_out"), ("eep
                ("eep_live_placement_get", "experts_out"), ("eep_mask_get", "epoch_out"),
                ("eep_loads_set", "loads"), ("eep_collective_allgather", "bytes_out"),
                *((f"eep_collective_{kind}", "result_out") for kind in ("barrier", "broadcast", "allgather", "allreduce")),
+               ("eep_expel", "verdict_out"),
                ("eep_placement_get", "experts_out"), ("eep_placement_get", "pinned_out"),
                ("eep_last_error", "context")}
 HANDLES = {"watch", "checkpoint", "device", "stream", "event", "graph", "context", "sink", "store"}
@@ -83,7 +88,7 @@ HANDLES = {"watch", "checkpoint", "device", "stream", "event", "graph", "context
 OWN = {"eep_store_close"}
 # What it answers of NULL, where that is no eep_status and not 0.
 ANSWERS = {"eep_rank": "-1", "eep_slot_expert": "-1", "eep_device_ordinal": "-1",
-           "eep_watch_fd": "-1",
+           "eep_watch_fd": "-1", "eep_event_fd": "-1",
            "eep_device_backend": '""'}
 
 
