@@ -61,3 +61,13 @@ Test(spread, replicas_are_on_different_nodes)
     cr_assert(eepi_spread_is_apart(&shape, 1, 2, 3));
     cr_assert_not(eepi_spread_is_apart(&shape, 1, 0, 2));
 }
+
+/* Seats 2 and 3 are of one group, 3 and 4 of two. */
+Test(spread, P11_replicas_are_in_different_groups)
+{
+    const eepi_view_shape shape = {6, 1, 1, 1, 0, 1, .seats_per_group = 2};
+
+    cr_assert_not(eepi_spread_is_apart(&shape, 1, 2, 3));
+    cr_assert(eepi_spread_is_apart(&shape, 1, 3, 4));
+    cr_assert(eepi_spread_is_apart(&shape, 1, 1, 2));
+}
