@@ -3,7 +3,7 @@
 #include "graphs/base/public_call.h"
 #include "graphs/base/thread.h"
 #include "graphs/device/device_ops.h"
-#include "membership/collective/collectives.h"
+#include "membership/collective/collective.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
 #include "membership/service/filling.h"

@@ -5,7 +5,7 @@
 #include "graphs/base/thread.h"
 #include "graphs/device/device_ops.h"
 #include "graphs/device/device_share.h"
-#include "membership/collective/collectives.h"
+#include "membership/collective/collective.h"
 #include "membership/context/config.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"

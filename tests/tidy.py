@@ -44,6 +44,7 @@ FLOORS = [
     ("membership/loads",),
     ("membership/order",),
     ("membership/step",),
+    ("membership/collective",),
     ("membership/service",),
     ("membership",),
     ("experiments/base",),

@@ -77,8 +77,8 @@ static eep_status begin(eep_context *context, const char *call,
     if (status != EEP_OK) {
         return status;
     }
-    if (!__atomic_compare_exchange_n(&context->calls.collectives->call, &other, call, 0, __ATOMIC_ACQUIRE,
-                                     __ATOMIC_RELAXED)) {
+    if (!__atomic_compare_exchange_n(&context->calls.collectives->call, &other, call, 0,
+                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
         return eepi_refuse(EEP_ERR_STATE,
                            "%s while another thread is in %s of this context: one thread at a "
                            "time is in a collective",

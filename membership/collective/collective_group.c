@@ -241,11 +241,12 @@ void eepi_collectives_end(eep_context *context, eep_status status)
 {
     struct eepi_collectives *all = context->calls.collectives;
 
-    if (!all) {
+    pthread_mutex_lock(&all->lock);
+    if (all->ended != EEP_OK) {
+        pthread_mutex_unlock(&all->lock);
         return;
     }
-    pthread_mutex_lock(&all->lock);
-    all->ended = all->ended == EEP_OK ? status : all->ended;
+    all->ended = status;
     all->is_open = false;
     wake(all, all->pending.is_given ? all->pending.group : NULL);
     pthread_mutex_unlock(&all->lock);

@@ -4,7 +4,7 @@
 #define EEPI_COLLECTIVE_STATE_H
 
 #include "membership/collective/collective_area.h"
-#include "membership/collective/collectives.h"
+#include "membership/collective/collective.h"
 
 #include <pthread.h>
 

@@ -3,7 +3,6 @@
 #include "membership/context/outcome.h"
 
 #include "eep/control.h"
-#include "membership/collective/collectives.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
 
@@ -32,7 +31,6 @@ void eepi_end_service(eep_context *context, eep_status status, const char *why)
     }
     pthread_mutex_unlock(&context->lock);
     eepi_log(context, status == EEP_ERR_DRAINED ? EEP_LOG_INFO : EEP_LOG_WARN, "%s%s", why, epoch);
-    eepi_collectives_end(context, status);
     eepi_rank_wake(context);
     eepi_ready(context, EEP_READY_OVER);
 }

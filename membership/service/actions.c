@@ -4,7 +4,7 @@
 
 #include "eep/control.h"
 #include "membership/backup/backups.h"
-#include "membership/collective/collectives.h"
+#include "membership/collective/collective.h"
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/context/log.h"

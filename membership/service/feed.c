@@ -3,6 +3,7 @@
 #include "membership/service/feed.h"
 
 #include "membership/backup/backups.h"
+#include "membership/collective/collective.h"
 #include "membership/context/context.h"
 #include "membership/control/accusations.h"
 #include "membership/order/order.h"
@@ -22,6 +23,19 @@ static void follow_backups(eep_context *context)
     }
 }
 
+/* This rank's service may have ended in any of its parts: its collectives end with it. */
+static void follow_end(eep_context *context)
+{
+    eep_status ended;
+
+    pthread_mutex_lock(&context->lock);
+    ended = context->outcome.ended;
+    pthread_mutex_unlock(&context->lock);
+    if (ended != EEP_OK) {
+        eepi_collectives_end(context, ended);
+    }
+}
+
 static void handle(eep_context *context, eepi_input input)
 {
     const eepi_action *actions;
@@ -33,6 +47,7 @@ static void handle(eep_context *context, eepi_input input)
     for (int i = 0; i < n; i++) {
         eepi_perform(context, &actions[i]);
     }
+    follow_end(context);
     follow_backups(context);
     eepi_words_follow(context);
     eepi_ordered_follow(context, eepi_core_view(context->core));

@@ -4,7 +4,7 @@
 
 #include "graphs/base/descriptors.h"
 #include "graphs/device/device_share.h"
-#include "membership/collective/collectives.h"
+#include "membership/collective/collective.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
 #include "membership/context/records.h"

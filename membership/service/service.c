@@ -7,7 +7,7 @@
 #include "graphs/base/thread.h"
 #include "graphs/device/device_ops.h"
 #include "membership/backup/backups.h"
-#include "membership/collective/collectives.h"
+#include "membership/collective/collective.h"
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/context/log.h"

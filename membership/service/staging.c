@@ -4,7 +4,7 @@
 
 #include "eep/control.h"
 #include "graphs/device/device_ops.h"
-#include "membership/collective/collectives.h"
+#include "membership/collective/collective.h"
 #include "membership/context/bank_image.h"
 #include "membership/context/context.h"
 #include "membership/context/event.h"

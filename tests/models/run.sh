@@ -66,6 +66,11 @@ holds|no|flip|leave, two missed deadlines: safety|-DLEAVE -DDEADLINES=2 -DMAY_HA
 weak|no|flip|late twice: ahead of those who have flipped|-DJOIN -DDEADLINES=2
 weak|no|flip|only the leaver saw the step end|-DLEAVE
 holds|no|flip|the first one, if any newer tag counts|-DJOIN -DDEADLINES=2 -DNEWER_TAG_OF_ANY_STEP
+holds|yes|collectives|two numbers, a rank joins|
+holds|yes|collectives|two numbers, one leaves and one joins|-DLEAVE
+holds|yes|collectives|two numbers, a death, a rank joins|-DFAULTS=1
+holds|no|collectives|the leaver dies|-DFAULTS=1 -DLEAVE
+holds|no|collectives|three numbers, a death|-DFAULTS=1 -DNUMBERS=3
 caught|yes|agreement|M4: no answer is taken for a yes|-DSTEPS=0 -DCAS_AMBIGUOUS_BLIND
 caught|yes|agreement|M4: the register does not compare|-DSTEPS=0 -DCAS_UNCONDITIONAL
 caught|yes|agreement|M2: commit before the reports|-DSTEPS=2 -DCRASHES=0 -DCOMMIT_BEFORE_REPORTS
@@ -118,6 +123,13 @@ caught|yes|flip|M3: flip when the commit is known|-DJOIN -DFLIP_ON_COMMIT
 caught|yes|flip|M10: a dead leaver is forgotten|-DLEAVE -DDEADLINES=0 -DCRASHES=1 -DLEAVER_FORGOTTEN
 caught|yes|flip|R1: write the slot before the flip|-DREPAIR -DFILL_BEFORE_FLIP
 caught|yes|flip|R1: HOLDS before the acknowledgement|-DREPAIR -DHOLDS_WITHOUT_ACK
+caught|yes|collectives|P13: taken before the ledger is raised (H50)|-DFAULTS=1 -DTAKE_WITHOUT_LEDGER
+caught|yes|collectives|P13: a report names what was taken only|-DFAULTS=1 -DREPORT_WHAT_WAS_TAKEN
+caught|yes|collectives|P13: the ledger stays open|-DFAULTS=1 -DNOT_CLOSED
+caught|no|collectives|P13: the ledger stays open at a plan (H51)|-DNOT_CLOSED
+caught|yes|collectives|P13: bound to its first epoch for ever (H51)|-DBOUND_FOR_EVER
+caught|yes|collectives|P13: a contribution is written over|-DWRITE_OVER
+caught|no|collectives|M2: the fault view before the reports|-DFAULTS=1 -DCOMMIT_BEFORE_REPORTS
 TXT
 }
 

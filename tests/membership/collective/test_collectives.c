@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Small collectives of contexts in one process: what every member gets, and what changes of view do
  * to a number that is under way (rule P13). */
+#include "membership/collective/collective_state.h"
+#include "membership/context/context.h"
 #include "tests/membership/collective/callers.h"
 
 #include <string.h>
@@ -355,5 +357,105 @@ Test(collectives, eep_close_ends_a_call_that_waits)
     cr_assert_eq(caller_call(&c), EEP_ERR_STATE);
     pthread_join(thread, NULL);
     w.ranks[1].context = NULL;
+    world_close(&w);
+}
+
+/* The memory that the rank contributes in. */
+static eepi_contribution *own_head(const rank *r, uint64_t number)
+{
+    return eepi_contribution_of(r->context->calls.collectives->own, number);
+}
+
+/* What a dead rank left half written, or somebody stored over, is not taken. */
+Test(collectives, P13_a_contribution_that_is_not_sound_is_not_there)
+{
+    world w;
+    caller c[2];
+    eepi_contribution *head;
+    uint8_t *bytes;
+
+    open_world(&w, 2);
+    make(c, &w, 2, CALL_ALLGATHER, 1);
+    c[0].timeout_us = c[1].timeout_us = 0;
+    cr_assert_eq(caller_call(&c[1]), EEP_ERR_TIMEOUT);
+    head = own_head(&w.ranks[1], 1);
+    bytes = eepi_contribution_bytes(w.ranks[1].context->calls.collectives->own, 1);
+    bytes[3] ^= 1;
+    cr_expect_eq(caller_call(&c[0]), EEP_ERR_TIMEOUT, "its bytes");
+    bytes[3] ^= 1;
+    head->bytes ^= 8;
+    cr_expect_eq(caller_call(&c[0]), EEP_ERR_TIMEOUT, "its length");
+    head->bytes ^= 8;
+    head->generation ^= 1;
+    cr_expect_eq(caller_call(&c[0]), EEP_ERR_TIMEOUT, "its writer");
+    head->generation ^= 1;
+    head->epoch--;
+    cr_expect_eq(caller_call(&c[0]), EEP_ERR_TIMEOUT, "its epoch");
+    head->epoch++;
+    cr_expect(caller_is_untouched(&c[0]));
+    cr_assert_eq(caller_call(&c[0]), EEP_OK);
+    cr_assert_eq(caller_call(&c[1]), EEP_OK);
+    check_gathered(c, 2);
+    world_close(&w);
+}
+
+/* Two numbers lie side by side: who is behind still finds the older one. */
+Test(collectives, P13_a_result_stays_until_the_next_but_one)
+{
+    world w;
+    caller c[2], next;
+
+    open_world(&w, 2);
+    for (int i = 0; i < 20; i++) {
+        make(c, &w, 2, CALL_ALLGATHER, i);
+        c[1].timeout_us = 0;
+        cr_assert_eq(caller_call(&c[1]), EEP_ERR_TIMEOUT);
+        cr_assert_eq(caller_call(&c[0]), EEP_OK);
+        next = caller_of(&w.ranks[0], CALL_ALLGATHER, i + 100);
+        next.timeout_us = 0;
+        cr_assert_eq(caller_call(&next), EEP_ERR_TIMEOUT, "rank 1 has not ended the one before");
+        cr_assert_eq(caller_call(&c[1]), EEP_OK);
+        check_alike(c, 2, EEP_OK, 3);
+        check_gathered(c, 2);
+        c[1] = caller_of(&w.ranks[1], CALL_ALLGATHER, i + 100);
+        cr_assert_eq(caller_call(&c[1]), EEP_OK);
+        cr_assert_eq(caller_call(&next), EEP_OK);
+    }
+    world_close(&w);
+}
+
+Test(collectives, arguments_and_captures_are_refused)
+{
+    world w;
+    eep_collective_result result;
+    uint8_t bytes[8] = {0};
+    eep_stream *stream;
+    eep_graph *graph;
+
+    open_world(&w, 2);
+    eep_context *context = w.ranks[0].context;
+    cr_assert_eq(eep_collective_broadcast(context, 4, bytes, 8, 0, NULL), EEP_ERR_INVALID);
+    cr_assert_eq(eep_collective_broadcast(context, -1, bytes, 8, 0, NULL), EEP_ERR_INVALID);
+    cr_assert_eq(eep_collective_broadcast(context, 0, bytes, EEP_COLLECTIVE_MAX_BYTES + 1, 0, NULL),
+                 EEP_ERR_INVALID);
+    cr_assert_eq(eep_collective_allgather(context, bytes, 8, bytes, 7, NULL, 0, NULL),
+                 EEP_ERR_INVALID, "more than a seat's place");
+    cr_assert_eq(eep_collective_allreduce(context, bytes, bytes, 1, EEP_REDUCE_FP32, EEP_REDUCE_AND,
+                                          0, NULL),
+                 EEP_ERR_INVALID);
+    cr_assert_eq(eep_collective_allreduce(context, bytes, bytes, EEP_COLLECTIVE_MAX_BYTES / 8 + 1,
+                                          EEP_REDUCE_INT64, EEP_REDUCE_SUM, 0, NULL),
+                 EEP_ERR_INVALID);
+    result.struct_bytes = 8;
+    cr_assert_eq(eep_collective_barrier(context, 0, &result), EEP_ERR_INVALID);
+    cr_assert_eq(eep_stream_open(w.ranks[0].device, &stream), EEP_OK);
+    cr_assert_eq(eep_capture_begin(stream), EEP_OK);
+    cr_assert_eq(eep_collective_barrier(context, 0, NULL), EEP_ERR_STATE);
+    cr_assert(strstr(eep_error_text(), "captured"), "%s", eep_error_text());
+    cr_assert_eq(eep_capture_end(stream, &graph), EEP_OK);
+    eep_graph_close(graph);
+    eep_stream_close(stream);
+    cr_assert_eq(eep_collective_barrier(context, 0, EEP_SIZED(&result)), EEP_ERR_TIMEOUT);
+    cr_assert_eq(result.number, 1, "nothing of the above was given");
     world_close(&w);
 }

@@ -44,7 +44,7 @@ static uint64_t sum_of(const gathered *got)
     return state;
 }
 
-/* Who contributes is who is in the view, with its own bytes. */
+/* The members of the view contribute, each its own bytes, and nobody else. */
 static void check_members(const sim_process *p, const eep_collective_result *result,
                           const gathered *got, const eepi_view *view)
 {

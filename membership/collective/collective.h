@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Small collectives of a context: what the other parts of it say to them. The calls of the program
  * are in collective_calls.c. */
-#ifndef EEPI_COLLECTIVES_H
-#define EEPI_COLLECTIVES_H
+#ifndef EEPI_COLLECTIVE_H
+#define EEPI_COLLECTIVE_H
 
 #include "eep/collectives.h"
 #include "membership/view/view.h"
