@@ -88,7 +88,7 @@ def without_inline(text):
 class Headers:
     """Functions of libeep, sorted by whether they need handles."""
 
-    def __init__(self):
+    def __init__(self, exported):
         from pycparser import c_ast, c_generator, c_parser
         self.text = preprocessed()
         self.ast = c_ast
@@ -102,9 +102,10 @@ class Headers:
                    and isinstance(node.type, c_ast.TypeDecl)
                    and isinstance(node.type.type, c_ast.Struct) and node.type.type.decls}
         self.opaque -= defined
-        self.functions = [node for node in tree.ext if isinstance(node, c_ast.Decl)
-                          and isinstance(node.type, c_ast.FuncDecl)
-                          and node.name.startswith("eep_")]
+        declared = [node for node in tree.ext if isinstance(node, c_ast.Decl)
+                    and isinstance(node.type, c_ast.FuncDecl) and node.name.startswith("eep_")]
+        self.functions = [node for node in declared if node.name in exported]
+        self.lacking = [node for node in declared if node.name not in exported]
 
     def handle_of(self, type_, stars=1):
         """The opaque struct that a parameter points to by so many stars; None for others."""
@@ -176,13 +177,14 @@ class Headers:
         fill = "".join(f"        {line}\n" for line in inside)
         if fill and says_status:
             fill = "        if (result == EEP_OK) {\n" + fill + "        }\n"
+        closed = "EEPY_CLOSED" if says_status else "-1" if name.endswith("_fd") else "0"
         call = f"{function.name}({', '.join(passed)});"
         if result == "void":
             body = f"        {call}\n"
             first, last = "", ""
         else:
             body = f"        result = {call}\n" + fill
-            first = f"    {result} result = ({result})" + ("EEPY_CLOSED" if says_status else "0") + ";\n"
+            first = f"    {result} result = ({result}){closed};\n"
             last = "    return result;\n"
         lines = "".join(f"    {line}\n" for line in before)
         return (f"{result} {name}({', '.join(given)})",
@@ -191,18 +193,25 @@ class Headers:
     def plain_text(self):
         """All declarations, with those functions alone that need no handle."""
         text = self.text
-        for function in self.functions:
+        for function in self.functions + self.lacking:
             params = [] if function.type.args is None else function.type.args.params
-            if any(self.handle_of(param.type) or self.handle_of(param.type, 2)
+            if function in self.lacking or any(self.handle_of(param.type) or self.handle_of(param.type, 2)
                    for param in params) or function.name in BY_HAND:
                 text = re.sub(rf"[^;}}]*\b{function.name}\([^;]*\);", "", text)
         return text
 
 
-def emit(folder):
+def exported_by(libeep):
+    """The public functions of a libeep, which may lack what the newest header declares."""
+    done = subprocess.run(["nm", "-D", "--defined-only", libeep], stdout=subprocess.PIPE,
+                          universal_newlines=True, check=True)
+    return sorted(set(re.findall(r"\b(eep_\w+)", done.stdout)))
+
+
+def emit(folder, libeep):
     """Write _eep.c, the module's C code."""
     import cffi
-    headers = Headers()
+    headers = Headers(set(exported_by(libeep)))
     prototypes, code = headers.wrappers()
     ffi = cffi.FFI()
     ffi.cdef(headers.plain_text() + prototypes + "#define EEP_FP8_GROUP ...\n")
@@ -265,7 +274,7 @@ def build_tree(folder, libeep):
     """The same as a folder for tests. The module is made again where what it is made of changed."""
     parts = [__file__, *sorted(glob.glob(os.path.join(INCLUDE, "eep", "*.h"))),
              *sorted(glob.glob(os.path.join(HERE, "native", "*")))]
-    recipe = hashlib.sha256(" ".join(compiler() + [sys.version]).encode())
+    recipe = hashlib.sha256(" ".join(compiler() + [sys.version] + exported_by(libeep)).encode())
     for name in parts:
         with open(name, "rb") as file:
             recipe.update(file.read())
@@ -302,7 +311,7 @@ def build_package(folder, libraries):
     """The package `eep` in `folder`: Python files, libeep, the extension module."""
     package, lib = copy_files(folder, libraries)
     with tempfile.TemporaryDirectory() as work:
-        source = emit(work)
+        source = emit(work, os.path.join(lib, LIBEEP))
         natives = sorted(glob.glob(os.path.join(HERE, "native", "*.c")))
         run(compiler() + ["-shared", "-fPIC", "-O2", "-g", "-std=gnu17", "-fvisibility=hidden",
                           "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wno-unused-parameter",

@@ -114,8 +114,7 @@ class Names(unittest.TestCase):
                                                                            "profile"}
         self.assertEqual(known - fields, set())
         # Those of no effect, those that the package sets; others go by "further".
-        self.assertEqual(fields - known, {"struct_bytes", "store_path", "user", "stores_margin_us",
-                                          "reserved"})
+        self.assertEqual(fields - known, {"struct_bytes", "store_path", "user", "stores_margin_us"})
 
     def test_each_counter_is_told(self):
         fields = {name for name, _ in ffi.typeof("eep_counters").fields}
@@ -395,12 +394,14 @@ class Steps(WithStore):
         topk = np.array([[0, 1]] * TOKENS, np.int32)
         shares = np.full((TOKENS, 2), 0.5, np.float32)
         num = np.array([TOKENS], np.int32)
+        big = np.zeros((capacity, HIDDEN), np.float32)
         with self.assertRaisesRegex(eep.Invalid, "rows .* 1 elements, and"):
             context.dispatch(0, x=x, topk_idx=topk, num_tokens=num, rows=np.zeros(1, np.float32),
                              slot_begin=np.zeros(3, np.int32))
-        with self.assertRaisesRegex(eep.Invalid, "topk_idx is int64"):
-            context.dispatch(0, x=x, topk_idx=topk.astype(np.int64), num_tokens=num, rows=x,
-                             slot_begin=np.zeros(3, np.int32))
+        with self.assertRaisesRegex(eep.Invalid, "topk_idx is uint8"):
+            context.dispatch(0, x=x, topk_idx=topk.astype(np.uint8), num_tokens=num, rows=x)
+        with self.assertRaisesRegex(eep.Invalid, "no field 'speed'"):
+            context.dispatch(0, x=x, topk_idx=topk, num_tokens=num, rows=big, speed=1)
         for slot in range(2):
             context.slot_set(0, slot, [np.zeros(4, np.float32)])
         with context.capture() as graph:
@@ -532,6 +533,108 @@ class Steps(WithStore):
         rank.right(self)
         with self.assertRaises(eep.Unreachable):
             eep.Watch(self.store.path + ".none", timeout=0.01)
+
+
+class Forms(WithStore):
+    def alone(self, form, kernel, ids_dtype="int32", **options):
+        context = eep.Context(self.store, rank=0, num_ranks=1, **{**SHAPE, **options})
+        self.addCleanup(context.close)
+        b = context.buffers(form=form, ids_dtype=ids_dtype)
+        for slot in range(2):
+            context.slot_alloc(0, slot, [(4,)])
+        arrays = [b.rows, b.slot_begin, b.slot_counts, b.results]
+        with context.capture() as graph:
+            context.dispatch(0, **b.dispatch)
+            context.stream.launch(kernel, *arrays)
+            context.combine(0, **b.combine)
+        context.join(10)
+        return context, b, graph
+
+    def test_padded_rows_and_int64_ids(self):
+        def kernel(rows, _, counts, results):
+            for slot, count in enumerate(counts):
+                results[slot, :count] = rows[slot, :count] * (slot + 1)
+
+        form = eep.Form(layout="padded", slot_align=8)
+        context, b, graph = self.alone(form, kernel, "int64")
+        self.assertEqual((b.rows.shape, b.topk_idx.dtype), ((2, 8, HIDDEN), "int64"))
+        self.assertEqual(context.form_sizes(form).rows, 16)
+        with context.step(5):
+            b.fill(np.full((2, HIDDEN), 4.0), [[0, 1], [1, -1]], [[0.5, 0.5], [1, 0]])
+            graph.replay()
+        self.assertEqual(b.out[:2, 0].tolist(), [6.0, 8.0])
+
+    def test_physical_ids_name_their_placement(self):
+        context, b, graph = self.alone(
+            eep.Form(ids="physical"), lambda rows, begin, counts, results:
+            results.__setitem__(slice(None), rows))
+        with self.assertRaises(eep.NotFound):
+            context.live_placement()
+        ids = [[0, 1]]
+        with self.assertRaises(eep.BadStepInput) as caught:
+            with context.step(5):
+                b.placement[0] = 1
+                b.fill(np.ones((1, HIDDEN)), ids, [[1, 2]])
+                graph.replay()
+        self.assertEqual(caught.exception.bad.kind, "placement")
+        live = context.live_placement()
+        self.assertEqual(sorted(live.experts[0]), [0, 1])
+        with context.step(5):
+            b.placement[0] = live.word
+            b.fill(np.ones((1, HIDDEN)), ids, [[1, 2]])
+            graph.replay()
+        self.assertEqual(b.out[0, 0], 3)
+
+    def test_scales_as_packed_powers(self):
+        form = eep.Form(scales="ue8m0_columns")
+        context, b, graph = self.alone(form, lambda *_: None, hidden=256, fp8_dispatch=2)
+        self.assertEqual((b.row_scales, b.packed_scales.shape[0], b.rows.dtype),
+                         (None, 1, "float8_e4m3fn"))
+        with context.step(5):
+            b.fill(np.full((1, 256), 448.0), [[0, 1]], [[0.5, 0.5]])
+            graph.replay()
+        scales = b.packed_scales.numpy().view(np.uint8).reshape(*b.packed_scales.shape, 4)
+        self.assertEqual(scales[0, 0].tolist(), [127, 127, 0, 0])
+        with self.assertRaises(eep.Invalid):
+            context.form_sizes(eep.Form(slot_align=-1))
+
+
+class Controls(WithStore):
+    def test_masks_and_what_is_ready(self):
+        rank = self.rank()
+        rank.right(self)
+        self.assertEqual(rank.context.mask()[0].tolist(), [1])
+        self.assertEqual(rank.context.mask("masked"), (np.array([0]), 1))
+        self.assertNotEqual(rank.context.active_mask, 0)
+        out = rank.context.device.zeros(1, "int32")
+        rank.context.mask_put(out)
+        rank.context.stream.synchronize(5)
+        self.assertEqual(out[0], 1)
+        with self.assertRaises(eep.State):
+            rank.context.ready()
+        fd = rank.context.ready_fileno()
+        self.assertGreaterEqual(fd, 0)
+        self.assertLessEqual(rank.context.ready(), {"view", "fault", "step", "over"})
+        rank.context.close()
+        with self.assertRaises(eep.State):
+            rank.context.ready_fileno()
+
+    def test_evidence_is_checked(self):
+        rank = self.rank()
+        with self.assertRaises(eep.State):
+            rank.context.expel(0, 7)
+        with self.assertRaises(eep.Invalid):
+            rank.context.fault_report(0, 1, "rumour")
+        with self.assertRaises(eep.EepError):
+            rank.context.fault_report(7, 1, "bad_answer")
+        rank.right(self)
+        rank.context.expel(0, 1)  # oneself: the same as drain
+        self.end(rank)
+
+    def test_memory_sizes_need_no_context(self):
+        sizes = eep.memory_sizes(num_ranks=4, num_experts=8, num_slots=4, top_k=2, hidden=16,
+                                 num_max_tokens_per_rank=4, expert_bytes=4096)
+        self.assertGreater(sizes.device_bytes, sizes.window_bytes)
 
 
 class Telling(WithStore):

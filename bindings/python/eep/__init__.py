@@ -8,10 +8,11 @@
 Exceptions are named after libeep's statuses (eep.Aborted, eep.Evicted, ...); all of them are
 EepErrors. Times of calls are in seconds, those of eep_config in microseconds."""
 from .arrays import Array
-from .buffers import Buffers
+from .buffers import Buffers, Form, FormSizes
 from .checkpoint import Checkpoint, TensorInfo
 from .configuration import window_sizes
 from .context import Context, Step
+from .control import LivePlacement, MemorySizes, Verdict, memory_sizes
 from .device import Device, Event, Graph, Stream, device_count
 from .errors import (Aborted, Ahead, BadStepInput, CallError, Checksum, Conflict, DeviceFailed,
                      Drained, Duplicate, EepError, Evicted, Invalid, KernelFailed, NoMemory,
@@ -29,8 +30,8 @@ __version__ = version()
 __all__ = [
     "Aborted", "Ahead", "Array", "BadInput", "BadStepInput", "Buffers", "CallError", "Checkpoint",
     "Checksum", "Conflict", "Context", "Counters", "Device", "DeviceFailed", "Drained", "Duplicate",
-    "EepError", "Event", "EventRecord", "Evicted", "Fault", "Graph", "Invalid", "Kernel",
-    "KernelFailed", "LogLine", "NoMemory", "NotFound", "NotOwner", "PeerError", "Placement",
+    "EepError", "Event", "EventRecord", "Evicted", "Fault", "Form", "FormSizes", "Graph", "Invalid", "Kernel",
+    "KernelFailed", "LivePlacement", "LogLine", "MemorySizes", "NoMemory", "NotFound", "NotOwner", "PeerError", "Placement",
     "Protocol", "RankError", "Seat", "SeatTaken", "Sink", "Snapshot", "State", "Step", "StepWords",
     "Store", "Stream", "System", "TensorInfo", "Timeout", "Uncovered", "Unreachable", "Unsupported",
-    "View", "Watch", "WorldError", "device_count", "info", "version", "window_sizes"]
+    "Verdict", "View", "Watch", "WorldError", "device_count", "info", "memory_sizes", "version", "window_sizes"]

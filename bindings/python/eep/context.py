@@ -8,15 +8,17 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Type
 import numpy as np
 
 from .arrays import Array, register
-from .buffers import Arguments, Buffers, combine_arguments, dispatch_arguments, make_buffers
+from .buffers import (Arguments, Buffers, Form, FormSizes, combine_arguments, dispatch_arguments,
+                      form_sizes, make_buffers)
 from .checkpoint import Checkpoint
 from .configuration import Config
+from .control import Control
 from .device import Device, Graph, Stream, begin_capture, end_capture, wait_in_slices
 from .errors import (TIMEOUT, BadStepInput, EepError, Invalid, KernelFailed, NotFound, State,
                      error_of)
 from .kernels import fail_if_any
 from .loading import ffi, lib, text_of
-from .objects import Closing, leaked, microseconds
+from .objects import leaked, microseconds
 from .reports import (BadInput, Counters, EventRecord, Fault, LogLine, Placement, Snapshot, StepWords,
                       enum_name, plain, seats_of, sized, take_records)
 from .store import ERROR_BYTES, Store
@@ -77,7 +79,7 @@ class Step:
             context._end_with_care(status)
 
 
-class Context(Closing):
+class Context(Control):
     """One rank of an instance. Opening takes the seat, with a new generation.
 
     A rank's life: open; fill `slot_alloc` of what `slot_expert` asks for; `capture()` a step;
@@ -94,6 +96,7 @@ class Context(Closing):
     num_layers, num_experts, num_slots, top_k, hidden, num_max_tokens_per_rank    the shape;
                  num_slots None: two replicas of each expert over all seats
     dtype        of x and expert outputs: "float32" or "bfloat16"
+    fp8_dispatch 1: rows travel as float8 with scales; 2: with scales that are powers of two
     profile      "default", "bring_up" (a debugger may stop a rank), "quick" (faults within 1 s)
     log          None: libeep writes lines to stderr; True: `poll()` returns them; a function:
                  `poll()` calls it with each LogLine
@@ -109,7 +112,7 @@ class Context(Closing):
             num_experts: int, top_k: int, hidden: int, num_max_tokens_per_rank: int = 128,
             num_layers: int = 1, num_slots: Optional[int] = None, rank: Optional[int] = None,
             num_ranks: Optional[int] = None, max_ranks: Optional[int] = None,
-            dtype: Any = "float32", fp8_dispatch: bool = False, profile: str = "default",
+            dtype: Any = "float32", fp8_dispatch: int = 0, profile: str = "default",
             heartbeat_period_us: Optional[int] = None, heartbeat_suspect_us: Optional[int] = None,
             step_deadline_us: Optional[int] = None, warmup_deadline_us: Optional[int] = None,
             expel_floor_us: Optional[int] = None, drain_bound_us: Optional[int] = None,
@@ -121,7 +124,8 @@ class Context(Closing):
             bulk_interface: Optional[str] = None, ranks_per_node: Optional[int] = None,
             spread_distance: Optional[int] = None, backup_copies: Optional[int] = None,
             background_latency_percent: Optional[int] = None, loads_period_us: Optional[int] = None,
-            num_chains: Optional[int] = None, **further: Any) -> None:
+            num_chains: Optional[int] = None, seats_per_group: Optional[int] = None,
+            **further: Any) -> None:
         super().__init__()
         given = dict(locals())
         names = {name for name, _ in ffi.typeof("eep_config").fields}
@@ -138,6 +142,7 @@ class Context(Closing):
         self._stream: Optional[Stream] = None
         self._streams: List[Stream] = []
         self._kept: Dict[Any, Any] = {"store": store}  # what libeep borrows until the close
+        self._rows: Dict[Any, int] = {}  # (layer, chain): of the form of the last dispatch
         self._entered = False
         self._step = sized("eep_step")
         self._config = Config(profile, values)
@@ -288,10 +293,16 @@ class Context(Closing):
 
     # ------------------------------------------------------------ the step, at capture time
 
-    def buffers(self, out_dtype: Any = None, memory: str = "pinned", chain: int = 0) -> Buffers:
-        """All arrays of an exchange. `memory`: of rows, slot_begin, row_scales and results, which
-        kernels alone touch on a GPU; inputs and out are pinned."""
-        return make_buffers(self, out_dtype, memory, chain)
+    def buffers(self, out_dtype: Any = None, memory: str = "pinned", chain: int = 0,
+                form: Optional[Form] = None, ids_dtype: Any = "int32") -> Buffers:
+        """All arrays of an exchange in a `form` (None: packed rows, logical ids). `memory`: of rows,
+        slot_begin, scales and results, which kernels alone touch on a GPU; inputs and out are
+        pinned. `ids_dtype`: "int32" or "int64"."""
+        return make_buffers(self, out_dtype, memory, chain, form or Form(), ids_dtype)
+
+    def form_sizes(self, form: Form) -> FormSizes:
+        """How many rows and bytes the arrays of a form have."""
+        return form_sizes(self, form)
 
     @contextmanager
     def capture(self, stream: Optional[Stream] = None) -> Iterator[Graph]:
@@ -333,26 +344,29 @@ class Context(Closing):
         stream._contexts.add(self)
 
     def dispatch(self, layer: int, *, x: Any, topk_idx: Any, num_tokens: Any, rows: Any,
-                 slot_begin: Any, row_scales: Any = None, chain: int = 0,
-                 stream: Optional[Stream] = None) -> None:
+                 chain: int = 0, form: Optional[Form] = None, stream: Optional[Stream] = None,
+                 **others: Any) -> None:
         """Send tokens to the ranks of their experts, and receive those of this rank's experts.
-        Shapes are those of `Buffers`; all arrays are read and written at each replay."""
+        `others` are further arrays of `Buffers`: slot_begin, row_scales, packed_scales, placement,
+        slot_counts, source_tokens, layout_range. Shapes are told there; all arrays are read and
+        written at each replay."""
         self._put(lib.py_dispatch, "eep_dispatch", layer, stream, dispatch_arguments(
-            self, x, topk_idx, num_tokens, rows, slot_begin, row_scales, chain))
+            self, form or Form(), chain, x=x, topk_idx=topk_idx, num_tokens=num_tokens, rows=rows,
+            **others))
 
     def combine(self, layer: int, *, rows: Any, topk_weights: Any, num_tokens: Any, out: Any,
                 out_dtype: Any = None, chain: int = 0, stream: Optional[Stream] = None) -> None:
         """Send expert outputs `rows` back, and sum those of this rank's tokens into `out`."""
         self._put(lib.py_combine, "eep_combine", layer, stream, combine_arguments(
-            self, rows, topk_weights, num_tokens, out, out_dtype, chain))
+            self, self._num_rows(layer, chain), rows, topk_weights, num_tokens, out, out_dtype, chain))
 
     def dispatch_send(self, layer: int, *, x: Any, topk_idx: Any, num_tokens: Any, rows: Any,
-                      slot_begin: Any, row_scales: Any = None, chain: int = 0,
-                      stream: Optional[Stream] = None) -> None:
+                      chain: int = 0, form: Optional[Form] = None,
+                      stream: Optional[Stream] = None, **others: Any) -> None:
         """The first half of a dispatch: kernels may run before `dispatch_receive`."""
-        self._put(lib.py_dispatch_send, "eep_dispatch_send", layer, stream,
-                  dispatch_arguments(self, x, topk_idx, num_tokens, rows, slot_begin,
-                                             row_scales, chain))
+        self._put(lib.py_dispatch_send, "eep_dispatch_send", layer, stream, dispatch_arguments(
+            self, form or Form(), chain, x=x, topk_idx=topk_idx, num_tokens=num_tokens, rows=rows,
+            **others))
 
     def dispatch_receive(self, layer: int, chain: int = 0,
                          stream: Optional[Stream] = None) -> None:
@@ -365,7 +379,7 @@ class Context(Closing):
                      stream: Optional[Stream] = None) -> None:
         """The first half of a combine."""
         self._put(lib.py_combine_send, "eep_combine_send", layer, stream, combine_arguments(
-            self, rows, topk_weights, num_tokens, out, out_dtype, chain))
+            self, self._num_rows(layer, chain), rows, topk_weights, num_tokens, out, out_dtype, chain))
 
     def combine_receive(self, layer: int, chain: int = 0, stream: Optional[Stream] = None) -> None:
         """The second half: `out` is there behind it."""
@@ -377,6 +391,11 @@ class Context(Closing):
         where = stream or self.stream
         where._keep(arguments)
         self._check(function(self._handle, layer, where._handle, arguments.struct), call)
+        if arguments.num_rows:
+            self._rows[(layer, arguments.struct.chain)] = arguments.num_rows
+
+    def _num_rows(self, layer: int, chain: int) -> int:
+        return self._rows.get((layer, chain), self.rows_capacity)
 
     def step_words(self) -> StepWords:
         """Addresses for kernels that may take long: they look whether their step is over."""

@@ -109,7 +109,7 @@ class Snapshot:
 @dataclass(frozen=True)
 class Fault:
     """A rank that was expelled. `kind`: "exit", "reset", "device", "silent", "deadline",
-    "left_out"; `time_ns` is of CLOCK_MONOTONIC."""
+    "left_out", "bad_answer", "expelled", "group"; `time_ns` is of CLOCK_MONOTONIC."""
 
     seat: int
     generation: int
@@ -121,7 +121,7 @@ class Fault:
 @dataclass(frozen=True)
 class BadInput:
     """The first bad token of a step. `kind`: "num_tokens", "expert_range", "expert_twice",
-    "expert_uncovered". token and k are -1 where the whole batch is bad."""
+    "expert_uncovered", "placement", "seat_inactive", "slot_empty". token and k are -1 where the whole batch is bad."""
 
     kind: str
     layer: int
