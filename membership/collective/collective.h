@@ -21,7 +21,8 @@ void eepi_collectives_close(eep_context *context);
 /* eep_close: end the call that another thread is in, and let no other begin. False: that call did
  * not end in time, and the log names it. */
 bool eepi_collectives_interrupt(eep_context *context);
-/* eep_join has returned EEP_OK, or that all wait for experts: from now on they concern the others, too. Any thread. */
+/* eep_join has returned EEP_OK, or that all wait for experts: from now on they concern the others,
+ * too. Any thread. */
 void eepi_collectives_join(eep_context *context);
 
 /* ---- service thread */

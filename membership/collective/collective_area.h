@@ -4,14 +4,14 @@
  *
  *   +0      identity
  *   +128    ledger          the newest number that has ended (collective_ledger.h)
- *   +256    bell            a futex: those who wait for a contribution
+ *   +256    wakes           a futex: those who wait for a contribution
  *   +384    contribution 0  of even numbers: head
  *   +512    contribution 1  of odd numbers
  *   +4096   bytes of contribution 0 [slot_bytes], then of 1
  *
  * Contributions are written by the owner alone. It writes number n + 2 over number n once n + 1 has
- * ended here, to which every other contributor gave after it had the result of n. Ledger and bell
- * are written by all members of a view.
+ * ended here, to which every other contributor gave after it had the result of n. Ledger and
+ * futex are written by all members of a view.
  *
  * The memory is a memfd and lives as long as a process has it mapped. So what a rank contributed
  * before it died can be read after its end. Pages are taken as they are needed. */
@@ -62,7 +62,7 @@ typedef struct eepi_collective_memory {
     uint64_t pad0[13];
     uint64_t ledger; /* atomic */
     uint64_t pad1[15];
-    uint32_t bell; /* atomic */
+    uint32_t wakes; /* atomic */
     uint32_t pad2[31];
     eepi_contribution contribution[2];
 } eepi_collective_memory;

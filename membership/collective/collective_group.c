@@ -83,8 +83,8 @@ void eepi_collective_ring(const eepi_collective_group *group)
     eepi_collective_memory *holder = eepi_collective_holder(group);
 
     if (holder) {
-        __atomic_fetch_add(&holder->bell, 1, __ATOMIC_SEQ_CST);
-        syscall(SYS_futex, &holder->bell, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+        __atomic_fetch_add(&holder->wakes, 1, __ATOMIC_SEQ_CST);
+        syscall(SYS_futex, &holder->wakes, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
     }
 }
 

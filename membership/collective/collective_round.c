@@ -15,8 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* LOOK_US: a rank that ends between its contribution and the bell wakes nobody. BEGIN_US: nor does
- * the first that begins a ledger. */
+/* LOOK_US: a rank that ends between its contribution and its wake-up wakes nobody. BEGIN_US: nor
+ * does the first that begins a ledger. */
 enum { LOOK_US = 10000, BEGIN_US = 1000 };
 
 static uint64_t head_checksum(const eepi_contribution *head, uint64_t number)
@@ -324,14 +324,14 @@ static eep_status say_late(const struct eepi_collectives *all, const eepi_collec
                        (unsigned long long)round->timeout_us, num, missing);
 }
 
-/* With the lock, which is not held meanwhile. `seen`: of the bell, before the last look. */
+/* With the lock, which is not held meanwhile. `seen`: of the futex, before the last look. */
 static void wait_a_while(struct eepi_collectives *all, uint32_t seen, uint64_t until_us)
 {
     const uint64_t now_us = eepi_now_us(), slice = all->pending.is_given ? LOOK_US : BEGIN_US;
     const uint64_t us = until_us - now_us < slice ? until_us - now_us : slice;
     struct timespec time = {(time_t)(us / 1000000u), (long)(us % 1000000u) * 1000};
     eepi_collective_group *group = all->pending.group;
-    uint32_t *bell;
+    uint32_t *futex;
 
     if (!all->pending.is_given) {
         const uint64_t at_us = now_us + us;
@@ -339,9 +339,9 @@ static void wait_a_while(struct eepi_collectives *all, uint32_t seen, uint64_t u
         pthread_cond_timedwait(&all->changed, &all->lock, &time);
         return;
     }
-    bell = &eepi_collective_holder(eepi_collective_group_hold(group))->bell;
+    futex = &eepi_collective_holder(eepi_collective_group_hold(group))->wakes;
     pthread_mutex_unlock(&all->lock);
-    syscall(SYS_futex, bell, FUTEX_WAIT, seen, &time, NULL, 0);
+    syscall(SYS_futex, futex, FUTEX_WAIT, seen, &time, NULL, 0);
     pthread_mutex_lock(&all->lock);
     eepi_collective_group_drop(group);
 }
@@ -400,7 +400,7 @@ static eep_status run(eep_context *context, const eepi_collective_round *round,
             rings = true;
         }
         if (status == EEP_OK && all->pending.is_given) {
-            seen = __atomic_load_n(&eepi_collective_holder(all->pending.group)->bell,
+            seen = __atomic_load_n(&eepi_collective_holder(all->pending.group)->wakes,
                                    __ATOMIC_SEQ_CST);
             status = look(all, round, rings, &over, result);
             rings = false;

@@ -12,7 +12,7 @@
 typedef struct eepi_collective_group {
     int num_users; /* with the lock */
     uint64_t epoch;
-    int max_ranks, holder; /* the member whose memory has the ledger and the bell */
+    int max_ranks, holder; /* the member whose memory has the ledger and the futex */
     bool is_begun;         /* this rank has seen to the ledger */
     struct {
         uint32_t generation; /* 0: no member */

@@ -21,7 +21,7 @@
  * may die once (with LEAVE: rank 1). Each rank learns of the planned commit at a time of its own.
  *
  * Left out or coarser: memory is sequentially consistent; bytes are the pair (number, epoch);
- * checksums; bells (a waiting rank looks at any time); REPAIRING views; a store that forgets. */
+ * checksums; futexes (a waiting rank looks at any time); REPAIRING views; a store that forgets. */
 #ifndef NUMBERS
 #define NUMBERS 2
 #endif
