@@ -637,6 +637,44 @@ class Controls(WithStore):
         self.assertGreater(sizes.device_bytes, sizes.window_bytes)
 
 
+class Collectives(WithStore):
+    def test_alone(self):
+        context = self.rank().context
+        values = np.arange(4, dtype=np.int64)
+        told = context.allreduce(values, "max")
+        self.assertEqual((values.tolist(), told.contributors), ([0, 1, 2, 3], (0,)))
+        self.assertEqual(context.allgather(b"seed", 16)[0], [b"seed"])
+        self.assertEqual(context.allgather(b"", 16)[0], [b""])
+        context.broadcast(0, values)
+        self.assertEqual(context.barrier().contributors, (0,))
+        for wrong in (values[::2], [1, 2], values.astype(np.int8)):
+            with self.assertRaises(eep.Invalid):
+                context.allreduce(wrong)
+        with self.assertRaises(eep.NotFound):
+            context.broadcast(3, values)
+
+    def test_two_ranks(self):
+        def live(seat):
+            with eep.Context(self.store, rank=seat, num_ranks=2, log_level="none", **SHAPE) as context:
+                for slot in range(context.num_slots):
+                    context.slot_alloc(0, slot, [(4,)])
+                context.join(20)
+                values = np.full(3, seat + 1, np.float32)
+                told = context.allreduce(values)
+                found[seat] = (values.tolist(), told.contributors,
+                               context.allgather(b"x" * (seat + 1), 8)[0])
+                context.barrier()
+
+        found = {}
+        threads = [threading.Thread(target=live, args=(seat,)) for seat in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        expected = ([3.0] * 3, (0, 1), [b"x", b"xx"])
+        self.assertEqual(found, {0: expected, 1: expected})
+
+
 class Telling(WithStore):
     def test_log_and_events_come_by_poll_alone(self):
         seen = []

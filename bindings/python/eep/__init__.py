@@ -10,6 +10,7 @@ EepErrors. Times of calls are in seconds, those of eep_config in microseconds.""
 from .arrays import Array
 from .buffers import Buffers, Form, FormSizes
 from .checkpoint import Checkpoint, TensorInfo
+from .collectives import Collective
 from .configuration import window_sizes
 from .context import Context, Step
 from .control import LivePlacement, MemorySizes, Verdict, memory_sizes
@@ -29,7 +30,7 @@ from .watch import Watch
 __version__ = version()
 __all__ = [
     "Aborted", "Ahead", "Array", "BadInput", "BadStepInput", "Buffers", "CallError", "Checkpoint",
-    "Checksum", "Conflict", "Context", "Counters", "Device", "DeviceFailed", "Drained", "Duplicate",
+    "Checksum", "Collective", "Conflict", "Context", "Counters", "Device", "DeviceFailed", "Drained", "Duplicate",
     "EepError", "Event", "EventRecord", "Evicted", "Fault", "Form", "FormSizes", "Graph", "Invalid", "Kernel",
     "KernelFailed", "LivePlacement", "LogLine", "MemorySizes", "NoMemory", "NotFound", "NotOwner", "PeerError", "Placement",
     "Protocol", "RankError", "Seat", "SeatTaken", "Sink", "Snapshot", "State", "Step", "StepWords",

@@ -11,6 +11,7 @@ from .arrays import Array, register
 from .buffers import (Arguments, Buffers, Form, FormSizes, combine_arguments, dispatch_arguments,
                       form_sizes, make_buffers)
 from .checkpoint import Checkpoint
+from .collectives import Collectives
 from .configuration import Config
 from .control import Control
 from .device import Device, Graph, Stream, begin_capture, end_capture, wait_in_slices
@@ -79,7 +80,7 @@ class Step:
             context._end_with_care(status)
 
 
-class Context(Control):
+class Context(Control, Collectives):
     """One rank of an instance. Opening takes the seat, with a new generation.
 
     A rank's life: open; fill `slot_alloc` of what `slot_expert` asks for; `capture()` a step;
