@@ -650,7 +650,7 @@ class Collectives(WithStore):
         for wrong in (values[::2], [1, 2], values.astype(np.int8)):
             with self.assertRaises(eep.Invalid):
                 context.allreduce(wrong)
-        with self.assertRaises(eep.NotFound):
+        with self.assertRaises(eep.Invalid):
             context.broadcast(3, values)
 
     def test_two_ranks(self):
