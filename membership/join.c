@@ -9,6 +9,7 @@
 #include "membership/service/filling.h"
 #include "membership/step/arrivals.h"
 #include "membership/step/capture.h"
+#include "membership/step/step_trace.h"
 #include "membership/step/weights.h"
 
 #include <errno.h>
@@ -159,6 +160,9 @@ static eep_status join(eep_context *context)
     }
     context->calls.waits_to_join = status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED;
     pthread_mutex_unlock(&context->lock);
+    if (status == EEP_OK) {
+        eepi_step_trace_joined(context);
+    }
     return status;
 }
 

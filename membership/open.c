@@ -27,6 +27,7 @@
 #include "membership/step/capture.h"
 #include "membership/step/running_graph.h"
 #include "membership/step/step.h"
+#include "membership/step/step_trace.h"
 #include "membership/step/step_watch.h"
 #include "membership/step/weights.h"
 #include "membership/store/store_socket.h"
@@ -287,6 +288,7 @@ static eep_status open_all(eep_context *context)
     if (status != EEP_OK) {
         return eepi_fail(context, status, "backups: %s", why_of(context, status, why, sizeof why));
     }
+    eepi_step_trace_open(context);
     status = open_core(context);
     if (status == EEP_OK) {
         status = eepi_service_start(context);
@@ -353,8 +355,11 @@ static void close_context(eep_context *context)
 
     say_left(context, left);
     eepi_thread_serves(0);
+    eepi_step_trace_close(context);
     eepi_step_watch_stop(context);
     eepi_service_stop(context);
+    eepi_trace_close(context->observed.trace);
+    context->observed.trace = NULL;
     if (left !=
         EEPI_LEFT_ALL) { /* it stores nothing any more (rule M7), though its process lives */
         eepi_claim_release(context, CLOSE_BOUND_US);

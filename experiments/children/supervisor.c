@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -53,7 +54,13 @@ eep_status supervisor_open(const options *given, const char *store_path,
 
 /* The environment of a process with ranks: this process's without the variables that are set here,
  * then those. It is made before the fork: the child of a threaded process may not allocate. */
-enum { OWN_OF_HOST = 4, OWN_VARIABLES = 6, OWN_BYTES = RANK_SETUP_TEXT_BYTES + 64 };
+enum {
+    OWN_OF_HOST = 4,
+    OWN_OF_RANK = 6,
+    OWN_VARIABLES = 9, /* of a foreign engine's process */
+    OWN_BYTES = RANK_SETUP_TEXT_BYTES + PATH_MAX,
+    ENGINE_BYTES = 4096
+};
 typedef struct rank_environment {
     char **variables;
     char own[OWN_VARIABLES][OWN_BYTES];
@@ -62,14 +69,33 @@ typedef struct rank_environment {
 static bool is_own(const char *variable)
 {
     static const char *const names[] = {
-        "EEP_RANK=",          "EEP_SIZE=",        "EEP_STORE=", RANK_ENV_CONTROL_FD "=",
-        RANK_ENV_OPTIONS "=", RANK_ENV_JOINER "="};
+        "EEP_RANK=",          "EEP_SIZE=",         "EEP_STORE=", RANK_ENV_CONTROL_FD "=",
+        RANK_ENV_OPTIONS "=", RANK_ENV_JOINER "=", "EEP_TRACE=", "EEP_TRACE_FAULTS=",
+        "EEP_LAB_CONFIG="};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strncmp(variable, names[i], strlen(names[i])) == 0) {
             return true;
         }
     }
     return false;
+}
+
+/* What libeep in a foreign engine is told: where its rows go, that its steps may halt, and the
+ * instance's times. */
+static bool describe_lab(const options *given, char own[OWN_VARIABLES][OWN_BYTES])
+{
+    char folder[PATH_MAX];
+    if (!realpath(given->out_dir, folder)) {
+        return false;
+    }
+    snprintf(own[6], OWN_BYTES, "EEP_TRACE=%s/" SUPERVISOR_TRACES, folder);
+    snprintf(own[7], OWN_BYTES, "EEP_TRACE_FAULTS=1");
+    snprintf(own[8], OWN_BYTES,
+             "EEP_LAB_CONFIG=max_ranks=%d,step_deadline_us=%.0f,expel_floor_us=%.0f,"
+             "drain_bound_us=%.0f,kill_fence=%d",
+             (int)given->max_ranks, given->step_deadline_ms * 1e3, given->expel_ms * 1e3,
+             given->drain_bound_ms * 1e3, !given->no_kill_fence);
+    return true;
 }
 
 /* `seat` -1: of a host of ranks. */
@@ -94,13 +120,18 @@ static eep_status make_environment(const supervisor *self, int seat, bool joiner
     snprintf(out->own[3], OWN_BYTES, RANK_ENV_OPTIONS "=%s", text);
     snprintf(out->own[4], OWN_BYTES, "EEP_RANK=%d", seat);
     snprintf(out->own[5], OWN_BYTES, RANK_ENV_JOINER "=%d", joiner);
+    if (self->options->engine && !describe_lab(self->options, out->own)) {
+        free(out->variables);
+        return EEP_ERR_SYSTEM;
+    }
     size_t used = 0;
     for (size_t i = 0; i < num; i++) {
         if (!is_own(environ[i])) {
             out->variables[used++] = environ[i];
         }
     }
-    for (int i = 0; i < (seat < 0 ? OWN_OF_HOST : OWN_VARIABLES); i++) {
+    const int own = seat < 0 ? OWN_OF_HOST : self->options->engine ? OWN_VARIABLES : OWN_OF_RANK;
+    for (int i = 0; i < own; i++) {
         out->variables[used++] = out->own[i];
     }
     return EEP_OK;
@@ -112,7 +143,12 @@ static eep_status start_process(const supervisor *self, int seat, bool joiner, p
                                 int *pidfd_out, int *fd_out)
 {
     static char program[] = "eep-run", one[] = "--rank-process", all[] = "--rank-host";
-    char *const arguments[] = {program, seat < 0 ? all : one, NULL};
+    static char shell[] = "sh", command[] = "-c";
+    char foreign[ENGINE_BYTES];
+    char *const ours[] = {program, seat < 0 ? all : one, NULL};
+    char *const theirs[] = {shell, command, foreign, NULL};
+    const char *wanted = self->options->engine;
+    snprintf(foreign, sizeof foreign, "exec %s", wanted ? wanted : "");
     rank_environment environment;
     int pair[2] = {-1, -1};
     eep_status status = make_environment(self, seat, joiner, &environment);
@@ -125,7 +161,8 @@ static eep_status start_process(const supervisor *self, int seat, bool joiner, p
     }
     child_setup setup = CHILD_SETUP;
     setup.channel = pair[1];
-    pid_t pid = child_exec(&setup, "/proc/self/exe", arguments, environment.variables, pidfd_out);
+    pid_t pid = child_exec(&setup, wanted ? "/bin/sh" : "/proc/self/exe", wanted ? theirs : ours,
+                           environment.variables, pidfd_out);
     int failure = errno;
     free(environment.variables);
     close(pair[1]);

@@ -13,6 +13,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* In the run's folder: where a foreign engine's traces are. */
+#define SUPERVISOR_TRACES "trace"
+
 typedef struct supervisor_seat {
     bool lives; /* a rank was started and its end not taken yet (supervisor_reap) */
     pid_t pid;  /* its process, of all ranks if they are threads; 0: none */

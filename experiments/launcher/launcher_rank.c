@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -237,8 +238,76 @@ static void on_packet(launcher *self, int seat, size_t bytes)
     }
 }
 
+/* ---------------------------------------------------------------- from a foreign rank */
+
+/* A row as the packet that a rank of the laboratory would have sent. */
+static size_t packet_of(launcher *self, int seat, const eepi_trace_row *row)
+{
+    record_process *process = launcher_process_of(self, seat);
+    if (row->kind == EEPI_TRACE_OPENED) {
+        wire_hello hello = {
+            {WIRE_HELLO, sizeof hello}, seat, self->trace[seat].header->generation, row->time_ns};
+        memcpy(self->packet, &hello, sizeof hello);
+        return sizeof hello;
+    }
+    if (row->kind == EEPI_TRACE_JOINED) {
+        wire_joined joined = {{WIRE_JOINED, sizeof joined},
+                              row->epoch,
+                              row->time_ns,
+                              row->time_ns - process->spawn_ns,
+                              0};
+        memcpy(self->packet, &joined, sizeof joined);
+        return sizeof joined;
+    }
+    if (row->kind == EEPI_TRACE_STEP) {
+        wire_step step = {.header = {WIRE_STEP, sizeof step},
+                          .step = row->step,
+                          .epoch = row->epoch,
+                          .begin_ns = row->begin_ns,
+                          .end_ns = row->time_ns,
+                          .status = row->status};
+        memcpy(self->packet, &step, sizeof step);
+        return sizeof step;
+    }
+    if (row->kind >= EEPI_TRACE_EVENT) {
+        wire_event event = {.header = {WIRE_EVENT, sizeof event},
+                            .record = {sizeof event.record,
+                                       (eep_event_kind)(row->kind - EEPI_TRACE_EVENT),
+                                       row->about_seat, row->about_generation, row->epoch,
+                                       row->value, row->time_ns}};
+        process->was_told_evicted |= event.record.kind == EEP_EVENT_EVICTED;
+        memcpy(self->packet, &event, sizeof event);
+        return sizeof event;
+    }
+    return 0;
+}
+
+static void read_trace(launcher *self, int seat)
+{
+    trace_reader *reader = &self->trace[seat];
+    const supervisor_seat *foreign = &self->ranks->seat[seat];
+    eepi_trace_row row;
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%.4000s/" SUPERVISOR_TRACES, self->out.path);
+    if (!reader->header && foreign->pid && !trace_reader_open(reader, folder, seat, foreign->pid)) {
+        return;
+    }
+    while (trace_reader_next(reader, &row)) {
+        size_t bytes = packet_of(self, seat, &row);
+        if (bytes) {
+            on_packet(self, seat, bytes);
+        }
+    }
+    if (reader->header && launcher_process_of(self, seat)) {
+        launcher_process_of(self, seat)->counters = reader->header->counters;
+    }
+}
+
 void launcher_read_rank(launcher *self, int seat)
 {
+    if (self->trace && launcher_process_of(self, seat)) {
+        read_trace(self, seat);
+    }
     supervisor_seat *sender = &self->ranks->seat[seat];
     while (sender->fd >= 0) {
         ssize_t bytes = recv(sender->fd, self->packet, sizeof self->packet, MSG_DONTWAIT);
@@ -297,6 +366,13 @@ static bool is_expected(const launcher *self, const record_process *process, int
            (evicted && process->expelled_injected);
 }
 
+/* A foreign engine ends with codes of its own: its trace says whether it was expelled. */
+static int foreign_status(const record_process *process, int wait_status)
+{
+    return process->was_told_evicted && WIFEXITED(wait_status) ? W_EXITCODE(RANK_EXIT_EVICTED, 0)
+                                                               : wait_status;
+}
+
 void launcher_reap(launcher *self, int seat)
 {
     char text[LAUNCHER_TEXT_BYTES];
@@ -307,6 +383,10 @@ void launcher_reap(launcher *self, int seat)
     record_process *process = launcher_process_of(self, seat);
     launcher_read_rank(self, seat); /* what it sent before its end counts */
     supervisor_hang_up(self->ranks, seat);
+    if (self->trace) {
+        trace_reader_close(&self->trace[seat]);
+        wait_status = foreign_status(process, wait_status);
+    }
     process->exit_ns = now_ns();
     process->exit_status = wait_status;
     scheduler_seat_close(self->scheduler, seat);

@@ -147,6 +147,9 @@ static bool read_load(launcher *self)
                              .input_max = self->options.input_max,
                              .output_min = self->options.output_min,
                              .output_max = self->options.output_max};
+    if (self->options.engine) { /* its requests are its own */
+        return true;
+    }
     eep_status status = self->options.trace_path
                             ? trace_load(self->options.trace_path, &self->options.trace,
                                          &self->load.arrivals, error)
@@ -190,7 +193,8 @@ static bool hold_signals(launcher *self)
 static bool set_up(launcher *self)
 {
     char error[FINISH_ERROR_BYTES];
-    if (!has_memory(&self->options) || !has_device(self) || !read_load(self)) {
+    if ((!self->options.engine && !has_memory(&self->options)) || !has_device(self) ||
+        !read_load(self)) {
         return false;
     }
     if (finish_take_dir(&self->options, &self->out, error) != EEP_OK) {
@@ -200,6 +204,7 @@ static bool set_up(launcher *self)
     uint32_t max_requests = (uint32_t)self->load.arrivals.num_requests +
                             (self->options.keep_busy ? LAUNCHER_MAX_FILLED : 0) +
                             (self->options.baseline == OPTIONS_RESTART ? LAUNCHER_MAX_RETRIES : 0);
+    max_requests += self->options.engine != NULL; /* it has no request, and needs room for one */
     self->process = malloc((size_t)self->options.max_ranks * sizeof *self->process);
     if (!self->process ||
         scheduler_open((int)self->options.max_ranks, max_requests,
@@ -209,6 +214,11 @@ static bool set_up(launcher *self)
     }
     for (int seat = 0; seat < self->options.max_ranks; seat++) {
         self->process[seat] = LAUNCHER_NO_PROCESS;
+    }
+    if (self->options.engine &&
+        !(self->trace = calloc((size_t)self->options.max_ranks, sizeof *self->trace))) {
+        fprintf(stderr, "eep-run: out of memory\n");
+        return false;
     }
     /* Before the first thread is started, so that none of them takes the signals. */
     if (!hold_signals(self) || !run_store_open(&self->options, &self->store)) {
@@ -258,6 +268,10 @@ void launcher_close(launcher *self)
     trace_free(&self->load.arrivals);
     trace_free(&self->load.filler);
     record_free(&self->run);
+    for (int seat = 0; self->trace && seat < self->run.max_ranks; seat++) {
+        trace_reader_close(&self->trace[seat]);
+    }
+    free(self->trace);
     free(self->process);
     free(self->view);
     script_free(&self->options.script);

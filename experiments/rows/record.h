@@ -46,6 +46,7 @@ typedef struct record_process {
     bool rejoin;           /* started while the job served */
     bool restarted;        /* started again with all others, after a full restart began */
     double cached;         /* share of the checkpoint in the page cache by then; < 0: unknown */
+    bool was_told_evicted; /* by libeep: of a foreign engine */
     bool seen_in_view;     /* some committed view had it */
     bool left_view;        /* and a later one had not */
     bool left_by_fault;    /* and that one was committed because of a fault */

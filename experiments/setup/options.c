@@ -168,6 +168,8 @@ static const args_row rows[] = {
      "where rows, summary and picture go; must be absent or empty"},
     {"--control", ARGS_TEXT, AT(control_path), 0, 0, NULL, "PATH", NULL,
      "socket for eep-ctl; default: control.sock in the folder of --out, or near it"},
+    {"--engine", ARGS_TEXT, AT(engine), 0, 0, NULL, "COMMAND", NULL,
+     "start that command for each rank: any program with libeep (docs/FOREIGN-ENGINES.md)"},
     {"--serve", ARGS_FLAG, AT(serve), 0, 0, NULL, NULL, NULL,
      "stay up until 'eep-ctl finish' or a signal"},
     {"--force", ARGS_FLAG, AT(force), 0, 0, NULL, NULL, NULL, "take DIR, be it full or of others"},
@@ -394,9 +396,36 @@ const char *options_baseline_name(const options *self)
     return self->baseline == OPTIONS_RESTART ? "restart" : "none";
 }
 
+/* A foreign engine has its own requests, model and answers. */
+static eep_status check_engine(options *self, char *error)
+{
+    const char *what = !self->engine                       ? NULL
+                       : self->threads                     ? "--threads"
+                       : self->plan_path                   ? "--plan"
+                       : self->baseline == OPTIONS_RESTART ? "--baseline restart"
+                       : self->first_placement.num         ? "--first-placement"
+                       : strlen(self->engine) > 4000       ? "a command of more than 4000 bytes"
+                                                           : NULL;
+    for (int i = 0; self->engine && !what && i < self->script.num_events; i++) {
+        what = self->script.event[i].verb == VERB_PLACEMENT ? "--placement" : NULL;
+    }
+    if (what) {
+        return args_fail(error, "--engine: %s is for eep-run's own ranks: leave it out", what);
+    }
+    if (self->engine) {
+        self->num_requests = self->keep_busy = 0;
+        self->keep_busy_s = 0;
+        self->no_oracle = true;
+    }
+    return EEP_OK;
+}
+
 eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
 {
     set_shared_device_defaults(self);
+    if (check_engine(self, error) != EEP_OK) {
+        return EEP_ERR_INVALID;
+    }
     if (check_baseline(self, error) != EEP_OK || check_places(self, error) != EEP_OK) {
         return EEP_ERR_INVALID;
     }
@@ -433,7 +462,7 @@ eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
         return args_fail(error, "%s needs --repeat N",
                          self->same_seed ? "--same-seed" : "--keep-going");
     }
-    if (!options_is_given(self, offsetof(options, keep_busy))) {
+    if (!options_is_given(self, offsetof(options, keep_busy)) && !self->engine) {
         self->keep_busy = self->plan                     ? 2 * self->plan->num_seats
                           : self->script.cycle.num_kills ? 2 * self->num_ranks
                                                          : 0;

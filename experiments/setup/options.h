@@ -66,6 +66,7 @@ typedef struct options {
     const char *out_dir;
     const char *out_at;       /* how to reach it, whatever its name leads to; NULL: by the name */
     const char *control_path; /* NULL: in or near out_dir */
+    const char *engine;       /* a foreign engine's command line; NULL: ranks are eep-run's own */
     bool force, serve, no_oracle, no_picture, quiet, help, version;
     eep_log_level log_level;
     const char *scenario_path; /* NULL: none */

@@ -209,6 +209,52 @@ static eep_status check_numbers(eep_context *context)
     return EEP_OK;
 }
 
+/* What a laboratory has for an engine that is not its own: "name=value,name=value". */
+static eep_status take_lab_config(eep_context *context)
+{
+    const char *text = getenv("EEP_LAB_CONFIG");
+    eep_config *c = &context->config;
+    const struct {
+        const char *name;
+        int32_t *number;
+        uint64_t *time_us;
+    } fields[] = {{"max_ranks", &c->max_ranks, NULL},
+                  {"kill_fence", &c->kill_fence, NULL},
+                  {"step_deadline_us", NULL, &c->step_deadline_us},
+                  {"expel_floor_us", NULL, &c->expel_floor_us},
+                  {"drain_bound_us", NULL, &c->drain_bound_us}};
+
+    while (text && *text) {
+        const size_t length = strcspn(text, "=");
+        size_t at = 0;
+        char *end;
+        unsigned long long value;
+
+        while (at < sizeof fields / sizeof fields[0] &&
+               (strlen(fields[at].name) != length || strncmp(fields[at].name, text, length) != 0)) {
+            at++;
+        }
+        if (at == sizeof fields / sizeof fields[0] || text[length] != '=') {
+            return eepi_fail(context, EEP_ERR_INVALID,
+                             "the environment variable EEP_LAB_CONFIG names no such field: %.80s",
+                             text);
+        }
+        value = strtoull(text + length + 1, &end, 10);
+        if (fields[at].number) {
+            *fields[at].number = (int32_t)value;
+        } else {
+            *fields[at].time_us = value;
+        }
+        text = *end == ',' ? end + 1 : end;
+        if (end == text && *end != '\0') {
+            return eepi_fail(context, EEP_ERR_INVALID,
+                             "the environment variable EEP_LAB_CONFIG has no number here: %.80s",
+                             text);
+        }
+    }
+    return EEP_OK;
+}
+
 /* Groups are whole from the first view on. */
 static eep_status check_groups(eep_context *context)
 {
@@ -236,6 +282,11 @@ eep_status eepi_config_take(eep_context *context, const eep_config *config)
     if (status != EEP_OK) {
         c->device = NULL; /* eep_close looks at it */
         return eepi_fail(context, status, "%s", eep_error_text());
+    }
+    status = take_lab_config(context);
+    if (status != EEP_OK) {
+        c->device = NULL; /* eep_close looks at it */
+        return status;
     }
     if (c->max_ranks == 0) {
         c->max_ranks = c->num_ranks;

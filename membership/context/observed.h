@@ -21,5 +21,6 @@ typedef struct eepi_observed {
     struct eepi_ordered *ordered;
     struct eepi_words *words;           /* what this rank's engine says of others */
     struct eepi_step_watch *step_watch; /* NULL: nobody asked for it */
+    struct eepi_trace *trace;           /* NULL: EEP_TRACE is not set */
 } eepi_observed;
 #endif

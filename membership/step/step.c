@@ -10,6 +10,7 @@
 #include "membership/step/bad_input.h"
 #include "membership/step/capture.h"
 #include "membership/step/running_graph.h"
+#include "membership/step/step_trace.h"
 #include "membership/step/step_watch.h"
 
 #include <linux/futex.h>
@@ -228,6 +229,7 @@ eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *s
     if (status != EEP_OK) {
         return status;
     }
+    eepi_step_trace_begin(context);
     return eepi_call_end(context, begin_step(context, timeout_us, step_out));
 }
 
@@ -430,7 +432,9 @@ eep_status eep_step_end(eep_context *context)
     if (status != EEP_OK) {
         return status;
     }
-    return eepi_call_end(context, end_of_step(context));
+    status = end_of_step(context);
+    eepi_step_trace_end(context, status);
+    return eepi_call_end(context, status);
 }
 
 /* ------------------------------------------------------------------ without work */
