@@ -10,7 +10,7 @@
 #include "membership/step/arrivals.h"
 #include "membership/step/capture.h"
 #include "membership/step/step_trace.h"
-#include "membership/step/weights.h"
+#include "membership/weights/weights.h"
 
 #include <errno.h>
 #include <stdio.h>

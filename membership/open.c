@@ -29,7 +29,7 @@
 #include "membership/step/step.h"
 #include "membership/step/step_trace.h"
 #include "membership/step/step_watch.h"
-#include "membership/step/weights.h"
+#include "membership/weights/weights.h"
 #include "membership/store/store_socket.h"
 #include "transport/holder/holder.h"
 
@@ -225,10 +225,50 @@ static const char *why_of(const eep_context *context, eep_status status, char *t
     return status == EEP_ERR_SYSTEM ? eepi_thread_error(error, text, bytes) : eep_strerror(status);
 }
 
+/* Connect, and keep a path of its own. */
+static eep_status connect_store(eep_context *context)
+{
+    char why[EEPI_ERROR_BYTES / 2] = "";
+    eep_status status =
+        eepi_store_client_open(context->config.store_path, STORE_BOUND_US, &context->store);
+    if (status != EEP_OK) {
+        return eepi_fail(
+            context, status, "no store answers at %s: %s", context->config.store_path,
+            eepi_store_socket_why(context->config.store_path, status, why, sizeof why));
+    }
+    status =
+        eepi_store_local_path(context->config.store_path, context->store_path, why, sizeof why);
+    if (status != EEP_OK) {
+        return eepi_fail(context, status, "store_path %s: %s", context->config.store_path, why);
+    }
+    context->config.store_path = context->store_path; /* the caller's is not ours to keep */
+    return EEP_OK;
+}
+
+/* The own window, and the memory of collectives that its header names. */
+static eep_status open_window(eep_context *context)
+{
+    const eepi_window_spec spec =
+        eepi_window_spec_of(&context->shape, (uint32_t)context->config.rank, context->generation);
+    char why[EEPI_ERROR_BYTES / 2] = "";
+    eep_status status = eepi_window_create(context->config.device, &spec, context->claim.serial,
+                                           why, sizeof why, &context->window);
+    if (status != EEP_OK) {
+        return eepi_fail(context, status, "no window of %d times %llu bytes: %s", EEPK_COLOURS,
+                         (unsigned long long)context->shape.window_bytes, why);
+    }
+    context->wake.doorbell = &eepi_window_header(context->window)->doorbell;
+    status = eepi_collectives_make(context, why, sizeof why,
+                                   &eepi_window_header(context->window)->collective_fd);
+    if (status != EEP_OK) {
+        return eepi_fail(context, status, "no memory for collectives: %s", why);
+    }
+    return EEP_OK;
+}
+
 static eep_status open_all(eep_context *context)
 {
     char why[EEPI_ERROR_BYTES / 2] = "";
-    eepi_window_spec spec;
     sigset_t signals; /* threads that other libraries start take none */
     eep_status status = open_memory(context);
 
@@ -241,35 +281,15 @@ static eep_status open_all(eep_context *context)
     }
     context->is_waiter = true;
     context->observed.late_calls_at_open = eepi_device_late_calls(context->config.device);
-    status = eepi_store_client_open(context->config.store_path, STORE_BOUND_US, &context->store);
-    if (status != EEP_OK) {
-        return eepi_fail(
-            context, status, "no store answers at %s: %s", context->config.store_path,
-            eepi_store_socket_why(context->config.store_path, status, why, sizeof why));
+    status = connect_store(context);
+    if (status == EEP_OK) {
+        status = eepi_claim_seat(context);
     }
-    status =
-        eepi_store_local_path(context->config.store_path, context->store_path, why, sizeof why);
-    if (status != EEP_OK) {
-        return eepi_fail(context, status, "store_path %s: %s", context->config.store_path, why);
+    if (status == EEP_OK) {
+        status = open_window(context);
     }
-    context->config.store_path = context->store_path; /* the caller's is not ours to keep */
-    status = eepi_claim_seat(context);
     if (status != EEP_OK) {
         return status;
-    }
-    spec =
-        eepi_window_spec_of(&context->shape, (uint32_t)context->config.rank, context->generation);
-    status = eepi_window_create(context->config.device, &spec, context->claim.serial, why,
-                                sizeof why, &context->window);
-    if (status != EEP_OK) {
-        return eepi_fail(context, status, "no window of %d times %llu bytes: %s", EEPK_COLOURS,
-                         (unsigned long long)context->shape.window_bytes, why);
-    }
-    context->wake.doorbell = &eepi_window_header(context->window)->doorbell;
-    status = eepi_collectives_make(context, why, sizeof why,
-                                   &eepi_window_header(context->window)->collective_fd);
-    if (status != EEP_OK) {
-        return eepi_fail(context, status, "no memory for collectives: %s", why);
     }
     status = eepi_tables_open(context->config.device, &context->shape,
                               eepi_window_memory(context->window, 0, context->claim.serial[0]),

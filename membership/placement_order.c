@@ -4,7 +4,7 @@
 #include "membership/context/context.h"
 #include "membership/order/order.h"
 #include "membership/service/claim_view.h"
-#include "membership/step/weights.h"
+#include "membership/weights/weights.h"
 
 #include <stdlib.h>
 #include <string.h>

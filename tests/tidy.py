@@ -45,6 +45,7 @@ FLOORS = [
     ("membership/loads",),
     ("membership/order",),
     ("membership/step",),
+    ("membership/weights",),
     ("membership/collective",),
     ("membership/service",),
     ("membership",),

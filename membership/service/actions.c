@@ -17,7 +17,7 @@
 #include "membership/service/store_session.h"
 #include "membership/service/tell.h"
 #include "membership/step/arrivals.h"
-#include "membership/step/weights.h"
+#include "membership/weights/weights.h"
 
 #include <stdio.h>
 

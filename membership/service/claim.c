@@ -9,7 +9,7 @@
 #include "membership/service/claim_ask.h"
 #include "membership/service/claim_instance.h"
 #include "membership/service/claim_view.h"
-#include "membership/step/weights.h"
+#include "membership/weights/weights.h"
 
 #include <errno.h>
 #include <stdio.h>

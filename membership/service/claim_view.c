@@ -9,7 +9,7 @@
 #include "membership/process/process.h"
 #include "membership/service/claim_ask.h"
 #include "membership/service/claim_instance.h"
-#include "membership/step/weights.h"
+#include "membership/weights/weights.h"
 #include "membership/view/view_order.h"
 #include "repair/backup_plan.h"
 #include "repair/placement.h"

@@ -10,7 +10,7 @@
 #include "membership/service/actions.h"
 #include "membership/service/store_session.h"
 #include "membership/service/tell.h"
-#include "membership/step/weights.h"
+#include "membership/weights/weights.h"
 
 /* A view may name processes that have put backups into the node's memory. */
 static void follow_backups(eep_context *context)

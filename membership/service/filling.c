@@ -11,8 +11,8 @@
 #include "membership/service/serve.h"
 #include "membership/service/store_session.h"
 #include "membership/service/tell.h"
-#include "membership/step/checkpoint_places.h"
-#include "membership/step/weights.h"
+#include "membership/weights/checkpoint_places.h"
+#include "membership/weights/weights.h"
 #include "repair/planner/planner.h"
 
 #include <string.h>

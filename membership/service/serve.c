@@ -9,9 +9,9 @@
 #include "membership/context/log.h"
 #include "membership/loads/gather.h"
 #include "membership/service/store_session.h"
-#include "membership/step/checkpoint_places.h"
-#include "membership/step/checkpoint_reads.h"
-#include "membership/step/weights.h"
+#include "membership/weights/checkpoint_places.h"
+#include "membership/weights/checkpoint_reads.h"
+#include "membership/weights/weights.h"
 #include "repair/executor/landing.h"
 
 #include <stdlib.h>

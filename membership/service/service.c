@@ -22,7 +22,7 @@
 #include "membership/service/store_session.h"
 #include "membership/service/tell.h"
 #include "membership/step/arrivals.h"
-#include "membership/step/weights.h"
+#include "membership/weights/weights.h"
 
 #include <errno.h>
 #include <poll.h>

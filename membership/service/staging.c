@@ -12,7 +12,7 @@
 #include "membership/context/outcome.h"
 #include "membership/service/peers.h"
 #include "membership/service/tell.h"
-#include "membership/step/weights.h"
+#include "membership/weights/weights.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
 #include "membership/context/records.h"
 #include "membership/loads/gather.h"
 #include "membership/service/store_session_state.h"
-#include "membership/step/weights.h"
+#include "membership/weights/weights.h"
 
 #include <stdio.h>
 #include <stdlib.h>

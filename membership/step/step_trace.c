@@ -33,6 +33,7 @@ typedef struct halt_dispatch {
 typedef struct halt_combine {
     halt halt;
     eepk_combine_node_args send;
+    uint32_t has_gaps, pad;
 } halt_combine;
 
 static bool is_reached(const halt *a, eep_grid g)
@@ -76,7 +77,7 @@ static void halt_combine_host(const void *args, eep_grid g)
     const halt_combine *a = args;
 
     if (is_reached(&a->halt, g)) {
-        eepk_send_home(&a->send, &a->halt.world->control->latch, g);
+        eepk_send_home(&a->send, &a->halt.world->control->latch, (int)a->has_gaps, g);
         eepk_fence_system();
         act(&a->halt);
     }
@@ -102,17 +103,19 @@ static eep_status at_node(void *user, eep_stream *stream, eepi_kernel_id id, con
     const eepk_dispatch_node_args *dispatch = args;
     const eepk_combine_node_args *combine = args;
     const uint32_t layer = (uint32_t)context->config.num_layers / 2;
+    const bool has_gaps = id == EEPI_KERNEL_combine_send_formed;
+    const bool is_unpack = id == EEPI_KERNEL_unpack || id == EEPI_KERNEL_unpack_formed;
 
     if (id == EEPI_KERNEL_dispatch_send && !is_behind && dispatch->layer == layer) {
         const halt_dispatch a = {place_of(context, DISPATCH, dispatch->chain), *dispatch};
         return eep_launch(stream, &dispatch_kernel, 1, 1, &a, sizeof a);
     }
-    if (id == EEPI_KERNEL_unpack && is_behind && dispatch->layer == layer) {
+    if (is_unpack && is_behind && dispatch->layer == layer) {
         const halt a = place_of(context, EXPERTS, dispatch->chain);
         return eep_launch(stream, &halt_kernel, 1, 1, &a, sizeof a);
     }
-    if (id == EEPI_KERNEL_combine_send && !is_behind && combine->layer == layer) {
-        const halt_combine a = {place_of(context, COMBINE, combine->chain), *combine};
+    if ((id == EEPI_KERNEL_combine_send || has_gaps) && !is_behind && combine->layer == layer) {
+        const halt_combine a = {place_of(context, COMBINE, combine->chain), *combine, has_gaps, 0};
         return eep_launch(stream, &combine_kernel, 1, 1, &a, sizeof a);
     }
     return EEP_OK;

@@ -4,7 +4,7 @@
 
 #include "experiments/base/random.h"
 #include "membership/context/context.h"
-#include "membership/step/given_memory.h"
+#include "membership/weights/given_memory.h"
 #include "repair/link_costs.h"
 #include "transport/ibverbs.h"
 

@@ -2,11 +2,11 @@
 /* The memory that the caller gave for slots. No byte is given twice: a repair that writes one slot
  * must not change another one. The memory stays as long as a repair may use it, even if the caller
  * frees it earlier. Rank thread, until eep_join. */
-#include "membership/step/given_memory.h"
+#include "membership/weights/given_memory.h"
 
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
-#include "membership/step/weights_state.h"
+#include "membership/weights/weights_state.h"
 
 #include <search.h>
 #include <stdio.h>

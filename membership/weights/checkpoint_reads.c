@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads of the checkpoint file for others. */
-#include "membership/step/checkpoint_reads.h"
+#include "membership/weights/checkpoint_reads.h"
 
-#include "membership/step/checkpoint_places.h"
+#include "membership/weights/checkpoint_places.h"
 #include "repair/checksum.h"
 #include "repair/executor/segments.h"
 

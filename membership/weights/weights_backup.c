@@ -4,8 +4,8 @@
 #include "membership/backup/backups.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
-#include "membership/step/weights.h"
-#include "membership/step/weights_state.h"
+#include "membership/weights/weights.h"
+#include "membership/weights/weights_state.h"
 #include "transport/holder/holder.h"
 
 #include <string.h>

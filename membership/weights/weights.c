@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Expert slots and host backups of a rank. Rank thread until eep_join. */
-#include "membership/step/weights.h"
+#include "membership/weights/weights.h"
 
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
 #include "membership/step/capture.h"
-#include "membership/step/checkpoint_places.h"
-#include "membership/step/given_memory.h"
-#include "membership/step/weights_state.h"
+#include "membership/weights/checkpoint_places.h"
+#include "membership/weights/given_memory.h"
+#include "membership/weights/weights_state.h"
 #include "repair/checksum.h"
 
 #include <stdlib.h>

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The places of all experts in a checkpoint: asked for once, before eep_join, so that no callback
  * of the engine runs while a repair waits. */
-#include "membership/step/checkpoint_places.h"
+#include "membership/weights/checkpoint_places.h"
 
 #include "eep/checkpoint.h"
 #include "graphs/base/public_call.h"
 #include "membership/context/context.h"
-#include "membership/step/weights_state.h"
+#include "membership/weights/weights_state.h"
 #include "transport/checkpoint/checkpoint_files.h"
 
 #include <inttypes.h>
