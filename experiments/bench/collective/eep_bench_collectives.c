@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Collectives of rank processes, timed one by one. A line "OPERATION BYTES COUNT" on standard input
  * is answered by a line of COUNT times in nanoseconds, those of rank 0; all results are compared
- * with what they should be. experiments/measure/collectives.py drives it beside gloo. */
+ * with what they should be. experiments/measure/beside_gloo.py drives it beside gloo. */
 #include "eep/collectives.h"
 #include "eep/store.h"
 #include "experiments/base/args.h"

@@ -9,7 +9,7 @@ libeep twice (A/A) and gloo once. A time is what one call takes on rank 0.
 Bars: the median of libeep over that of gloo <= 2.0 for allgather and broadcast of 1 KB and 64 KB.
 
 gloo is torch's (torch.distributed on the CPU): --python names an interpreter that has it. Its
-workers are started as `PYTHON collectives.py --gloo-worker RANK`.
+workers are started as `PYTHON beside_gloo.py --gloo-worker RANK`.
 
 Writes DIR/collectives.csv, a row per block.
 Exit: 0 all bars met, 1 one missed, 2 it could not be measured.
@@ -185,4 +185,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--gloo-worker"]:
         gloo_worker(*map(int, sys.argv[2:5]))
     else:
-        common.finish(main, "collectives.py")
+        common.finish(main, "beside_gloo.py")
