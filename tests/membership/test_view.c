@@ -99,7 +99,7 @@ Test(view, a_new_document_is_empty_and_passes_the_check_once_sealed)
 
     cr_assert_not_null(view);
     cr_assert_eq(view->bytes, eepi_view_bytes(&shape));
-    cr_assert_eq(view->bytes, 112 + 3 * 8 + 2 * 3 * 4 * 8 + 2 * 65 * 8 + 2 * 2 * 2 * 8 +
+    cr_assert_eq(view->bytes, 120 + 3 * 8 + 2 * 3 * 4 * 8 + 2 * 65 * 8 + 2 * 2 * 2 * 8 +
                                   8 /* pins of 24 slots */ + 24 * 2);
     cr_assert_eq(view->epoch, 0);
     cr_assert_eq(eepi_view_num_active(view), 0);

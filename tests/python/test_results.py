@@ -121,6 +121,23 @@ class Results(unittest.TestCase):
         for name, values in medians.items():
             self.assertEqual(told[name], f"{common.quantile(values, 50) / 1e3:.4f}", name)
 
+    def test_python_steps(self):
+        rows = rows_of("python/steps.csv")
+
+        def median(kind, column):
+            return common.quantile([row[column] for row in rows if row["kind"] == kind], 50)
+
+        shortest = [min(row["min_us"] for row in rows if row["kind"] == kind)
+                    for kind in ("c", "python", "filled")]
+        cpu = [median(kind, "cpu_us") for kind in ("c", "python", "filled")]
+        self.assertLess(median("python", "p50_us") - median("c", "p50_us"), 50)
+        self.says(RESULTS, "| `python/steps.csv`",
+                  f"{median('c', 'p50_us'):.1f} us in C, {median('python', 'p50_us'):.1f} us in Python, "
+                  f"{median('filled', 'p50_us'):.1f} us with 16 tokens",
+                  f"(A/A) {median('c2', 'p50_us'):.1f} us",
+                  f"shortest step {shortest[0]:.1f}, {shortest[1]:.1f} and {shortest[2]:.1f} us",
+                  f"caller's thread {cpu[0]:.1f}, {cpu[1]:.1f} and {cpu[2]:.1f} us")
+
     def test_availability(self):
         rows = rows_of("availability/availability.csv")
         off = [(row["downtime_drawn"] - row["downtime_h_per_year"]) / row["downtime_error"]

@@ -10,7 +10,7 @@ EepErrors. Times of calls are in seconds, those of eep_config in microseconds.""
 from .arrays import Array
 from .buffers import Buffers, Form, FormSizes
 from .checkpoint import Checkpoint, TensorInfo
-from .collectives import Collective
+from .collective import Collective
 from .configuration import window_sizes
 from .context import Context, Step
 from .control import LivePlacement, MemorySizes, Verdict, memory_sizes

@@ -11,7 +11,7 @@ from .arrays import Array, register
 from .buffers import (Arguments, Buffers, Form, FormSizes, combine_arguments, dispatch_arguments,
                       form_sizes, make_buffers)
 from .checkpoint import Checkpoint
-from .collectives import Collectives
+from .collective import Collectives
 from .configuration import Config
 from .control import Control
 from .device import Device, Graph, Stream, begin_capture, end_capture, wait_in_slices
