@@ -104,18 +104,22 @@ static const record_view *first_without(const record *run, const record_process 
     return without;
 }
 
-/* When the view was committed: at the latest when its proposer had the answer, if it told, and when
- * the launcher saw it. */
+/* When the view was committed: at the latest when its proposer had the answer, when the first
+ * member had installed it, and when the launcher saw it. The proposer may lose its processor to
+ * those that install. */
 static uint64_t commit_ns(const record *run, const record_view *view)
 {
+    uint64_t time_ns = view->time_ns;
+
     for (size_t i = 0; i < run->rows.num_events; i++) {
         const row_event *event = &run->rows.events[i];
-        if (event->epoch == view->epoch &&
-            strcmp(event->kind, rows_event_name(EEP_EVENT_PROPOSED)) == 0) {
-            return event->time_ns < view->time_ns ? event->time_ns : view->time_ns;
+        if (event->epoch == view->epoch && event->time_ns < time_ns &&
+            (strcmp(event->kind, rows_event_name(EEP_EVENT_PROPOSED)) == 0 ||
+             strcmp(event->kind, rows_event_name(EEP_EVENT_INSTALLED)) == 0)) {
+            time_ns = event->time_ns;
         }
     }
-    return view->time_ns;
+    return time_ns;
 }
 
 /* ---------------------------------------------------------------- what it was, and since when */

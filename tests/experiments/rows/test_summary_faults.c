@@ -87,6 +87,20 @@ Test(summary, a_proposer_that_tells_late_does_not_move_the_commit)
     record_free(&run);
 }
 
+/* The proposer had lost its processor when its answer came. */
+Test(summary, a_view_was_committed_when_the_first_member_had_installed_it)
+{
+    record run = history();
+    event(&run, 1009, "installed", 1, -1, 2, 0);
+    event(&run, 1015, "proposed", 0, -1, 2, EEPI_VIEW_SERVING);
+    view(&run, 1012, 2, EEPI_VIEW_SERVING, 2);
+    token(&run, 1040, 0, 7, 2);
+    summary out = compute(&run);
+    cr_assert_float_eq(out.faults[0].agree_ms, 6, 1e-6, "%g", out.faults[0].agree_ms);
+    summary_free(&out);
+    record_free(&run);
+}
+
 Test(summary, a_fault_without_a_view_after_it_has_no_pause)
 {
     record run = history();
