@@ -19,6 +19,7 @@
 enum {
     HOLDER_US = 2000000, /* longest wait for the holder */
     KEEP_PART = 8,       /* of the descriptors that there may be, as duplicates of others' memory */
+    PIECES_PER_COUNT = 16, /* of descriptors, see has_many_descriptors */
     ENTRIES_AT_ONCE = 64,  /* that the list of own ones grows by */
     LOOK_US = 20000,       /* a member's memory that was not found is looked for again, */
     LOOK_MOST_US = 2000000 /* and ever more seldom */
@@ -56,6 +57,8 @@ struct eepi_backups {
     int num_regions;
     uint64_t may_keep; /* descriptors of others' memory, for the next holder */
     int num_kept;
+    uint32_t num_looks; /* whether there are many descriptors */
+    bool has_many;
     uint64_t digest;                 /* of the last view that was followed */
     uint32_t members[EEP_MAX_RANKS]; /* of it, on this node: generations by seat */
     bool is_lacking;            /* nothing of one of them was found: it has nothing there, or */
@@ -100,12 +103,16 @@ static bool whose(const eepi_backups *b, const char *name, int32_t *seat_out,
 }
 
 /* Three quarters of the descriptors that this process may have are free. What is kept for the next
- * holder is never missed by anybody who cannot do without one. */
-static bool has_many_descriptors(void)
+ * holder is never missed by anybody who cannot do without one. To count them takes as long as there
+ * are many, and a node's ranks find each other's memory together: one count serves for some pieces.
+ */
+static bool has_many_descriptors(eepi_backups *b)
 {
-    const eepi_descriptors seen = eepi_descriptors_look();
-
-    return seen.open < seen.limit / 4;
+    if (b->num_looks++ % PIECES_PER_COUNT == 0) {
+        const eepi_descriptors seen = eepi_descriptors_look();
+        b->has_many = seen.open < seen.limit / 4;
+    }
+    return b->has_many;
 }
 
 /* Keep a descriptor for the next holder, unless this one ends with us. */
@@ -114,7 +121,7 @@ static void keep(eepi_backups *b, const eepi_holder_piece *piece)
     int fd;
 
     if (eepi_holder_session_is_own(b->session) || (uint64_t)b->num_kept >= b->may_keep ||
-        !has_many_descriptors()) {
+        !has_many_descriptors(b)) {
         return;
     }
     fd = eepi_backup_memory_duplicate(piece->fd);

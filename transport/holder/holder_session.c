@@ -34,7 +34,8 @@ struct eepi_holder_session {
     void (*found)(void *user, const eepi_holder_piece *piece);
     void *user;
     own_piece *pieces;
-    question asks; /* and has no answer yet */
+    int num_unheld; /* of them */
+    question asks;  /* and has no answer yet */
     uint64_t ask_id;
     own_piece *asked_for; /* of ASKS_HOLD */
     uint64_t sequence;    /* of the last piece that this holder has shown */
@@ -44,7 +45,7 @@ struct eepi_holder_session {
 
 static own_piece *next_to_hold(const eepi_holder_session *session)
 {
-    own_piece *piece = session->pieces;
+    own_piece *piece = session->num_unheld > 0 ? session->pieces : NULL;
 
     while (piece != NULL && piece->is_held) {
         piece = piece->next;
@@ -94,8 +95,10 @@ static void on_met(void *user)
     session->sequence = 0;
     session->looks = true;
     session->refused = EEP_OK;
+    session->num_unheld = 0;
     for (own_piece *piece = session->pieces; piece != NULL; piece = piece->next) {
         piece->is_held = false;
+        session->num_unheld++;
     }
 }
 
@@ -147,6 +150,7 @@ static void on_answered(void *user, const eepi_holder_message *answer, int fd, b
         } else {
             /* CONFLICT: another rank, or an earlier connection of ours, has put it there. What is
              * refused is not asked for again before another holder comes. */
+            session->num_unheld -= !session->asked_for->is_held;
             session->asked_for->is_held = true;
             if (answer->status != EEP_OK && answer->status != EEP_ERR_CONFLICT) {
                 session->refused = answer->status;
@@ -200,6 +204,7 @@ static void drop_pieces(eepi_holder_session *session, const char *name)
         if (session->asked_for == piece && session->asks == ASKS_HOLD) {
             session->asks = ASKS_NOTHING; /* its answer is passed over */
         }
+        session->num_unheld -= !piece->is_held;
         close(piece->fd);
         free(piece);
     }
@@ -230,6 +235,7 @@ eep_status eepi_holder_session_hold(eepi_holder_session *session, const char *na
     piece->fd = fd;
     piece->bytes = bytes;
     piece->is_held = is_held;
+    session->num_unheld += !is_held;
     snprintf(piece->name, sizeof piece->name, "%s", name);
     while (*link != NULL) {
         link = &(*link)->next;
