@@ -65,15 +65,19 @@ static void look_by(eepi_detector *d, uint64_t at_us)
 }
 
 /* It has begun to end. Its process is looked at until its memory is gone: not at once, for a look
- * into /proc holds the memory, and whoever lets go last has to tear it down. All survivors look,
- * and the dying process needs the processor as well: so the first look comes the later, the more
- * members there are, and each one twice as late as the one before. */
+ * into /proc holds the memory, and whoever lets go last has to tear it down. All survivors look, in
+ * the time in which they agree, and the dying process needs the processor as well. So the first
+ * look comes the later, the more members there are, and each one twice as late as the one before.
+ */
 static void await_end(eepi_detector *d, watched *peer, uint64_t now)
 {
     const uint64_t groups = (uint64_t)(d->num_watched + FEW_MEMBERS - 1) / FEW_MEMBERS;
 
     peer->told = TOLD_RANG;
-    peer->look_after_us = FIRST_LOOK_US * (groups > 1 ? groups : 1);
+    peer->look_after_us = FIRST_LOOK_US * (groups > 1 ? groups * groups : 1);
+    if (peer->look_after_us > LONGEST_LOOK_US) {
+        peer->look_after_us = LONGEST_LOOK_US;
+    }
     peer->look_us = now + peer->look_after_us;
     look_by(d, peer->look_us);
 }
@@ -369,4 +373,16 @@ void eepi_detector_set_expel_us(eepi_detector *d, uint64_t expel_us)
     pthread_mutex_lock(&d->lock);
     d->expel_us = expel_us;
     pthread_mutex_unlock(&d->lock);
+}
+
+bool eepi_detector_any_ends(eepi_detector *d)
+{
+    bool any = false;
+
+    pthread_mutex_lock(&d->lock);
+    for (int32_t seat = 0; seat < d->config.max_ranks && !any; seat++) {
+        any = d->peers[seat].header && eepi_bell_says(d->peers[seat].header) == EEPI_BELL_ENDS;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return any;
 }

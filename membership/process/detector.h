@@ -65,6 +65,8 @@ static inline int32_t eepi_warning_kind(uint64_t warning)
 {
     return (int32_t)(warning >> 16 & 0xffffu) - 1;
 }
+/* The bell of a member says that its process begins to end. Any thread. */
+bool eepi_detector_any_ends(eepi_detector *detector);
 /* expel_us follows the observed steps (rule M5). */
 void eepi_detector_set_expel_us(eepi_detector *detector, uint64_t expel_us);
 #endif

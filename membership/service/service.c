@@ -37,9 +37,12 @@ enum {
     FAILED_PAUSE_NS = 5000000,
     ENDS_PERIOD_US = 4000, /* the first time from one look for ends to the next, and the longest */
     LONGEST_ENDS_PERIOD_US = 32000,
+    FEW_MEMBERS = 8, /* with more, the first such time is as much longer */
     BUSY_PERIOD_US = 20000,
-    EXITS_PERIOD_US = 10000,
+    BACKUPS_LATER_US = 50000, /* longest time that agreement keeps them waiting */
+    EXITS_PERIOD_US = 10000,  /* from one poll of all processes to the next, for so many seats: */
     FEW_EXITS = 16,
+    LONGEST_EXITS_PERIOD_US = 100000,
     OWN_FDS = 4, /* wake, store, bulk copies, backups */
 };
 
@@ -51,7 +54,7 @@ struct eepi_service {
     bool copies_wait;     /* bulk copies had more to do: their descriptor is not armed */
     bool awaits_ends;     /* when they were last looked for: */
     uint64_t ends_looked_us, ends_period_us;
-    uint64_t busy_looked_us;
+    uint64_t busy_looked_us, backups_after_us;
     uint64_t exits_polled_us; /* of all processes */
     int *seats;               /* [max_ranks] of the processes in fds */
     struct pollfd fds[];      /* [OWN_FDS + max_ranks + EEPI_PORTS_MAX_DEVICES] */
@@ -60,6 +63,15 @@ struct eepi_service {
 static uint64_t least(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
+}
+
+/* All survivors look at processes that end, and in the time in which they agree on the next view.
+ */
+static uint64_t first_ends_period_us(const eep_context *context)
+{
+    const uint64_t groups = ((uint64_t)context->config.max_ranks + FEW_MEMBERS - 1) / FEW_MEMBERS;
+
+    return least(ENDS_PERIOD_US * groups, LONGEST_ENDS_PERIOD_US);
 }
 
 /* ------------------------------------------------------------------ mail from other threads */
@@ -77,7 +89,7 @@ static void feed_evidence(eep_context *context)
         eepi_feed(context, &input);
         if (of->kind == EEP_FAULT_EXIT) { /* it has only begun to end: no look at once */
             context->service->ends_looked_us = eepi_now_us();
-            context->service->ends_period_us = ENDS_PERIOD_US;
+            context->service->ends_period_us = first_ends_period_us(context);
             context->service->awaits_ends = true;
         }
     }
@@ -213,7 +225,7 @@ static void look_for_ends(eep_context *context)
         }
     }
     if (!service->awaits_ends) { /* the next one that is awaited is looked at soon */
-        service->ends_period_us = ENDS_PERIOD_US;
+        service->ends_period_us = first_ends_period_us(context);
     }
 }
 
@@ -316,8 +328,28 @@ static bool has_backups(const eep_context *context)
     return eepi_weights_node(context) && __atomic_load_n(&context->executor, __ATOMIC_ACQUIRE);
 }
 
+/* While the members agree on the next view, what the node has newly put there has time: nobody
+ * reads it before that view. */
+static bool leaves_backups(eep_context *context)
+{
+    struct eepi_service *service = context->service;
+    const eepi_view *view = eepi_core_view(context->core);
+
+    if (!eepi_core_is_wedged(context->core) || view->phase == EEPI_VIEW_REPAIRING) {
+        service->backups_after_us = 0;
+        return false;
+    }
+    if (service->backups_after_us == 0) {
+        service->backups_after_us = eepi_now_us() + BACKUPS_LATER_US;
+    }
+    return eepi_now_us() < service->backups_after_us;
+}
+
 static void look_at_backups(eep_context *context)
 {
+    if (leaves_backups(context)) {
+        return;
+    }
     for (int i = 0; i < EVENTS_PER_ROUND && has_backups(context); i++) {
         if (!eepi_backups_progress(eepi_weights_node(context))) {
             break;
@@ -331,12 +363,18 @@ static void look_at_backups(eep_context *context)
     }
 }
 
-/* There is one descriptor for each rank, and to poll many costs more than most rounds. While views
- * are agreed on they have time: bells and hearts tell more, and sooner. */
+static uint64_t exits_period_us(const eep_context *context)
+{
+    return least((uint64_t)EXITS_PERIOD_US * (uint64_t)context->config.max_ranks / FEW_EXITS,
+                 LONGEST_EXITS_PERIOD_US);
+}
+
+/* There is one descriptor for each rank, and to poll many costs more than most rounds. They have
+ * time: bells and hearts tell more, and sooner. */
 static bool leaves_exits(const eep_context *context)
 {
-    return context->config.max_ranks > FEW_EXITS && eepi_core_is_wedged(context->core) &&
-           eepi_now_us() - context->service->exits_polled_us < EXITS_PERIOD_US;
+    return context->config.max_ranks > FEW_EXITS &&
+           eepi_now_us() - context->service->exits_polled_us < exits_period_us(context);
 }
 
 static int poll_timeout_ms(eep_context *context)
@@ -354,6 +392,9 @@ static int poll_timeout_ms(eep_context *context)
     longest_us = least(longest_us, eepi_warned_poll_us(context));
     if (has_backups(context)) {
         resume_us = eepi_backups_wake_us(eepi_weights_node(context));
+        if (leaves_backups(context) && resume_us < context->service->backups_after_us) {
+            resume_us = context->service->backups_after_us;
+        }
         longest_us = least(longest_us, resume_us > real_us ? resume_us - real_us : 0);
     }
     if (eepi_core_is_wedged(context->core)) {
@@ -362,7 +403,7 @@ static int poll_timeout_ms(eep_context *context)
                                                             : EEPI_PROBE_PERIOD_US);
     }
     if (leaves_exits(context)) {
-        const uint64_t polled_us = context->service->exits_polled_us + EXITS_PERIOD_US;
+        const uint64_t polled_us = context->service->exits_polled_us + exits_period_us(context);
         longest_us = least(longest_us, polled_us > real_us ? polled_us - real_us : 0);
     }
     if (!eepi_store_answers(context, real_us)) {
@@ -423,7 +464,7 @@ static void serve_round(eep_context *context)
     }
     fds[2] = (struct pollfd){.fd = eepi_bulk_fd(context->bulk), .events = POLLIN};
     fds[3] = (struct pollfd){.fd = -1};
-    if (has_backups(context)) {
+    if (has_backups(context) && !leaves_backups(context)) {
         fds[3] =
             (struct pollfd){.fd = eepi_backups_fd(eepi_weights_node(context)), .events = POLLIN};
     }
@@ -496,7 +537,7 @@ eep_status eepi_service_start(eep_context *context)
     if (!service) {
         return EEP_ERR_NO_MEMORY;
     }
-    service->ends_period_us = ENDS_PERIOD_US;
+    service->ends_period_us = first_ends_period_us(context);
     service->seats = calloc(seats, sizeof *service->seats);
     if (!service->seats || eepi_store_session_start(context) != EEP_OK) {
         return EEP_ERR_NO_MEMORY;

@@ -21,7 +21,10 @@
 #include <unistd.h>
 
 enum {
-    END_MARGIN_US = 1000000 /* for the engine's own kernels in the graph */
+    END_MARGIN_US = 1000000, /* for the engine's own kernels in the graph */
+    HELD_US = 50000,         /* longest time that a bell keeps this rank from its next step */
+    HELD_NAP_US = 10000,
+    JOINER_NAP_US = 200,
 };
 
 eep_status eepi_steps_open(eep_context *context)
@@ -131,6 +134,21 @@ static eep_status switch_view(eep_context *context)
     return context->outcome.ended == EEP_OK ? EEP_OK : ended(context);
 }
 
+/* The step before was aborted, the bell of a member says that its process begins to end, and the
+ * service thread has not stopped this rank yet. A step that begins nevertheless completes nowhere.
+ * It costs all peers a wake, and the processor that they need in order to agree on the next view.
+ */
+static bool is_held(const eep_context *context)
+{
+    struct eepi_steps *steps = context->steps;
+
+    if (steps->held_until_us != 0 &&
+        (eepi_now_us() >= steps->held_until_us || !eepi_detector_any_ends(context->detector))) {
+        steps->held_until_us = 0;
+    }
+    return steps->held_until_us != 0;
+}
+
 /* With the lock held: may a step begin now? Flips if one is due. */
 static eep_status try_begin(eep_context *context, bool *may_out)
 {
@@ -145,9 +163,28 @@ static eep_status try_begin(eep_context *context, bool *may_out)
     }
     status = switch_view(context);
     if (status == EEP_OK) {
-        *may_out = eepi_stepper_may_begin(&context->stepper, eepi_peer_step(context));
+        *may_out =
+            eepi_stepper_may_begin(&context->stepper, eepi_peer_step(context)) && !is_held(context);
     }
     return status;
+}
+
+/* With the lock held: wait for what may let a step begin. True: it is `until`. */
+static bool wait_to_begin(eep_context *context, const struct timespec *until)
+{
+    const eepi_stepper *stepper = &context->stepper;
+    const bool follows = stepper->must_follow && stepper->live.epoch != 0;
+    struct timespec soon;
+
+    if (!follows && (stepper->wedged || context->steps->held_until_us == 0)) {
+        return eepi_rank_wait(context, until);
+    }
+    /* a joiner looks at its window for the peers' first step: short naps */
+    deadline_of(follows ? JOINER_NAP_US : HELD_NAP_US, &soon);
+    (void)eepi_rank_wait(context, &soon);
+    deadline_of(0, &soon);
+    return soon.tv_sec > until->tv_sec ||
+           (soon.tv_sec == until->tv_sec && soon.tv_nsec > until->tv_nsec);
 }
 
 static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step *step_out)
@@ -189,17 +226,7 @@ static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step
         if (status != EEP_OK || may || late) {
             break;
         }
-        /* a joiner looks at its window for the peers' first step: short naps */
-        if (context->stepper.must_follow && context->stepper.live.epoch != 0) {
-            struct timespec soon;
-            deadline_of(200, &soon);
-            (void)eepi_rank_wait(context, &soon);
-            deadline_of(0, &soon);
-            late = soon.tv_sec > until.tv_sec ||
-                   (soon.tv_sec == until.tv_sec && soon.tv_nsec > until.tv_nsec);
-        } else {
-            late = eepi_rank_wait(context, &until);
-        }
+        late = wait_to_begin(context, &until);
     }
     if (status == EEP_OK && !may && context->outcome.uncovered) {
         status = eepi_fail(context, EEP_ERR_UNCOVERED, "%s", context->outcome.why);
@@ -327,9 +354,6 @@ static eep_status end_step(eep_context *context, eep_status device)
     const eepk_status ended = how_it_ended(context), *s = &ended;
     const bool ok = eepi_stepper_end(stepper, replayed ? s : NULL, eepi_now_us());
 
-    if (stepper->mail.flipped || stepper->mail.accused || stepper->mail.drained) {
-        eepi_service_wake(context);
-    }
     if (stepper->expel_us != expel_us) {
         eepi_detector_set_expel_us(context->detector, stepper->expel_us);
     }
@@ -346,6 +370,7 @@ static eep_status end_step(eep_context *context, eep_status device)
         return say_no_step(context, s);
     }
     if (!ok) {
+        context->steps->held_until_us = eepi_now_us() + HELD_US;
         return say_aborted(context, s);
     }
     return s->bad_input ? eepi_step_say_bad_input(context, s) : EEP_OK;
@@ -383,7 +408,8 @@ static eep_status say_ran_in_another_stream(eep_context *context)
 static eep_status end_of_step(eep_context *context)
 {
     uint64_t wait_us, bound_us;
-    bool in_another_stream = false;
+    bool in_another_stream = false, wakes;
+    const eepi_step_mail *mail;
     eep_status status;
 
     if (!context->stepper.in_step) {
@@ -418,10 +444,13 @@ static eep_status end_of_step(eep_context *context)
     if (in_another_stream && status == EEP_ERR_ABORTED && is_own_abort(context)) {
         status = say_ran_in_another_stream(context);
     }
-    if (context->outcome.ended != EEP_OK) {
-        eepi_service_wake(context); /* eepi_store_put_own_end */
-    }
+    mail = &context->stepper.mail;
+    wakes = mail->flipped || mail->accused || mail->drained ||
+            context->outcome.ended != EEP_OK; /* eepi_store_put_own_end */
     pthread_mutex_unlock(&context->lock);
+    if (wakes) { /* it may begin at once, and needs the lock */
+        eepi_service_wake(context);
+    }
     return status;
 }
 

@@ -13,6 +13,7 @@ typedef struct eepi_steps {
     bool graph_runs;   /* the step's graph runs where libeep does not look */
     bool is_queued;    /* it may begin there yet, and then stores nothing */
     eep_bad_input bad; /* of the last step that had one; step 0: none did */
+    uint64_t held_until_us; /* the last step was aborted: no other one while a bell rings; 0: none */
     /* [max_ranks] under the context's lock: host sides that are discrete; NULL: none is mapped */
     eepk_window_header *peer_headers[];
 } eepi_steps;
