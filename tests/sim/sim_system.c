@@ -342,7 +342,7 @@ int __wrap_pthread_join(pthread_t thread, void **result)
     return 0;
 }
 
-/* Only futexes: eep_step_wait naps on its window's doorbell. */
+/* Futexes: eep_step_wait naps on its window's doorbell. And no slices: a fiber has none. */
 long __wrap_syscall(long number, uint32_t *word, int operation, uint32_t value,
                     const struct timespec *nap, void *unused, uint32_t unused3);
 long __wrap_syscall(long number, uint32_t *word, int operation, uint32_t value,
@@ -350,6 +350,9 @@ long __wrap_syscall(long number, uint32_t *word, int operation, uint32_t value,
 {
     (void)unused;
     (void)unused3;
+    if (number == SYS_sched_getattr) {
+        return -1;
+    }
     if (number != SYS_futex) {
         abort();
     }
