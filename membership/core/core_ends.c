@@ -16,12 +16,15 @@
 #include "membership/core/core_turn.h"
 
 /* Most ends are seen by all ranks at once. They tell of it in turns, and whoever hears of it before
- * its turn need not (N22). A rank outside the view is in the second turn. */
+ * its turn need not (N22). A rank outside the view is in the second turn. The turns begin later,
+ * where this end has stopped the members: they agree meanwhile, and only who joins needs the word.
+ */
 static void tell_later(eepi_core *core, core_peer *peer)
 {
     const int order = core->has_view ? eepi_core_order(core) : -1;
+    const int turns = (order < 0 ? 1 : order) + (core->status == CORE_WEDGED);
 
-    peer->tell_end_us = core->now_us + (uint64_t)(order < 0 ? 1 : order) * eepi_core_turn_us(core);
+    peer->tell_end_us = core->now_us + (uint64_t)turns * eepi_core_turn_us(core);
 }
 
 /* The store keeps one end per seat, the last that was put, and may lose it. A rank that joins later

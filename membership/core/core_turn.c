@@ -205,11 +205,26 @@ static eepi_suspect cause_of(const eepi_core *core)
     return (eepi_suspect){0, 0, NO_EVIDENCE};
 }
 
+/* Where all see the reason themselves, the first in turn tells, and the others only if they have
+ * heard nothing for a while. Of many members the first waits as well: the word would wake all of
+ * them while they drain and report, and they may agree before. It is a short while: who has not
+ * seen the reason has to report within the drain bound. */
+static uint64_t tell_at_us(const eepi_core *core)
+{
+    const uint64_t delay_us = core->config.propose_delay_us;
+    const uint64_t later = eepi_core_turn_us(core) > delay_us; /* they are many */
+
+    if (!all_see_why(core)) {
+        return core->wedged_us;
+    }
+    return core->wedged_us + (later + (eepi_core_order(core) != 0)) * delay_us;
+}
+
 /* A view that is REPAIRING has stopped all of its members by itself. What another member has told
- * is not told again. Where all see the reason themselves, only the first in turn tells at once. */
+ * is not told again. */
 void eepi_core_tell_wedge(eepi_core *core)
 {
-    const uint64_t others_us = core->wedged_us + core->config.propose_delay_us;
+    uint64_t at_us;
 
     if (core->told_wedge == core->view->epoch || core->view->phase == EEPI_VIEW_REPAIRING) {
         return;
@@ -219,8 +234,9 @@ void eepi_core_tell_wedge(eepi_core *core)
             return;
         }
     }
-    if (eepi_core_order(core) != 0 && all_see_why(core) && core->now_us < others_us) {
-        eepi_core_wake_at(core, others_us);
+    at_us = tell_at_us(core);
+    if (core->now_us < at_us) {
+        eepi_core_wake_at(core, at_us);
         return;
     }
     core->told_wedge = core->view->epoch;
