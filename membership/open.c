@@ -25,6 +25,7 @@
 #include "membership/service/tell.h"
 #include "membership/step/arrivals.h"
 #include "membership/step/capture.h"
+#include "membership/step/proxies.h"
 #include "membership/step/running_graph.h"
 #include "membership/step/step.h"
 #include "membership/step/step_trace.h"
@@ -162,6 +163,7 @@ static eep_status open_memory(eep_context *context)
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && status == EEP_OK; i++) {
         status = parts[i](context);
     }
+    eepi_proxies_plan(context);
     context->observed.seats =
         calloc((size_t)context->config.max_ranks, sizeof *context->observed.seats);
     context->inbox = eepi_inbox_open(context->config.max_ranks);
@@ -211,6 +213,25 @@ static eep_status open_bulk(eep_context *context, char *why, size_t why_bytes)
 
     eepi_holder_path(context->store_path, holder_path);
     return eepi_bulk_open(&bulk, why, why_bytes, &context->bulk);
+}
+
+/* What carries rows to PROXY peers, and weights. */
+static eep_status open_carriers(eep_context *context, char *why, size_t why_bytes)
+{
+    char of_bulk[EEPI_ERROR_BYTES / 4] = "";
+    sigset_t signals; /* threads that other libraries start take none */
+    eep_status status;
+
+    eepi_signals_block(&signals);
+    status = eepi_proxies_open(context);
+    if (status != EEP_OK) {
+        snprintf(why, why_bytes, "the network for rows: %s", eep_strerror(status));
+    } else {
+        status = open_bulk(context, of_bulk, sizeof of_bulk);
+        snprintf(why, why_bytes, "bulk copies: %s", of_bulk);
+    }
+    eepi_signals_restore(&signals);
+    return status;
 }
 
 /* Why a part with device memory or threads was not opened, right after that. */
@@ -269,7 +290,6 @@ static eep_status open_window(eep_context *context)
 static eep_status open_all(eep_context *context)
 {
     char why[EEPI_ERROR_BYTES / 2] = "";
-    sigset_t signals; /* threads that other libraries start take none */
     eep_status status = open_memory(context);
 
     if (status != EEP_OK) {
@@ -298,11 +318,9 @@ static eep_status open_all(eep_context *context)
         return eepi_fail(context, status, "no device memory for the tables, or no stream: %s",
                          why_of(context, status, why, sizeof why));
     }
-    eepi_signals_block(&signals);
-    status = open_bulk(context, why, sizeof why);
-    eepi_signals_restore(&signals);
+    status = open_carriers(context, why, sizeof why);
     if (status != EEP_OK) {
-        return eepi_fail(context, status, "bulk copies: %s", why);
+        return eepi_fail(context, status, "%s", why);
     }
     status = eepi_weights_meet_node(context);
     if (status != EEP_OK) {
@@ -396,6 +414,7 @@ static void close_context(eep_context *context)
     eepi_gather_close(context);
     eepi_core_close(context->core);
     eepi_inbox_close(context->inbox);
+    eepi_proxies_close(context);
     if (left == EEPI_LEFT_NOTHING) {
         eepi_peers_close(context);
         eepi_tables_close(context->tables);

@@ -482,6 +482,11 @@ uint8_t *eepi_tables_image(eepi_tables *t)
     return t->image;
 }
 
+const uint8_t *eepi_tables_staged_image(const eepi_tables *t)
+{
+    return t->image;
+}
+
 eep_status eepi_tables_stage(eepi_tables *t, uint64_t timeout_us)
 {
     const eepk_bank_header *header = (const eepk_bank_header *)t->image;

@@ -63,6 +63,8 @@ uint8_t *eepi_tables_image(eepi_tables *tables);
 /* Copy the image into the idle bank: waits for the flip that retired that bank (rule T2), then
  * until the copy is done, at most timeout_us. Service thread. */
 EEP_MUST_CHECK eep_status eepi_tables_stage(eepi_tables *tables, uint64_t timeout_us);
+/* The image that was staged last. Whoever reads it keeps others from filling it. */
+const uint8_t *eepi_tables_staged_image(const eepi_tables *tables);
 /* Digest of what the idle bank holds; 0: nothing complete. */
 uint64_t eepi_tables_staged(const eepi_tables *tables);
 /* Make the idle bank live before whatever follows in `stream`, if it holds that view. Rank thread,

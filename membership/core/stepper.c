@@ -241,6 +241,21 @@ uint64_t eepi_stepper_peer_step(const eepi_stepper *s, const eepk_shape *shape, 
     return newest;
 }
 
+/* What a kernel does that meets the peer's tag (rules D5, M3). A member that has completed the
+ * running step has published all its tags of it, and they are on their way. */
+bool eepi_stepper_hear_begin(eepi_stepper *s, uint64_t epoch, uint64_t step, uint64_t completed)
+{
+    const bool is_newer = epoch > s->live.epoch;
+
+    if (s->live.epoch == 0 || epoch < s->live.epoch || step < s->step ||
+        (step == s->step && !(is_newer && s->in_step)) || (s->in_step && completed >= s->step)) {
+        return false;
+    }
+    s->peers_are_newer |= is_newer;
+    s->jump_step = step > s->jump_step ? step : s->jump_step;
+    return s->in_step;
+}
+
 bool eepi_stepper_may_begin(const eepi_stepper *s, uint64_t peer_step)
 {
     return !s->wedged && s->live.epoch != 0 && s->flip_due == 0 && !s->peers_are_newer &&

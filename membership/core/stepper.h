@@ -109,6 +109,11 @@ void eepi_stepper_flip_failed(eepi_stepper *stepper);
  * none newer than its own. */
 uint64_t eepi_stepper_peer_step(const eepi_stepper *stepper, const eepk_shape *shape,
                                 uint8_t *window);
+/* A member's host tells that it begins that step, and has ended `completed` well (rule N3). Its tag
+ * waits for this rank to come to that step, so nothing else tells of it. True: the running step
+ * cannot complete, and is to be aborted. */
+bool eepi_stepper_hear_begin(eepi_stepper *stepper, uint64_t epoch, uint64_t step,
+                             uint64_t completed);
 /* May a step begin, all flips done? `peer_step` as above. */
 bool eepi_stepper_may_begin(const eepi_stepper *stepper, uint64_t peer_step);
 /* Would it be wanted even without work? Peers wait in one, or a change of view needs it. */

@@ -12,6 +12,7 @@
 #include "membership/service/peer.h"
 #include "membership/service/store_session.h"
 #include "membership/step/arrivals.h"
+#include "membership/step/proxies.h"
 #include "membership/step/step.h"
 
 #include <errno.h>
@@ -336,14 +337,22 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
     return EEP_OK;
 }
 
-eep_status eepi_peers_map(eep_context *context, const eepi_view *view, void **windows_out)
+static eepk_peer local_peer(const eepi_window *window, const eepi_view *view)
+{
+    void *memory = eepi_window_memory(window, view->colour, view->serial[view->colour]);
+
+    return (eepk_peer){.kind = EEPK_PEER_LOCAL, .address = (uint64_t)(uintptr_t)memory};
+}
+
+eep_status eepi_peers_map(eep_context *context, const eepi_view *view, eepk_peer *peers_out)
 {
     const eepi_view *committed = eepi_core_view(context->core);
 
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        const uint32_t generation = eepi_view_seat_at(view, seat)->generation;
         eepi_peer *peer = &context->peers[seat];
         eep_status status;
-        windows_out[seat] = NULL;
+        peers_out[seat] = (eepk_peer){.kind = EEPK_PEER_NONE};
         if (!eepi_view_is_member(view, seat)) {
             /* a rank that leaves by a plan that is only staged is still needed */
             if (!committed || !eepi_view_is_member(committed, seat)) {
@@ -352,19 +361,18 @@ eep_status eepi_peers_map(eep_context *context, const eepi_view *view, void **wi
             continue;
         }
         if (seat == context->config.rank) {
-            windows_out[seat] =
-                eepi_window_memory(context->window, view->colour, view->serial[view->colour]);
+            peers_out[seat] = local_peer(context->window, view);
             continue;
         }
-        status = map_peer(context, seat, eepi_view_seat_at(view, seat)->generation);
-        if (status == EEP_OK) {
+        status = map_peer(context, seat, generation);
+        if (status == EEP_OK &&
+            !eepi_proxies_reach(context, (uint32_t)seat, generation, &peers_out[seat])) {
             status = reach_memories(context, view, seat);
+            peers_out[seat] = local_peer(peer->window, view);
         }
         if (status != EEP_OK) {
             return status;
         }
-        windows_out[seat] =
-            eepi_window_memory(peer->window, view->colour, view->serial[view->colour]);
         /* no change for one that is watched already */
         eepi_detector_watch(context->detector, seat, peer->window_generation, peer->window_pid,
                             peer->window_pid_start, eepi_window_header(peer->window));

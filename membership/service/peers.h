@@ -33,9 +33,10 @@ EEP_MUST_CHECK eep_status eepi_peers_renew(eep_context *context, const eepi_view
 /* Let go of what a committed view names no more, here and in mapped windows, but for what the live
  * bank may name. */
 void eepi_peers_drop(eep_context *context, const eepi_view *view);
-/* Map the windows of a view's members with the memory that it names, and listen to their hearts. */
+/* Map the windows of a view's members with the memory that it names, and listen to their hearts;
+ * [max_ranks] how each is reached. Of a PROXY peer's window the host side alone is mapped. */
 EEP_MUST_CHECK eep_status eepi_peers_map(eep_context *context, const eepi_view *view,
-                                         void **windows_out);
+                                         eepk_peer *peers_out);
 /* The descriptors of the watched processes, and their seats; returns how many. */
 int eepi_peers_watched(const eep_context *context, struct pollfd *fds_out, int *seats_out);
 /* A descriptor became readable: that generation of the seat has ended, and is watched no more.

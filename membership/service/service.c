@@ -22,6 +22,7 @@
 #include "membership/service/store_session.h"
 #include "membership/service/tell.h"
 #include "membership/step/arrivals.h"
+#include "membership/step/proxies.h"
 #include "membership/weights/weights.h"
 
 #include <errno.h>
@@ -164,6 +165,7 @@ static void feed_mail(eep_context *context)
     memset(&context->mailbox, 0, sizeof context->mailbox);
     (void)eepi_stepper_take_mail(&context->stepper, &steps);
     pthread_mutex_unlock(&context->lock);
+    eepi_proxies_hear(context);
     if (mail.ready) {
         eepi_store_note_ready(context);
     }

@@ -46,20 +46,20 @@ void eepi_staging_close(eep_context *context)
 
 static bool stage(eep_context *context, const eepi_view *view)
 {
-    void **windows = calloc((size_t)view->shape.max_ranks, sizeof *windows);
+    eepk_peer *peers = calloc((size_t)view->shape.max_ranks, sizeof *peers);
     eep_status status = EEP_ERR_NO_MEMORY;
 
-    if (windows) {
+    if (peers) {
         status = eepi_peers_renew(context, view);
     }
     if (status == EEP_OK) {
-        status = eepi_peers_map(context, view, windows);
+        status = eepi_peers_map(context, view, peers);
     }
     if (status == EEP_OK) {
-        eepi_bank_image(&context->shape, view, windows, eepi_tables_image(context->tables));
+        eepi_bank_image_of(&context->shape, view, peers, eepi_tables_image(context->tables));
         status = eepi_tables_stage(context->tables, STAGE_BOUND_US);
     }
-    free(windows);
+    free(peers);
     context->staging->failed = status;
     if (status != EEP_OK) {
         eepi_log(context, EEP_LOG_WARN, "epoch %llu could not be staged: %s %s",

@@ -9,6 +9,7 @@
 #include "membership/loads/loads.h"
 #include "membership/step/bad_input.h"
 #include "membership/step/capture.h"
+#include "membership/step/proxies.h"
 #include "membership/step/running_graph.h"
 #include "membership/step/step_trace.h"
 #include "membership/step/step_watch.h"
@@ -107,6 +108,9 @@ static eep_status switch_view(eep_context *context)
     }
     pthread_mutex_unlock(&context->lock);
     status = eepi_tables_flip(context->tables, eepi_step_stream_of(context), epoch, digest);
+    if (status == EEP_OK) {
+        status = eepi_proxies_flip(context);
+    }
     pthread_mutex_lock(&context->lock);
     if (status != EEP_OK) {
         eepi_stepper_flip_failed(&context->stepper);
@@ -246,7 +250,7 @@ static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step
         }
     }
     pthread_mutex_unlock(&context->lock);
-    return status;
+    return status == EEP_OK ? eepi_proxies_begin(context, launch) : status;
 }
 
 eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *step_out)
@@ -432,6 +436,7 @@ static eep_status end_of_step(eep_context *context)
     if (status == EEP_OK) {
         in_another_stream = eepi_running_graph_end(context);
     }
+    eepi_proxies_end(context);
     pthread_mutex_lock(&context->lock);
     if (status == EEP_ERR_TIMEOUT) { /* it may still store: no promise before its end (rule M2) */
         status = eepi_fail(context, EEP_ERR_DEVICE, "the step's graph did not end within %llu ms",

@@ -13,7 +13,9 @@ typedef struct eepi_steps {
     bool graph_runs;   /* the step's graph runs where libeep does not look */
     bool is_queued;    /* it may begin there yet, and then stores nothing */
     eep_bad_input bad; /* of the last step that had one; step 0: none did */
-    uint64_t held_until_us; /* the last step was aborted: no other one while a bell rings; 0: none */
+    uint64_t
+        held_until_us; /* the last step was aborted: no other one while a bell rings; 0: none */
+    struct eepi_proxies *proxies; /* NULL: there is no network, and each peer is LOCAL */
     /* [max_ranks] under the context's lock: host sides that are discrete; NULL: none is mapped */
     eepk_window_header *peer_headers[];
 } eepi_steps;

@@ -8,6 +8,7 @@
 #include "graphs/base/public_call.h"
 #include "graphs/base/thread.h"
 #include "membership/context/context.h"
+#include "membership/step/proxies.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -43,14 +44,17 @@ eepk_window_header *eepi_own_window(const eep_context *context)
                : eepi_window_header(context->window);
 }
 
-uint64_t eepi_peer_step(const eep_context *context)
+uint64_t eepi_peer_step(eep_context *context)
 {
-    return eepi_stepper_peer_step(&context->stepper, &context->shape,
-                                  (uint8_t *)eepi_own_window(context));
+    const uint64_t begun = eepi_proxies_note_begun(context);
+    const uint64_t stored = eepi_stepper_peer_step(&context->stepper, &context->shape,
+                                                   (uint8_t *)eepi_own_window(context));
+
+    return begun > stored ? begun : stored;
 }
 
 /* A step would be of use, for another reason than the last one. With the lock. */
-static bool is_wanted_anew(const eep_context *context, struct eepi_step_watch *watch)
+static bool is_wanted_anew(eep_context *context, struct eepi_step_watch *watch)
 {
     const eepi_stepper *steps = &context->stepper;
     const uint64_t peer_step = eepi_peer_step(context);

@@ -10,9 +10,9 @@
  * side where they cannot see that. The lock is held; it stays while this view is live. */
 eepk_window_header *eepi_own_window(const eep_context *context);
 /* The newest step that a peer has begun under the live view; 0: none newer than this rank's.
- * Kernels store the tags; where the window is discrete, the hosts of the peers do. With the lock.
- */
-uint64_t eepi_peer_step(const eep_context *context);
+ * Kernels store the tags; where the window is discrete, the hosts of the peers do; PROXY peers
+ * tell. With the lock. */
+uint64_t eepi_peer_step(eep_context *context);
 
 /* The descriptor of eep_event_fd, and the thread behind EEP_READY_STEP, made if they are not there;
  * -1, and the text, if they cannot be had. Any thread. */

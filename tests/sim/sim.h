@@ -15,6 +15,7 @@
  * parts/sim_areas.c: memory for collectives
  * parts/sim_collectives.c: an engine's control thread, and rule P13
  * parts/sim_holder.c: backups that outlive processes
+ * parts/sim_network.c: a network to PROXY peers
  * sim_kernels.c: the product's kernel bodies, with a point to stop at between loads and stores
  * sim_rank.c: an engine: opens, loads, captures, steps
  * sim_client.c: gives it requests
@@ -86,6 +87,7 @@ typedef enum sim_kind {
     SIM_BELL,       /* bells ring while the threads of a dying process still run */
     SIM_WORD,       /* engines report others, and expel them (P11) */
     SIM_GROUP,      /* seats serve in groups, together or not at all */
+    SIM_PROXY,      /* some ranks reach some others by a network alone, a bad one */
     SIM_NUM_KINDS,
     SIM_DRAWN_KINDS = SIM_LATE /* those before it are drawn one by one */
 } sim_kind;
@@ -213,8 +215,11 @@ typedef struct sim_world {
     const eepi_view *in_register; /* NULL: the store has forgotten it */
     uint64_t views, tokens, expelled_alive, faults, steps_ok, steps_aborted;
     uint64_t longest_pause_us, longest_join_pause_us, faults_in_recovery;
-    uint64_t late_nodes;                          /* that ran after the end of their process */
-    uint64_t late_rows;                           /* that were stored by those who do so for ever */
+    uint64_t late_nodes;              /* that ran after the end of their process */
+    uint64_t late_rows;               /* that were stored by those who do so for ever */
+    uint64_t messages, late_messages; /* late: behind their source's end */
+    uint64_t placed[8];               /* by eepi_placed */
+    struct eepi_network *networks;
     uint64_t memories, renewals;                  /* of windows; colours that got other memory */
     uint64_t collectives_ok, collectives_aborted; /* calls */
     uint64_t ends;                                /* instances that ended in order */
@@ -301,6 +306,16 @@ int sim_bulk_is_readable(eepi_bulk *bulk);
 /* ---- sim_rank.c */
 void sim_rank_start(int seat);
 float sim_expert_code(int layer, int expert);
+
+/* ---- parts/sim_network.c */
+/* Its kernels may have put something into rings. */
+void sim_network_look(sim_process *p);
+/* A lane of those that are in use, by chance. */
+void sim_network_stall(uint64_t for_us);
+/* A place where a thread that places messages may be descheduled. */
+void sim_network_point(void);
+/* What peers send to it under that epoch may still be placed. */
+int sim_network_lets_in(const sim_process *p, uint64_t epoch);
 
 /* ---- parts/sim_step.c */
 int sim_num_chains(void);

@@ -445,7 +445,8 @@ static void note_links(sim_process *p, const char *key, const void *bytes, size_
     free(copy);
 }
 
-/* Rule M2: a report is put when no step of its epoch or an older one is in flight. */
+/* Rule M2: a report is put when no step of its epoch or an older one is in flight, and the gate of
+ * the own window lets nothing of it in. */
 void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t size)
 {
     eepi_report report;
@@ -464,6 +465,9 @@ void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t si
                  "rank %d.%u is in step %llu of %llu and has promised %llu", p->seat, p->generation,
                  (unsigned long long)s->step, (unsigned long long)s->live.epoch,
                  (unsigned long long)report.epoch);
+        SIM_MUST(!p->alive || !sim_network_lets_in(p, report.epoch), "M2",
+                 "rank %d.%u has promised %llu, and rows of it are still placed", p->seat,
+                 p->generation, (unsigned long long)report.epoch);
         if (report.epoch > p->promised) {
             p->promised = report.epoch;
         }

@@ -189,8 +189,8 @@ void sim_check_call(sim_process *p, const char *name, uint64_t bound_us)
 /* ------------------------------------------------------------------ liveness */
 
 /* L1: all seats of the first view are in the register's, their processes run it and complete steps;
- * collectives; nobody else is alive; nobody waits for an end that it asked for, nor do all; and every request is
- * complete. */
+ * collectives; nobody else is alive; nobody waits for an end that it asked for, nor do all; and
+ * every request is complete. */
 int sim_has_converged(void)
 {
     const eepi_view *view = sim->in_register;
@@ -208,7 +208,7 @@ int sim_has_converged(void)
             p->rank.context->stepper.live.digest != view->digest ||
             sim->now_us - p->last_ok_us > FRESH_US || p->ends_instance ||
             p->collective_ok_us < sim->heal_us || /* P13 */
-            p->told_nic != sim_nic_rate(p)) { /* L7 */
+            p->told_nic != sim_nic_rate(p)) {     /* L7 */
             return 0;
         }
         members++;

@@ -10,7 +10,7 @@ enum { FAULTS_US = 2000000, SUPERVISE_US = 100000, STORM_OF = 5 };
 const char *const sim_kind_names[SIM_NUM_KINDS] = {
     "crash",  "stop",    "freeze", "slow", "restart", "leave",  "delay",   "break", "partition",
     "outage", "amnesia", "race",   "skew", "corrupt", "zombie", "requeue", "stuck", "unkillable",
-    "late",   "end",     "port",   "file", "bell",    "word",   "group"};
+    "late",   "end",     "port",   "file", "bell",    "word",   "group",   "proxy"};
 
 static sim_process *alive_one(void)
 {
@@ -144,6 +144,18 @@ static void next_port(void *user, uint64_t number)
         sim_port_set(p, (int)number, !p->port_is_down[number]);
     }
     sim_after(sim_delay(1000, 300000), next_port, user, number);
+}
+
+/* A lane stands still, mostly for longer than a step waits. */
+static void next_stall(void *user, uint64_t number)
+{
+    if (sim->now_us >= sim->heal_us) {
+        return;
+    }
+    sim->faults++;
+    sim_check_fault();
+    sim_network_stall(some_time());
+    sim_after(sim_delay(20000, 600000), next_stall, user, number);
 }
 
 /* ------------------------------------------------------------------ joiners only (L4) */
@@ -359,14 +371,15 @@ static void end_instance(void *user, uint64_t number)
 
 /* By the seed alone, in one of so many histories: the others stay what they are. Asked for by name:
  * in all of them. */
-static int has_kind(sim_kind kind, uint64_t factor, int bits)
+static int has_kind(sim_kind kind, uint64_t factor, uint64_t one_of)
 {
     const uint32_t all = (1u << SIM_NUM_KINDS) - 1;
 
     if (!(sim->options.kinds >> kind & 1u)) {
         return 0;
     }
-    return sim->options.kinds != all || sim->options.seed * factor >> (64 - bits) == 0;
+    return sim->options.kinds != all ||
+           (sim->options.seed * factor) / (UINT64_MAX / one_of + 1) == 0;
 }
 
 /* Whole groups: fewer ranks in the first view, and as many seats as there is room for. */
@@ -406,28 +419,34 @@ void sim_faults_open(void)
             sim->kinds |= 1u << kind;
         }
     }
-    if (has_kind(SIM_LATE, 0x9e3779b97f4a7c15u, 2)) {
+    if (has_kind(SIM_LATE, 0x9e3779b97f4a7c15u, 4)) {
         sim->kinds |= 1u << SIM_LATE;
     }
-    if (!sim->joiners_only && has_kind(SIM_END, 0xbf58476d1ce4e5b9u, 3)) {
+    if (!sim->joiners_only && has_kind(SIM_END, 0xbf58476d1ce4e5b9u, 8)) {
         sim->kinds |= 1u << SIM_END;
     }
-    if (has_kind(SIM_PORT, 0x94d049bb133111ebu, 2)) {
+    if (has_kind(SIM_PORT, 0x94d049bb133111ebu, 4)) {
         sim->kinds |= 1u << SIM_PORT;
         sim_after(sim_random(FAULTS_US), next_port, NULL, 0);
     }
-    if (has_kind(SIM_BELL, 0xa0761d6478bd642fu, 2)) {
+    if (has_kind(SIM_BELL, 0xa0761d6478bd642fu, 4)) {
         sim->kinds |= 1u << SIM_BELL;
     }
-    if (has_kind(SIM_FILE, 0xd6e8feb86659fd93u, 2)) {
+    if (has_kind(SIM_FILE, 0xd6e8feb86659fd93u, 4)) {
         sim->kinds |= 1u << SIM_FILE;
     }
-    if (!sim->joiners_only && has_kind(SIM_WORD, 0xe7037ed1a0b428dbu, 2)) {
+    if (!sim->joiners_only && has_kind(SIM_WORD, 0xe7037ed1a0b428dbu, 4)) {
         sim->kinds |= 1u << SIM_WORD;
     }
-    if (has_kind(SIM_GROUP, 0x8ebc6af09c88c6e3u, 2)) {
+    if (has_kind(SIM_GROUP, 0x8ebc6af09c88c6e3u, 4)) {
         sim->kinds |= 1u << SIM_GROUP;
         draw_groups(s);
+    }
+    if (has_kind(SIM_PROXY, 0x2545f4914f6cdd1du, 3)) {
+        sim->kinds |= 1u << SIM_PROXY;
+        if (!sim->joiners_only) {
+            sim_after(sim_random(FAULTS_US), next_stall, NULL, 0);
+        }
     }
     sim->step_us = 8000 + sim_random(32000);
     sim->corrupt_of_1000 = sim->kinds >> SIM_CORRUPT & 1u ? 200 : 0;

@@ -16,9 +16,16 @@ static inline void point_and_copy(void *to, const void *from, uint32_t bytes)
     }
 }
 
+/* What was put so far may leave. */
+static inline void look_and_point(void)
+{
+    sim_network_look(sim_self());
+    sim_point();
+}
+
 #define eepk_copies_add(copies, to, from, bytes, g)                                                \
     ((void)(copies), (void)(g), point_and_copy(to, from, bytes))
-#define eepk_fence_system() sim_point()
+#define eepk_fence_system() look_and_point()
 #define eepk_fence_reads()  sim_point()
 #define eepk_block_sync()   sim_point()
 
@@ -95,6 +102,7 @@ static void store_for_ever(const eepk_world *world)
         if (is_step)                                                                               \
             check_promise(typed->world);                                                           \
         eepk_##name##_body(typed, grid);                                                           \
+        sim_network_look(sim_self());                                                              \
         if (is_step)                                                                               \
             store_for_ever(typed->world);                                                          \
         if (EEPI_KERNEL_##name == EEPI_KERNEL_latch)                                               \

@@ -3,6 +3,7 @@
 #include "experiments/base/output.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/wide/wide.h"
+#include "transport/proxy/placer.h"
 #include "experiments/base/monotonic.h"
 #include "experiments/base/args.h"
 
@@ -43,6 +44,7 @@ typedef struct totals {
     uint64_t seeds, failed, views, tokens, steps_ok, steps_aborted, faults, expelled_alive;
     uint64_t longest_us, sum_us, longest_pause_us, longest_join_pause_us, faults_in_recovery;
     uint64_t late_nodes, late_rows, renewals, ends, collectives_ok, collectives_aborted;
+    uint64_t messages, late_messages, placed[8];
 } totals;
 
 static bool run_seed(const sim_options *options, totals *t)
@@ -71,6 +73,11 @@ static bool run_seed(const sim_options *options, totals *t)
     t->faults_in_recovery += sim->faults_in_recovery;
     t->late_nodes += sim->late_nodes;
     t->late_rows += sim->late_rows;
+    t->messages += sim->messages;
+    t->late_messages += sim->late_messages;
+    for (int how = 0; how < 8; how++) {
+        t->placed[how] += sim->placed[how];
+    }
     t->renewals += sim->renewals;
     t->ends += sim->ends;
     t->collectives_ok += sim->collectives_ok;
@@ -256,7 +263,9 @@ int main(int argc, char **argv)
     printf("eep-sim: %llu seeds, %llu failed, %.0f seeds/s; %llu faults (%llu in recoveries), %llu "
            "views, %llu steps OK, %llu aborted, %llu tokens; %llu living ranks expelled, %llu "
            "nodes ran "
-           "after the end of their process, %llu late rows, %llu colours renewed; %llu instances "
+           "after the end of their process, %llu late rows, %llu colours renewed; %llu messages of "
+           "a network (%llu parked, %llu doubled, %llu older, %llu foreign, %llu waits behind "
+           "the end of their source); %llu instances "
            "ended in order; %llu collectives OK, %llu aborted; converged in "
            "%.2f s (mean), %.2f s (longest); longest pause %.2f s, for joiners %.2f s\n",
            (unsigned long long)t.seeds, (unsigned long long)t.failed,
@@ -265,8 +274,13 @@ int main(int argc, char **argv)
            (unsigned long long)t.steps_ok, (unsigned long long)t.steps_aborted,
            (unsigned long long)t.tokens, (unsigned long long)t.expelled_alive,
            (unsigned long long)t.late_nodes, (unsigned long long)t.late_rows,
-           (unsigned long long)t.renewals, (unsigned long long)t.ends,
-           (unsigned long long)t.collectives_ok, (unsigned long long)t.collectives_aborted,
+           (unsigned long long)t.renewals, (unsigned long long)t.messages,
+           (unsigned long long)t.placed[EEPI_PLACED_PARKED],
+           (unsigned long long)t.placed[EEPI_PLACED_DOUBLED],
+           (unsigned long long)t.placed[EEPI_PLACED_OLDER],
+           (unsigned long long)t.placed[EEPI_PLACED_FOREIGN], (unsigned long long)t.late_messages,
+           (unsigned long long)t.ends, (unsigned long long)t.collectives_ok,
+           (unsigned long long)t.collectives_aborted,
            good ? (double)t.sum_us * 1e-6 / (double)good : 0, (double)t.longest_us * 1e-6,
            (double)t.longest_pause_us * 1e-6, (double)t.longest_join_pause_us * 1e-6);
     return t.failed != 0;

@@ -252,6 +252,7 @@ int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
     ((lock_word *)mutex)->locked = 0;
     if (sim_self()) {
         sim_wake(mutex, 1);
+        sim_network_point();
     }
     return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "graphs/kernels/compiler_macros.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,17 +24,7 @@ static void host_word(void *user, uint64_t offset, uint64_t value)
     eepk_doorbell_ring(&((eepk_window_header *)user)->doorbell);
 }
 
-static void host_begin(void *user, uint32_t source, uint64_t epoch, uint64_t step,
-                       uint64_t completed)
-{
-    (void)user;
-    (void)source;
-    (void)epoch;
-    (void)step;
-    (void)completed;
-}
-
-const eepi_placer_ops eepi_placer_host_ops = {host_rows, host_word, host_begin};
+const eepi_placer_ops eepi_placer_host_ops = {host_rows, host_word, NULL, NULL};
 
 /* ------------------------------------------------------------------ life */
 
@@ -221,5 +212,6 @@ eep_status eepi_placer_move(eepi_placer *placer, const eepi_gate_stand *to, uint
 
 void eepi_placer_set_user(eepi_placer *placer, void *user)
 {
+    assert(!eepi_window_gate_stand(placer->gate).lets_in); /* P7: rows of one step, two windows */
     __atomic_store_n(&placer->user, user, __ATOMIC_RELEASE);
 }

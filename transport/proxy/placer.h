@@ -19,13 +19,16 @@
 
 typedef struct eepi_placer eepi_placer;
 
-/* How a window is written. Each returns once the write can be seen by the device that reads the
- * window (rule N4): a copy by a DMA engine is waited for before a tag is stored. */
+/* How a window is written, and who hears of begins. Rows and word return once the write can be seen
+ * by the device that reads the window (rule N4): a copy by a DMA engine is waited for before a tag
+ * is stored. */
 typedef struct eepi_placer_ops {
     void (*rows)(void *user, uint64_t offset, const void *bytes, uint32_t num_bytes);
     void (*word)(void *user, uint64_t offset, uint64_t value);
-    /* A peer begins that step, and has ended `completed` well. Never parked. */
-    void (*begin)(void *user, uint32_t source, uint64_t epoch, uint64_t step, uint64_t completed);
+    /* A peer begins that step, and has ended put->completed well. Never parked. NULL: nobody hears
+     */
+    void (*begin)(void *listener, const eepk_put *put);
+    void *listener;
 } eepi_placer_ops;
 
 /* A window that host threads can write; `user` is its address. It tells nobody of begins. */
@@ -58,7 +61,8 @@ eepi_placed eepi_placer_place(eepi_placer *placer, const eepk_put *put, const vo
 EEP_MUST_CHECK eep_status eepi_placer_move(eepi_placer *placer, const eepi_gate_stand *to,
                                            uint64_t timeout_us);
 /* Place elsewhere from now on: in the window of the view's colour (rule P7). Between a move that
- * shuts the gate and the next one, so that no rows are on their way. The mover's thread. */
+ * shuts the gate and the next one: then no rows are on their way, and once that move is made no
+ * word is either. The mover's thread. */
 void eepi_placer_set_user(eepi_placer *placer, void *user);
 eepi_window_gate *eepi_placer_gate(eepi_placer *placer);
 /* How many messages ended so. Any thread. */

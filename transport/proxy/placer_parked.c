@@ -26,9 +26,19 @@ static void forget(const eepi_placer *placer, eepi_parked *parked)
     parked->has_tag = false;
 }
 
+/* A newer process of the seat first: what its predecessor named may have been forgotten since. */
 static bool is_before(const eepk_put *put, const eepi_parked *parked)
 {
+    if (put->source_generation != parked->generation) {
+        return put->source_generation < parked->generation;
+    }
     return put->epoch < parked->epoch || (put->epoch == parked->epoch && put->step < parked->step);
+}
+
+static bool is_of(const eepk_put *put, const eepi_parked *parked)
+{
+    return put->epoch == parked->epoch && put->step == parked->step &&
+           put->source_generation == parked->generation;
 }
 
 eepi_placed eepi_parked_keep(eepi_placer *placer, eepi_source *source, const eepk_put *put,
@@ -42,7 +52,7 @@ eepi_placed eepi_parked_keep(eepi_placer *placer, eepi_source *source, const eep
     if (parked->num != 0 && is_before(put, parked)) {
         return EEPI_PLACED_OLDER;
     }
-    if (parked->num != 0 && (put->epoch != parked->epoch || put->step != parked->step)) {
+    if (parked->num != 0 && !is_of(put, parked)) {
         eepi_placer_note(placer, EEPI_PLACED_OLDER, parked->num);
         forget(placer, parked);
     }
@@ -55,6 +65,7 @@ eepi_placed eepi_parked_keep(eepi_placer *placer, eepi_source *source, const eep
     }
     parked->epoch = put->epoch;
     parked->step = put->step;
+    parked->generation = put->source_generation;
     parked->num++;
     if (put->kind == EEPK_PUT_TAG) {
         parked->has_tag = true;

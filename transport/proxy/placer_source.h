@@ -24,7 +24,8 @@ typedef struct eepi_exchange {
 /* Dispatch of layer 0 of one later step. */
 typedef struct eepi_parked {
     uint64_t epoch, step;
-    uint32_t num; /* messages, the tag included; 0: nothing is parked */
+    uint32_t generation; /* of its source */
+    uint32_t num;        /* messages, the tag included; 0: nothing is parked */
     bool has_tag;
     eepk_put tag;
     eepk_put *puts; /* [max_pieces], by piece; `kind` 0: it has not come */
@@ -35,6 +36,7 @@ typedef struct eepi_source {
     pthread_mutex_t lock;
     uint64_t epoch, step; /* of the exchanges below */
     uint64_t abort_epoch, abort_step;
+    uint32_t abort_generation;
     eepk_put later_abort; /* kept back while this rank runs a step that the source has completed */
     eepi_exchange exchange[EEPK_MAX_CHAINS][EEPI_PHASES];
     eepi_parked parked[EEPK_MAX_CHAINS];

@@ -116,14 +116,18 @@ void eepi_placer_release_word(eepi_placer *placer, eepi_source *source)
 static eepi_placed take_word(eepi_placer *placer, eepi_source *source, const eepk_put *put)
 {
     if (put->kind == EEPK_PUT_BEGIN) {
-        placer->ops.begin(eepi_placer_user(placer), put->source, put->epoch, put->step,
-                          put->completed);
+        if (placer->ops.begin) {
+            placer->ops.begin(placer->ops.listener, put);
+        }
         return EEPI_PLACED;
     }
-    if (put->epoch < source->abort_epoch ||
-        (put->epoch == source->abort_epoch && put->step <= source->abort_step)) {
+    if (put->source_generation < source->abort_generation ||
+        (put->source_generation == source->abort_generation &&
+         (put->epoch < source->abort_epoch ||
+          (put->epoch == source->abort_epoch && put->step <= source->abort_step)))) {
         return EEPI_PLACED_DOUBLED;
     }
+    source->abort_generation = put->source_generation;
     source->abort_epoch = put->epoch;
     source->abort_step = put->step;
     if (is_for_later(placer, put)) {

@@ -18,16 +18,17 @@ enum { NUM_SHAPES = 24, NUM_HISTORIES = 6, NUM_STEPS = 30 };
 enum { LONG_US = 20000000 };
 static const uint64_t short_ns = 3000000;
 
-static moe_shape random_shape(uint64_t *random)
+static moe_shape random_shape(uint64_t *random, int num_chains)
 {
     moe_shape s = {.max_ranks = 2 + kernel_below(random, 4),
-                   .num_layers = 1 + kernel_below(random, 4),
+                   .num_layers = num_chains * (1 + kernel_below(random, 5 - num_chains)),
                    .num_slots = 1 + kernel_below(random, 6),
                    .hidden = 1 + kernel_below(random, 70),
                    .max_tokens = 1 + kernel_below(random, 20),
                    .dtype = (eep_dtype)kernel_below(random, 2),
                    .out_dtype = (eep_dtype)kernel_below(random, 2),
-                   .fp8_dispatch = kernel_below(random, 3) == 0};
+                   .fp8_dispatch = kernel_below(random, 3) == 0,
+                   .num_chains = num_chains};
 
     s.hidden += s.fp8_dispatch ? kernel_below(random, 300) : 0;
     s.num_experts = 1 + kernel_below(random, s.max_ranks * s.num_slots);
@@ -47,11 +48,13 @@ static void check_counts(const kernel_proxies *p, uint64_t seed)
                  KERNEL_SEED(seed));
 }
 
-Test(kernel_proxies, results_match_the_reference)
+static void check_shapes(int num_chains)
 {
-    for (uint64_t seed = kernel_first_seed(), end = seed + NUM_SHAPES; seed < end; seed++) {
+    const uint64_t num = (uint64_t)(NUM_SHAPES / (2 * num_chains - 1));
+
+    for (uint64_t seed = kernel_first_seed(), end = seed + num; seed < end; seed++) {
         uint64_t random = seed;
-        const moe_shape shape = random_shape(&random);
+        const moe_shape shape = random_shape(&random, num_chains);
         const int percent = kernel_below(&random, 3) == 0 ? 100 : 50;
         const kernel_form form = {.layout = (eep_row_layout)(seed / 2 % 2),
                                   .slot_align = kernel_below(&random, 5),
@@ -70,6 +73,16 @@ Test(kernel_proxies, results_match_the_reference)
         check_counts(p, seed);
         kernel_proxies_close(p);
     }
+}
+
+Test(kernel_proxies, results_match_the_reference)
+{
+    check_shapes(1);
+}
+
+Test(kernel_proxies, P4_two_chains_match_the_reference)
+{
+    check_shapes(2);
 }
 
 /* The network meets each of its freedoms. */
@@ -134,11 +147,19 @@ static uint64_t random_members(uint64_t *random, int max_ranks)
 }
 
 /* One direction stands still over a step or two, and what it held comes later. */
-static void run_history(uint64_t seed)
+static void run_history(uint64_t seed, int num_chains)
 {
     uint64_t random = seed, epoch = 1, step = 0;
-    const moe_shape shape = {4, 1 + kernel_below(&random, 3), 8, 8, 4, 33, 9, EEP_BF16, EEP_FP32,
-                             0};
+    const moe_shape shape = {.max_ranks = 4,
+                             .num_layers = num_chains * (1 + kernel_below(&random, 3)),
+                             .num_experts = 8,
+                             .num_slots = 8,
+                             .top_k = 4,
+                             .hidden = 33,
+                             .max_tokens = 9,
+                             .dtype = EEP_BF16,
+                             .out_dtype = EEP_FP32,
+                             .num_chains = num_chains};
     kernel_proxies *p = kernel_proxies_open(&shape, 1 + (uint32_t)kernel_below(&random, 3), 80, 300,
                                             kernel_random(&random));
     kernel_world *w = p->world;
@@ -179,7 +200,14 @@ static void run_history(uint64_t seed)
 Test(kernel_proxies, N2_results_are_right_through_aborts_and_views)
 {
     for (uint64_t seed = kernel_first_seed(), end = seed + NUM_HISTORIES; seed < end; seed++) {
-        run_history(seed);
+        run_history(seed, 1);
+    }
+}
+
+Test(kernel_proxies, P4_two_chains_are_right_through_aborts_and_views)
+{
+    for (uint64_t seed = kernel_first_seed(), end = seed + NUM_HISTORIES; seed < end; seed++) {
+        run_history(seed, 2);
     }
 }
 

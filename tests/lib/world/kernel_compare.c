@@ -33,7 +33,7 @@ static const char *compare_out(const kernel_world *w, int seat, int layer)
     void *expected = kernel_buffer(bytes);
     bool same;
 
-    moe_combine(&w->shape, layer, &input, expected);
+    moe_combine(&w->shape, kernel_view_layer(&w->shape, layer), &input, expected);
     same = memcmp(expected, out, used) == 0;
     free(expected);
     if (!same) {
@@ -58,7 +58,8 @@ static const char *compare_dispatch(const kernel_world *w, int seat, int layer)
             inputs[source] = kernel_rank_input(w, source, layer);
         }
     }
-    moe_dispatch(&w->shape, w->view, layer, inputs, seat, rows, scales, slot_begin, origin);
+    moe_dispatch(&w->shape, w->view, kernel_view_layer(&w->shape, layer), inputs, seat, rows,
+                 scales, slot_begin, origin);
     if (memcmp(slot_begin, l->slot_begin, (s->num_slots + 1) * sizeof(int32_t)) != 0) {
         wrong = "slot_begin";
     } else if (memcmp(rows, l->rows, (size_t)s->rows_capacity * s->row_bytes) != 0) {

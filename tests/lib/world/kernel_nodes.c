@@ -32,13 +32,14 @@ static void expert_body(const void *args, eep_grid grid)
     const moe_shape *s = &a->world->shape;
     const size_t row_bytes = a->world->layout.row_bytes;
     const kernel_layer *l = &a->rank->layer[a->layer];
+    const int in_view = kernel_view_layer(s, (int)a->layer);
     const uint64_t until = eepk_now_ns() + 1000u * (uint64_t)a->rank->delay_us;
 
     (void)grid;
-    memcpy(l->origin, a->rank->world->scratch[0].origin,
+    memcpy(l->origin, a->rank->world->scratch[(int)a->layer % kernel_chains(s)].origin,
            (size_t)kernel_form_num_rows(a->world, l) * sizeof(eepk_origin));
     for (int slot = 0; slot < s->num_slots; slot++) {
-        const int expert = a->rank->slot_expert[(int)a->layer * s->num_slots + slot];
+        const int expert = a->rank->slot_expert[in_view * s->num_slots + slot];
         for (int i = 0; i < kernel_form_slot_rows(a->world, l, slot); i++) {
             const size_t place = kernel_form_place(a->world, l, slot, i);
             uint8_t *out = (uint8_t *)l->expert_rows + place * row_bytes;
@@ -47,7 +48,7 @@ static void expert_body(const void *args, eep_grid grid)
                 kernel_form_scales(a->world, l, slot, i, scales);
                 moe_dequantise(s, (uint8_t *)l->rows + place * (size_t)s->hidden, scales, out);
             }
-            moe_expert(s, (int)a->layer, expert,
+            moe_expert(s, in_view, expert,
                        s->fp8_dispatch ? out : (uint8_t *)l->rows + place * row_bytes, out);
         }
     }
@@ -69,6 +70,8 @@ static size_t fill_args(const kernel_world *w, const kernel_rank *r, eepi_kernel
                         uint32_t layer, node_args *args_out)
 {
     const kernel_layer *l = &r->layer[layer];
+    const uint32_t in_view = (uint32_t)kernel_view_layer(&w->shape, (int)layer);
+    const uint32_t chain = layer % (uint32_t)kernel_chains(&w->shape);
 
     if (id == EEPI_KERNEL_latch || id == EEPI_KERNEL_finish) {
         args_out->world = (eepk_world_args){r->world};
@@ -83,7 +86,8 @@ static size_t fill_args(const kernel_world *w, const kernel_rank *r, eepi_kernel
                                      .num_tokens = &r->num_tokens,
                                      .slot_begin = l->slot_begin,
                                      .out = l->out,
-                                     .layer = layer,
+                                     .layer = in_view,
+                                     .chain = chain,
                                      .out_dtype = (uint32_t)w->shape.out_dtype,
                                      .has_gaps = w->has_form && kernel_form_has_gaps(&w->form)};
         return sizeof args_out->combine;
@@ -95,7 +99,8 @@ static size_t fill_args(const kernel_world *w, const kernel_rank *r, eepi_kernel
                                                    .rows = l->rows,
                                                    .slot_begin = l->slot_begin,
                                                    .row_scales = l->row_scales,
-                                                   .layer = layer};
+                                                   .layer = in_view,
+                                                   .chain = chain};
     if (w->has_form) {
         kernel_form_node(w, r, layer, &args_out->dispatch);
     }
@@ -154,6 +159,34 @@ void kernel_rank_put_experts(kernel_world *w, int seat, uint32_t layer)
     put_experts(w, &w->rank[seat], layer);
 }
 
+/* The nodes of a layer from one of them to another, experts behind unpack. */
+static void put_nodes(kernel_world *w, kernel_rank *r, uint32_t layer, eepi_kernel_id first,
+                      eepi_kernel_id last)
+{
+    for (int id = first; id <= (int)last; id++) {
+        put(w, r, (eepi_kernel_id)id, layer);
+        if (id == EEPI_KERNEL_unpack) {
+            put_experts(w, r, layer);
+        }
+    }
+}
+
+/* Two chains: a half of one, then a half of the other. */
+static void put_pair(kernel_world *w, kernel_rank *r, uint32_t layer)
+{
+    static const eepi_kernel_id halves[][2] = {
+        {EEPI_KERNEL_route, EEPI_KERNEL_dispatch_send},
+        {EEPI_KERNEL_dispatch_exchange, EEPI_KERNEL_unpack},
+        {EEPI_KERNEL_combine_send, EEPI_KERNEL_combine_send},
+        {EEPI_KERNEL_combine_exchange, EEPI_KERNEL_reduce},
+    };
+
+    for (int half = 0; half < 4; half++) {
+        put_nodes(w, r, layer, halves[half][0], halves[half][1]);
+        put_nodes(w, r, layer + 1, halves[half][0], halves[half][1]);
+    }
+}
+
 void kernel_rank_capture(kernel_world *w, int seat)
 {
     kernel_rank *r = &w->rank[seat];
@@ -162,12 +195,10 @@ void kernel_rank_capture(kernel_world *w, int seat)
     OK(eep_capture_begin(r->stream));
     put(w, r, EEPI_KERNEL_latch, 0);
     for (uint32_t layer = 0; layer < (uint32_t)w->shape.num_layers; layer++) {
-        for (int id = EEPI_KERNEL_route; id <= (int)EEPI_KERNEL_unpack; id++) {
-            put(w, r, (eepi_kernel_id)id, layer);
-        }
-        put_experts(w, r, layer);
-        for (int id = EEPI_KERNEL_combine_send; id <= (int)EEPI_KERNEL_reduce; id++) {
-            put(w, r, (eepi_kernel_id)id, layer);
+        if (kernel_chains(&w->shape) == 1) {
+            put_nodes(w, r, layer, EEPI_KERNEL_route, EEPI_KERNEL_reduce);
+        } else {
+            put_pair(w, r, layer++);
         }
     }
     put(w, r, EEPI_KERNEL_finish, 0);

@@ -38,6 +38,16 @@ uint64_t kernel_now_ns(void)
     return eepk_now_ns();
 }
 
+int kernel_chains(const moe_shape *shape)
+{
+    return shape->num_chains ? shape->num_chains : 1;
+}
+
+int kernel_view_layer(const moe_shape *shape, int layer)
+{
+    return layer / kernel_chains(shape);
+}
+
 /* ------------------------------------------------------------------ life */
 
 void *kernel_buffer(size_t bytes)
@@ -162,19 +172,21 @@ kernel_world *kernel_world_open_with(const moe_shape *shape, uint32_t num_blocks
                                    .rank = seat,
                                    .num_ranks = shape->max_ranks,
                                    .max_ranks = shape->max_ranks,
-                                   .num_layers = shape->num_layers,
+                                   .num_layers = kernel_view_layer(shape, shape->num_layers),
                                    .num_experts = shape->num_experts,
                                    .num_slots = shape->num_slots,
                                    .top_k = shape->top_k,
                                    .hidden = shape->hidden,
                                    .num_max_tokens_per_rank = shape->max_tokens,
                                    .dtype = shape->dtype,
-                                   .fp8_dispatch = shape->fp8_dispatch};
+                                   .fp8_dispatch = shape->fp8_dispatch,
+                                   .num_chains = kernel_chains(shape)};
         eepk_shape layout;
         const char *why;
         OK(eepi_shape_make(&config, &layout, &why));
         layout.num_queues = num_queues;
-        layout.ring_slots = num_queues ? eepi_ring_least_slots(&layout) + extra_slots : 0;
+        layout.ring_slots =
+            num_queues ? layout.num_chains * eepi_ring_least_slots(&layout) + extra_slots : 0;
         if (seat == 0) {
             w->layout = layout;
         }
@@ -205,80 +217,6 @@ void kernel_world_close(kernel_world *w)
 
 /* ------------------------------------------------------------------ views */
 
-static void place_layer(const kernel_world *w, eepi_view *view, int layer, uint64_t *random)
-{
-    const moe_shape *s = &w->shape;
-    eepi_view_slot *slots[KERNEL_MAX_SEATS * 64];
-    int n = 0;
-
-    CHECK(s->num_slots <= 64);
-    for (int seat = 0; seat < s->max_ranks; seat++) {
-        for (int slot = 0; slot < s->num_slots && eepi_view_is_member(view, seat); slot++) {
-            slots[n++] = eepi_view_slot_at(view, layer, seat, slot);
-        }
-    }
-    CHECK(n >= s->num_experts);
-    for (int i = 0; i < n; i++) {
-        int with = i + kernel_below(random, n - i), expert = i;
-        eepi_view_slot *slot = slots[with];
-        slots[with] = slots[i];
-        if (i >= s->num_experts) {
-            expert = kernel_below(random, s->num_experts);
-            slot->state = (uint8_t)kernel_below(random, 4); /* half of them HOLD */
-            if (slot->state == EEPI_SLOT_EMPTY) {
-                continue;
-            }
-            if (slot->state != EEPI_SLOT_FILLING) {
-                slot->state = EEPI_SLOT_HOLDS;
-            }
-        } else {
-            slot->state = EEPI_SLOT_HOLDS;
-        }
-        slot->expert = (uint16_t)expert;
-    }
-}
-
-/* All alike, none, any: of each a third of the layers. */
-static void share_layer(const eepi_view *view, int layer, uint64_t *random)
-{
-    const int kind = kernel_below(random, 3);
-
-    for (int i = 0; i < view->shape.max_ranks * view->shape.num_slots; i++) {
-        eepi_view_slot *slot =
-            eepi_view_slot_at(view, layer, i / view->shape.num_slots, i % view->shape.num_slots);
-        slot->share = kind == 0   ? 0
-                      : kind == 1 ? (uint16_t)kernel_below(random, 65536)
-                                  : (uint16_t)(kernel_below(random, 3) * 7);
-    }
-}
-
-eepi_view *kernel_view(const kernel_world *w, uint64_t epoch, uint64_t members, uint32_t generation,
-                       uint64_t seed)
-{
-    const moe_shape *s = &w->shape;
-    const eepi_view_shape shape = {s->max_ranks,
-                                   s->num_layers,
-                                   s->num_experts,
-                                   s->num_slots,
-                                   (int)(seed % (uint64_t)(s->max_ranks + 1)),
-                                   0};
-    eepi_view *view = eepi_view_new(&shape);
-
-    CHECK(view);
-    view->epoch = epoch;
-    for (int seat = 0; seat < s->max_ranks; seat++) {
-        const bool in = members >> seat & 1u;
-        *eepi_view_seat_at(view, seat) = (eepi_view_seat){
-            .generation = in ? generation : 0, .state = in ? EEP_SEAT_ACTIVE : EEP_SEAT_VACANT};
-    }
-    for (int layer = 0; layer < s->num_layers; layer++) {
-        place_layer(w, view, layer, &seed);
-        share_layer(view, layer, &seed);
-    }
-    eepi_view_seal(view);
-    return view;
-}
-
 void kernel_rank_switch(kernel_world *w, int seat, const eepi_view *view)
 {
     kernel_rank *r = &w->rank[seat];
@@ -299,7 +237,7 @@ void kernel_rank_switch(kernel_world *w, int seat, const eepi_view *view)
     OK(eepi_tables_flip(r->tables, r->stream, view->epoch, view->digest));
     OK(eep_stream_synchronize(r->stream, LONG_US));
     r->epoch = view->epoch;
-    for (int i = 0; i < w->shape.num_layers * w->shape.num_slots; i++) {
+    for (int i = 0; i < view->shape.num_layers * w->shape.num_slots; i++) {
         const eepi_view_slot *at =
             eepi_view_slot_at(view, i / w->shape.num_slots, seat, i % w->shape.num_slots);
         r->slot_expert[i] = at->state == EEPI_SLOT_HOLDS ? at->expert : -1;

@@ -71,6 +71,9 @@ typedef struct kernel_world {
 uint64_t kernel_random(uint64_t *state);
 int kernel_below(uint64_t *state, int limit);
 uint64_t kernel_now_ns(void);
+/* Of a layer of the world's, which is a layer and chain of the kernels. Views have those alone. */
+int kernel_chains(const moe_shape *shape);
+int kernel_view_layer(const moe_shape *shape, int layer);
 
 /* A poisoned piece of the host's memory. */
 void *kernel_buffer(size_t bytes);

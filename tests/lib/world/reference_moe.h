@@ -21,6 +21,7 @@ typedef struct moe_shape {
     eep_dtype dtype, out_dtype;
     int marks;        /* experts do not compute, they mark: see moe_expert */
     int fp8_dispatch; /* eep_fp8_kind: rows are quantised on the way */
+    int num_chains;   /* 0 or 1: one. 2: layer i is chain i % 2 of the kernels' layer i / 2 */
 } moe_shape;
 
 typedef struct moe_input { /* of one rank and layer */

@@ -143,6 +143,39 @@ Test(stepper, M3_a_rank_that_met_a_newer_view_waits_for_the_commit)
     cr_assert_eq(eepi_stepper_begin(&s, 0, 0).step, 44);
 }
 
+/* What hosts tell of steps that they begin, where no tag says it. */
+Test(stepper, N3_a_step_that_a_peer_is_ahead_of_is_given_up)
+{
+    eepi_stepper s = serving();
+
+    cr_assert(!eepi_stepper_hear_begin(&s, 7, 43, 40), "no step is running");
+    cr_assert_eq(eepi_stepper_begin(&s, 0, 0).step, 43);
+    cr_assert(!eepi_stepper_hear_begin(&s, 7, 43, 40));
+    cr_assert(!eepi_stepper_hear_begin(&s, 6, 50, 40), "of a view before");
+    cr_assert(!eepi_stepper_hear_begin(&s, 7, 44, 43), "its tags of 43 are on their way");
+    cr_assert(eepi_stepper_hear_begin(&s, 7, 45, 42));
+    cr_assert(!eepi_stepper_end(&s, &(eepk_status){.result = EEPK_STEP_HOST_ABORT}, 1));
+    cr_assert_eq(eepi_stepper_begin(&s, 0, 0).step, 45);
+}
+
+Test(stepper, N3_a_rank_that_heard_of_a_newer_view_waits_for_the_commit)
+{
+    eepi_stepper s = serving();
+    const eepi_live planned = live(8, 41, 1);
+
+    eepi_stepper_staged(&s, &planned);
+    cr_assert_eq(eepi_stepper_begin(&s, 0, 0).step, 41);
+    cr_assert(!eepi_stepper_hear_begin(&s, 8, 40, 39), "below this one: it says nothing of it");
+    cr_assert(eepi_stepper_hear_begin(&s, 8, 41, 40));
+    cr_assert(!eepi_stepper_end(&s, &(eepk_status){.result = EEPK_STEP_HOST_ABORT}, 1));
+    cr_assert(!eepi_stepper_flip_to(&s) && !eepi_stepper_may_begin(&s, 0));
+    eepi_stepper_announce(&s, &planned);
+    cr_assert_eq(eepi_stepper_flip_to(&s)->epoch, 8);
+    (void)eepi_stepper_flipped(&s);
+    cr_assert(eepi_stepper_may_begin(&s, 0));
+    cr_assert_eq(eepi_stepper_begin(&s, 0, 0).step, 42);
+}
+
 Test(stepper, M10_who_is_not_in_the_view_that_all_switch_to_has_left)
 {
     eepi_stepper s = serving();

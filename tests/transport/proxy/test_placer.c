@@ -41,10 +41,10 @@ static void word(void *user, uint64_t offset, uint64_t value)
     eepi_placer_host_ops.word(((placer_fixture *)user)->window, offset, value);
 }
 
-static void begin(void *user, uint32_t source, uint64_t epoch, uint64_t step, uint64_t completed)
+static void begin(void *user, const eepk_put *put)
 {
-    cr_assert(source == SOURCE && epoch != 0 && completed < step);
-    ((placer_fixture *)user)->begun_step = step;
+    cr_assert(put->source == SOURCE && put->epoch != 0 && put->completed < put->step);
+    ((placer_fixture *)user)->begun_step = put->step;
 }
 
 static void move_to(placer_fixture *f, uint64_t epoch, uint64_t step, bool lets_in)
@@ -56,7 +56,7 @@ static void move_to(placer_fixture *f, uint64_t epoch, uint64_t step, bool lets_
 
 static void open_placer_unmoved(placer_fixture *f)
 {
-    static const eepi_placer_ops ops = {rows, word, begin};
+    const eepi_placer_ops ops = {rows, word, begin, f};
     const eep_config config = {.struct_bytes = sizeof config,
                                .rank = SELF,
                                .num_ranks = 4,
@@ -261,6 +261,34 @@ Test(placer, N2_a_later_step_takes_the_place_of_one_that_waits)
     move_to(&f, 3, 12, true);
     cr_expect_eq(*row_at(&f, &next, 1), 2);
     cr_expect_eq(*row_at(&f, &next, 0), 0);
+    close_placer(&f);
+}
+
+/* A process that the store forgot may have named epochs that its successor never reaches. */
+Test(placer, N2_a_newer_process_takes_the_place_of_its_predecessor)
+{
+    const uint32_t let_in[4] = {1, OWN, GENERATION + 1, 3};
+    const eepi_gate_stand to = {5, 20, true, OWN, let_in};
+    eepk_put old = message(1000, 900, 0, EEPK_PHASE_DISPATCH),
+             now = message(5, 20, 0, EEPK_PHASE_DISPATCH);
+    placer_fixture f;
+
+    open_placer(&f);
+    now.source_generation = GENERATION + 1;
+    cr_expect_eq(place_row(&f, old, 0, 1), EEPI_PLACED_PARKED);
+    cr_expect_eq(place_row(&f, now, 0, 2), EEPI_PLACED_PARKED);
+    cr_expect_eq(place_row(&f, old, 1, 1), EEPI_PLACED_OLDER);
+    cr_expect_eq(place_tag(&f, now, 1), EEPI_PLACED_PARKED);
+    old.kind = now.kind = EEPK_PUT_ABORT;
+    old.offset = now.offset = eepk_abort_offset(&f.shape, SOURCE);
+    old.value = 1;
+    now.value = 2;
+    cr_expect_eq(eepi_placer_place(f.placer, &old, NULL, GENERATION), EEPI_PLACED);
+    cr_expect_eq(eepi_placer_place(f.placer, &now, NULL, GENERATION + 1), EEPI_PLACED);
+    cr_expect_eq(*eepk_abort_word(&f.shape, f.window, SOURCE), 2);
+    cr_assert_eq(eepi_placer_move(f.placer, &to, LONG_US), EEP_OK);
+    cr_expect(has_tag(&f, &now));
+    cr_expect_eq(*row_at(&f, &now, 0), 2);
     close_placer(&f);
 }
 

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The own window's gate, begin words, and who is PROXY. */
+#include "membership/step/proxies.h"
+
+#include "membership/context/context.h"
+#include "membership/step/step.h"
+#include "transport/proxy/ring_lane.h"
+
+#include <stdlib.h>
+
+enum { GATE_BOUND_US = 1000000 };
+
+typedef struct begun { /* the newest that a peer's host has told */
+    uint64_t epoch, step, completed;
+    uint32_t generation;
+} begun;
+
+struct eepi_proxies {
+    eepi_placer *placer;
+    eepi_network *network;
+    uint64_t completed;           /* the last step that ended well here; rank thread */
+    uint64_t own_epoch, own_step; /* of the newest own step; atomic, for whoever wakes */
+    uint32_t *queue;              /* [max_ranks] of the live view; EEPI_NO_QUEUE: LOCAL */
+    uint8_t **ring;               /* [num_queues] */
+    pthread_mutex_t begun_lock;   /* taken last */
+    /* { under begun_lock; `generation` is written by the rank thread alone */
+    uint32_t *generation; /* [max_ranks] of the live view's members; 0: none */
+    bool is_news;
+    begun begun[]; /* [max_ranks] */
+    /* } */
+};
+
+static struct eepi_proxies *proxies_of(const eep_context *context)
+{
+    return context->steps ? context->steps->proxies : NULL;
+}
+
+/* ------------------------------------------------------------------ what peers tell */
+
+static bool is_after(uint64_t epoch, uint64_t step, uint64_t than_epoch, uint64_t than_step)
+{
+    return epoch > than_epoch || (epoch == than_epoch && step > than_step);
+}
+
+/* Inside the gate, on a thread of the network. Most words are of the step that this rank runs
+ * already, and wake nobody. */
+static void hear_begin(void *listener, const eepk_put *put)
+{
+    eep_context *context = listener;
+    struct eepi_proxies *proxies = proxies_of(context);
+    begun *has = &proxies->begun[put->source];
+    bool is_news = false;
+
+    pthread_mutex_lock(&proxies->begun_lock);
+    if (put->source_generation > has->generation ||
+        (put->source_generation == has->generation &&
+         is_after(put->epoch, put->step, has->epoch, has->step))) {
+        *has = (begun){put->epoch, put->step, put->completed, put->source_generation};
+        is_news =
+            is_after(put->epoch, put->step, __atomic_load_n(&proxies->own_epoch, __ATOMIC_ACQUIRE),
+                     __atomic_load_n(&proxies->own_step, __ATOMIC_ACQUIRE));
+        proxies->is_news |= is_news;
+    }
+    pthread_mutex_unlock(&proxies->begun_lock);
+    if (is_news) {
+        eepi_service_wake(context);
+    }
+}
+
+uint64_t eepi_proxies_note_begun(eep_context *context)
+{
+    struct eepi_proxies *proxies = proxies_of(context);
+    eepi_stepper *stepper = &context->stepper;
+    bool is_ahead = false;
+    uint64_t newest = 0;
+
+    if (!proxies) {
+        return 0;
+    }
+    pthread_mutex_lock(&proxies->begun_lock);
+    for (uint32_t seat = 0; seat < context->shape.max_ranks; seat++) {
+        const begun *b = &proxies->begun[seat];
+        if (b->generation == 0 || b->generation != proxies->generation[seat]) {
+            continue; /* no member that this rank steps with */
+        }
+        is_ahead |= eepi_stepper_hear_begin(stepper, b->epoch, b->step, b->completed);
+        if (b->epoch == stepper->live.epoch && b->step > stepper->step && b->step > newest) {
+            newest = b->step;
+        }
+    }
+    pthread_mutex_unlock(&proxies->begun_lock);
+    if (is_ahead) {
+        eepi_abort_running(context);
+    }
+    return newest;
+}
+
+void eepi_proxies_hear(eep_context *context)
+{
+    struct eepi_proxies *proxies = proxies_of(context);
+    bool is_news;
+
+    if (!proxies) {
+        return;
+    }
+    pthread_mutex_lock(&proxies->begun_lock);
+    is_news = proxies->is_news;
+    proxies->is_news = false;
+    pthread_mutex_unlock(&proxies->begun_lock);
+    if (is_news) {
+        pthread_mutex_lock(&context->lock);
+        (void)eepi_proxies_note_begun(context);
+        pthread_mutex_unlock(&context->lock);
+        eepi_rank_wake(context);
+    }
+}
+
+/* ------------------------------------------------------------------ life */
+
+void eepi_proxies_plan(eep_context *context)
+{
+    eepi_network_plan(&context->shape);
+}
+
+static eep_status open_network(eep_context *context, struct eepi_proxies *proxies)
+{
+    const eepk_shape *s = &context->shape;
+    const eepi_network_config config = {s, context->generation, proxies->placer, proxies->ring};
+
+    for (uint32_t queue = 0; queue < s->num_queues; queue++) {
+        proxies->ring[queue] = eepi_tables_ring(context->tables, queue);
+    }
+    return eepi_network_open(&config, &proxies->network);
+}
+
+eep_status eepi_proxies_open(eep_context *context)
+{
+    const eepk_shape *s = &context->shape;
+    const eepi_placer_ops ops = {eepi_placer_host_ops.rows, eepi_placer_host_ops.word, hear_begin,
+                                 context};
+    struct eepi_proxies *proxies;
+
+    if (s->num_queues == 0) {
+        return EEP_OK;
+    }
+    proxies = calloc(1, sizeof *proxies + s->max_ranks * sizeof(begun));
+    context->steps->proxies = proxies;
+    if (!proxies) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    pthread_mutex_init(&proxies->begun_lock, NULL);
+    proxies->generation = calloc(s->max_ranks, sizeof *proxies->generation);
+    proxies->queue = calloc(s->max_ranks, sizeof *proxies->queue);
+    proxies->ring = calloc(s->num_queues, sizeof *proxies->ring);
+    proxies->placer =
+        eepi_placer_open(s, context->generation, &ops,
+                         eepi_window_memory(context->window, 0, context->claim.serial[0]));
+    if (!proxies->generation || !proxies->queue || !proxies->ring || !proxies->placer) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    return open_network(context, proxies);
+}
+
+void eepi_proxies_close(eep_context *context)
+{
+    struct eepi_proxies *proxies = proxies_of(context);
+
+    if (!proxies) {
+        return;
+    }
+    if (proxies->network) {
+        eepi_network_close(proxies->network);
+    }
+    eepi_placer_close(proxies->placer);
+    free(proxies->ring);
+    free(proxies->queue);
+    free(proxies->generation);
+    pthread_mutex_destroy(&proxies->begun_lock);
+    free(proxies);
+    context->steps->proxies = NULL;
+}
+
+bool eepi_proxies_reach(const eep_context *context, uint32_t seat, uint32_t generation,
+                        eepk_peer *peer_out)
+{
+    const struct eepi_proxies *proxies = proxies_of(context);
+    const uint32_t queue = proxies && seat != context->shape.self
+                               ? eepi_network_queue(proxies->network, seat, generation)
+                               : EEPI_NO_QUEUE;
+
+    if (queue == EEPI_NO_QUEUE) {
+        return false;
+    }
+    *peer_out = (eepk_peer){.kind = EEPK_PEER_PROXY, .queue = queue};
+    return true;
+}
+
+/* ------------------------------------------------------------------ the gate */
+
+static eep_status move(eep_context *context, uint64_t epoch, uint64_t step, bool lets_in)
+{
+    struct eepi_proxies *proxies = proxies_of(context);
+    const eepi_gate_stand to = {epoch, step, lets_in, context->generation, proxies->generation};
+
+    return eepi_placer_move(proxies->placer, &to, GATE_BOUND_US);
+}
+
+/* The image that was staged is of the view that goes live, and stays until this flip has ended
+ * (rule T2). */
+eep_status eepi_proxies_flip(eep_context *context)
+{
+    const eepk_shape *s = &context->shape;
+    const uint8_t *image = eepi_tables_staged_image(context->tables);
+    const eepk_bank_header *header = (const eepk_bank_header *)image;
+    const uint32_t *generation = (const uint32_t *)(image + s->bank_off_generation);
+    struct eepi_proxies *proxies = proxies_of(context);
+    void *memory;
+
+    if (!proxies) {
+        return EEP_OK;
+    }
+    pthread_mutex_lock(&proxies->begun_lock);
+    for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
+        const eepk_peer *peer = eepk_peers(s, image) + seat;
+        const bool is_member = header->active[seat / 64] >> (seat % 64) & 1u;
+        proxies->generation[seat] = is_member ? generation[seat] : 0;
+        proxies->queue[seat] = peer->kind == EEPK_PEER_PROXY ? peer->queue : EEPI_NO_QUEUE;
+    }
+    pthread_mutex_unlock(&proxies->begun_lock);
+    memory = (void *)(uintptr_t)eepk_peers(s, image)[s->self].address;
+    eepi_placer_set_user(proxies->placer, memory);
+    return move(context, header->epoch, 0, false);
+}
+
+/* Rule N1: whoever stays inside the gate may write at any time. */
+static void end_for_gate(eep_context *context)
+{
+    eepi_end_service(context, EEP_ERR_DEVICE,
+                     "a thread of the network does not end its write into this rank's window");
+}
+
+static void tell_begin(const eep_context *context, const eepk_launch *launch)
+{
+    struct eepi_proxies *proxies = proxies_of(context);
+
+    __atomic_store_n(&proxies->own_epoch, launch->epoch, __ATOMIC_RELEASE);
+    __atomic_store_n(&proxies->own_step, launch->step, __ATOMIC_RELEASE);
+    for (uint32_t seat = 0; seat < context->shape.max_ranks; seat++) {
+        if (proxies->queue[seat] != EEPI_NO_QUEUE) {
+            eepi_ring_put_begin(proxies->ring[proxies->queue[seat]], launch->epoch, launch->step,
+                                proxies->completed, context->generation, proxies->generation[seat]);
+        }
+    }
+    eepi_network_kick(proxies->network);
+}
+
+eep_status eepi_proxies_begin(eep_context *context, const eepk_launch *launch)
+{
+    if (!proxies_of(context)) {
+        return EEP_OK;
+    }
+    tell_begin(context, launch);
+    if (move(context, launch->epoch, launch->step, true) == EEP_OK) {
+        return EEP_OK;
+    }
+    end_for_gate(context);
+    pthread_mutex_lock(&context->lock);
+    (void)eepi_stepper_end(&context->stepper, NULL, eepi_now_us());
+    pthread_mutex_unlock(&context->lock);
+    return eepi_fail(context, context->outcome.ended, "%s", context->outcome.why);
+}
+
+void eepi_proxies_end(eep_context *context)
+{
+    const eepk_status *status = eepi_tables_status(context->tables);
+    struct eepi_proxies *proxies = proxies_of(context);
+
+    if (!proxies) {
+        return;
+    }
+    if (eepk_load_acquire(&status->done_step) == proxies->own_step &&
+        status->result == EEPK_STEP_OK) {
+        proxies->completed = proxies->own_step;
+    }
+    if (move(context, proxies->own_epoch, proxies->own_step, false) != EEP_OK) {
+        end_for_gate(context);
+    }
+}

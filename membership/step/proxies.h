@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The peers of a context that are reached over a network (kind PROXY), and what they may write into
+ * this rank's window. Without a network there are none: then all of this does nothing.
+ *
+ * The gate of the own window follows the rank (rules N1 and M2): it stands at the live view with
+ * nothing let in, is opened for a step before its graph is launched, and shut behind the graph,
+ * before anybody can promise or begin the next step. The placer writes into the memory of the live
+ * view's colour (rule P7). */
+#ifndef EEPI_PROXIES_H
+#define EEPI_PROXIES_H
+
+#include "graphs/kernels/table_layout.h"
+#include "transport/proxy/network.h"
+
+#include "eep/eep.h"
+
+#include <stdbool.h>
+
+struct eepi_proxies;
+
+/* Rings and their slots go into the context's shape; before the tables are made. */
+void eepi_proxies_plan(eep_context *context);
+/* A placer for the own window, and the network; behind the tables. EEP_ERR_NO_MEMORY, and what
+ * eepi_network_open returns. */
+EEP_MUST_CHECK eep_status eepi_proxies_open(eep_context *context);
+/* Nothing is placed any more; before the tables and the window go. */
+void eepi_proxies_close(eep_context *context);
+
+/* How the peer is reached: the one place that chooses. A PROXY peer's entry is filled in, and its
+ * memory needs no mapping; false: it is LOCAL. Service thread. */
+bool eepi_proxies_reach(const eep_context *context, uint32_t seat, uint32_t generation,
+                        eepk_peer *peer_out);
+
+/* Rank thread, without the lock. A thread of the network that stays inside the gate for longer than
+ * a second ends this rank's service: it could neither step nor promise.
+ *
+ * The staged view has become live. EEP_ERR_TIMEOUT: see above; the caller ends the service. */
+EEP_MUST_CHECK eep_status eepi_proxies_flip(eep_context *context);
+/* That step is begun: tell the PROXY peers, and let its rows in. EEP_ERR_DEVICE: see above; the
+ * step has ended. */
+EEP_MUST_CHECK eep_status eepi_proxies_begin(eep_context *context, const eepk_launch *launch);
+/* Its graph has ended: let nothing in. */
+void eepi_proxies_end(eep_context *context);
+
+/* Note which steps PROXY peers have begun, by their hosts' words. A running step that cannot
+ * complete since a peer is ahead of it is aborted. Returns the newest step under the live view; 0:
+ * none newer than the own one. The lock is held. */
+uint64_t eepi_proxies_note_begun(eep_context *context);
+/* The same, and wake the rank thread, if there is news. Service thread. */
+void eepi_proxies_hear(eep_context *context);
+#endif
