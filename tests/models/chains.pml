@@ -30,7 +30,7 @@
  * a stream of its own.
  *
  * Left out or coarser: memory is sequentially consistent; one row stands for all rows of a send;
- * views, epochs and zombies (fencing.pml, -DONE_BUFFER); shapes (P6). */
+ * views, epochs and zombies (fencing.pml); launches that overlap (launches.pml); shapes (P6). */
 #ifndef RANKS
 #define RANKS 2
 #endif

@@ -1,35 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a rank reads from its window: tags, late stores, generations, abort words, combine copies.
+/* What a rank reads from its window: tags, late stores, generations, abort words, colours.
  *
  * Rules covered (docs/PROTOCOL.md):
- * - D1: payload first, then the tag, compared for equality; parity. D2: the second look at the
- *   tags and at the abort words ("Re-checking what was read"). D3: abort words. D5: a step number
- *   is never used again; jumps.
- * - P1, P4 with -DONE_BUFFER: one buffer in the place of two parities. The rows of the combine are
- *   stored before the second look at the dispatch, and finish judges words of this very step.
- * - M2: a fault view switches the combine copy, and the old one is used again only when the stores
- *   of every expelled generation have ended. M3: a planned view is flipped to behind a step whose
- *   headers announced it. M7: a seat's next generation is let in only after the end of its
- *   predecessor was seen. M8: a step needs every member.
+ * - D1: payload first, then the tag, compared for equality. D2, P1: the second look at the tags and
+ *   at the abort words, by whoever stores the chain's next tag, behind the rows; finish judges words
+ *   of this very step. P4: one buffer for each phase. D3: abort words. D5: a step number is never
+ *   used again; jumps.
+ * - M2, P7: a fault view takes the other colour of windows. If a generation whose stores have not
+ *   ended has that colour in its tables, the view names new memory for it. M3: a planned view is
+ *   flipped to behind a step whose headers announced it. M7, P7: a seat's next generation is let in
+ *   only after the end of its predecessor was seen, and only into memory that this one cannot store
+ *   into. P8: only the end of the stores frees. M8: a step needs every member.
  *
  * Asserted: S5, S12: what passes the second look was written for this epoch, step and layer by the
  * present generation of its source. A step that ends OK here was begun under one view.
  *
- * The model follows graphs/kernels/dispatch.h, combine.h, exchange.h, step_nodes.h and
- * membership/step/step.c. Seat 1 may be expelled while it lives (a zombie, which stores at any
- * later moment), and come back as generation 2. Seat 0 stays. A row is one word that says which
- * rank wrote it and for what. A rank reads it at any moment between the two looks, which covers
- * every row of a torn payload. With both seats in the view, rows go both ways. The combine row of
- * a token whose expert was on the other seat is written by that seat. A rank that is alone writes
- * it itself.
+ * The model follows graphs/kernels/dispatch.h, combine.h, exchange.h, step_nodes.h,
+ * membership/view/view_colour.c and membership/step/step.c. Seat 1 may be expelled while it lives
+ * (a zombie, which stores at any later moment), leave by a planned view, and come back as
+ * generation 2. Seat 0 stays. A row is one word that says which rank wrote it and for what. A rank
+ * reads it at any moment between the two looks, which covers every row of a torn payload. With both
+ * seats in the view, rows go both ways. The combine row of a token whose expert was on the other
+ * seat is written by that seat. A rank that is alone writes it itself.
+ *
+ * All that a peer stores into has a colour: rows, headers, tags and abort words. A store goes to the
+ * memory that the tables of its epoch name. Once that memory was replaced, nobody reads it.
  *
  * Left out or coarser:
  * - Memory is sequentially consistent: the order that fences give is the order of statements here.
  * - Deadlines pass at any moment. The authority (cores and register: agreement.pml) acts in one
- *   step once the ranks that it keeps have promised. flip.pml has the details of planned views.
+ *   step once the ranks that it keeps have promised. flip.pml has the details of planned views, and
+ *   colours.pml those of new memory.
  * - The end of a process and the end of its stores are two moments (P8). A dead process begins no
  *   step and promises nothing. What it had launched goes on storing until the second moment, which
- *   alone frees the copy and the seat. That the margin covers it is taken for granted. */
+ *   may never come. */
 #ifndef STEPS
 #define STEPS 4
 #endif
@@ -37,7 +41,7 @@
 #define EPOCHS 3
 #endif
 #ifndef LAYERS
-#define LAYERS 1 /* odd: a step's parity is that of the next but one */
+#define LAYERS 1
 #endif
 
 /* A tag: epoch, step, layer; phases have arrays of their own. A row also names its writer. */
@@ -45,32 +49,29 @@
 #define ROW(tag, generation) ((tag) * 4 + (generation))
 #define EPOCH_OF(tag) ((tag) / 64)
 #define STEP_OF(tag) (((tag) % 64) / 8)
-#ifdef ONE_BUFFER
-#define PARITY(t, l) 0
-#else
-#define PARITY(t, l) (((t) * LAYERS + (l)) % 2)
-#endif
 
-/* windows: [owner][parity] what the other seat stores there */
-#define AT(owner, parity) ((owner) * 2 + (parity))
-short dispatch_row[4];
-short tags[8];        /* [phase][owner][parity] */
+/* windows: [owner][colour] what the other seat stores there */
+#define AT(owner, colour) ((owner) * 2 + (colour))
 #define DISPATCH 0
 #define COMBINED 1
-#define TAGS(phase, owner, parity) tags[(phase) * 4 + (owner) * 2 + (parity)]
-byte header[4];       /* announced epoch, beside the dispatch row */
-short combine_row[8]; /* [owner][copy][parity] */
-#define COMBINE(owner, copy, parity) combine_row[(owner) * 4 + (copy) * 2 + (parity)]
-short abort_word[2];  /* [owner] */
+#define TAGS(phase, owner, colour) tags[(phase) * 4 + (owner) * 2 + (colour)]
+short dispatch_row[4];
+short combine_row[4];
+short tags[8];       /* [phase][owner][colour] */
+byte header[4];      /* announced epoch, beside the dispatch row */
+short abort_word[4];
+byte memory[2];      /* [colour] serial number of the memory that is there now */
 
 /* views */
 byte epochs = 1;       /* newest committed */
 bit paired[EPOCHS + 1];  /* seat 1 is a member */
 byte second[EPOCHS + 1]; /* its generation */
-bit copy[EPOCHS + 1];
+bit colour[EPOCHS + 1];  /* of the windows that its tables name */
+byte serial[EPOCHS + 1]; /* of that colour's memory */
 bit planned[EPOCHS + 1];
 byte first[EPOCHS + 1];
-byte quarantined;      /* expelled, end not observed: a bit per generation */
+byte gone;     /* out of the view: a bit per generation */
+byte last[3];  /* the newest view that each was in: what it may have in its tables (P7) */
 bit dead[3], stored[3], started[3]; /* its process has ended; its stores have */
 
 /* what the authority and the ranks tell each other */
@@ -78,54 +79,86 @@ bit wedge[2];
 byte promised[2], promised_step[2];
 byte live[2]; /* epoch of the live bank */
 
-/* The combine copy is chosen here, and nobody else decides. */
+#ifdef END_OF_PROCESS_FREES
+#define ENDED(generation) dead[generation]
+#else
+#define ENDED(generation) stored[generation]
+#endif
+/* A generation out of the view may still store into the memory that a colour has now. */
+#define ONE_STORES(generation, c)                                                                  \
+    ((gone >> (generation) & 1) && !ENDED(generation) && colour[last[generation]] == (c) &&        \
+     serial[last[generation]] == memory[c])
+#define STORES_INTO(c) (ONE_STORES(1, c) || ONE_STORES(2, c))
+#ifdef NO_SEAT_FENCE
+#define SEAT_IS_FREE 1
+#else
+#define SEAT_IS_FREE (dead[1] && !ONE_STORES(1, colour[epochs]))
+#endif
+
+/* What is new is all zero. */
+inline wipe(owner, c)
+{
+    dispatch_row[AT(owner, c)] = 0;
+    combine_row[AT(owner, c)] = 0;
+    TAGS(DISPATCH, owner, c) = 0;
+    TAGS(COMBINED, owner, c) = 0;
+    header[AT(owner, c)] = 0;
+    abort_word[AT(owner, c)] = 0
+}
+
+/* The colour is chosen here, and nobody else decides. */
 inline commit_fault(members, generation)
+{
+    d_step {
+        epochs++;
+        paired[epochs] = members;
+        second[epochs] = generation;
+#ifdef KEEP_COLOUR
+        colour[epochs] = colour[epochs - 1];
+#else
+        colour[epochs] = 1 - colour[epochs - 1];
+        if
+#ifndef UNCLEAN_COLOUR
+        :: STORES_INTO(colour[epochs]) -> /* new memory, in all windows */
+            memory[colour[epochs]]++;
+            wipe(0, colour[epochs]);
+            wipe(1, colour[epochs])
+#endif
+        :: else
+        fi;
+#endif
+        serial[epochs] = memory[colour[epochs]];
+        first[epochs] = promised_step[0] + 1;
+        if
+        :: members && promised_step[1] >= first[epochs] -> first[epochs] = promised_step[1] + 1
+        :: else
+        fi;
+        if
+        :: members -> last[generation] = epochs
+        :: else
+        fi;
+        wedge[0] = 0;
+        wedge[1] = 0
+    }
+}
+
+/* Members, generation: those of the view before, in its colour. */
+inline commit_planned(members, generation)
 {
     epochs++;
     paired[epochs] = members;
     second[epochs] = generation;
-#ifdef KEEP_COPY
-    copy[epochs] = copy[epochs - 1];
-#else
-    copy[epochs] = 1 - copy[epochs - 1];
-#endif
-    first[epochs] = promised_step[0] + 1;
+    colour[epochs] = colour[epochs - 1];
+    serial[epochs] = serial[epochs - 1];
+    planned[epochs] = 1;
     if
-    :: members && promised_step[1] >= first[epochs] -> first[epochs] = promised_step[1] + 1
+    :: members -> last[generation] = epochs
     :: else
     fi
 }
 
 #define NEWEST_IS_PAIR (paired[epochs])
 #define ALL_FLIPPED (live[0] == epochs && (!NEWEST_IS_PAIR || live[1] == epochs))
-#ifdef REUSE_COPY
-#define OLD_COPY_IS_FREE 1
-#else
-#define OLD_COPY_IS_FREE ((!(quarantined & 2) || ENDED(1)) && (!(quarantined & 4) || ENDED(2)))
-#endif
-#ifdef NO_GENERATION_FENCE
-#define PREDECESSOR_IS_GONE 1
-#else
-#define PREDECESSOR_IS_GONE ENDED(1)
-#endif
-#ifdef END_OF_PROCESS_FREES
-#define ENDED(generation) dead[generation]
-#else
-#define ENDED(generation) stored[generation]
-#endif
-
-/* A new process brings a window of its own. */
-inline fresh_window()
-{
-    d_step {
-        dispatch_row[AT(1, 0)] = 0; dispatch_row[AT(1, 1)] = 0;
-        TAGS(DISPATCH, 1, 0) = 0; TAGS(DISPATCH, 1, 1) = 0;
-        TAGS(COMBINED, 1, 0) = 0; TAGS(COMBINED, 1, 1) = 0;
-        header[AT(1, 0)] = 0; header[AT(1, 1)] = 0;
-        COMBINE(1, 0, 0) = 0; COMBINE(1, 0, 1) = 0; COMBINE(1, 1, 0) = 0; COMBINE(1, 1, 1) = 0;
-        abort_word[1] = 0
-    }
-}
 
 proctype authority()
 {
@@ -138,30 +171,33 @@ end:
     /* both are asked to stop; seat 1 may stay silent */
     :: atomic { epochs < EPOCHS && !wedge[0] -> wedge[0] = 1; wedge[1] = NEWEST_IS_PAIR }
     :: atomic { epochs < EPOCHS && wedge[0] && promised[0] == epochs && NEWEST_IS_PAIR &&
-                promised[1] == epochs && OLD_COPY_IS_FREE ->
-        commit_fault(1, second[epochs]); wedge[0] = 0; wedge[1] = 0 }
-    :: atomic { epochs < EPOCHS && wedge[0] && promised[0] == epochs && OLD_COPY_IS_FREE ->
+                promised[1] == epochs ->
+        commit_fault(1, second[epochs]) }
+    :: atomic { epochs < EPOCHS && wedge[0] && promised[0] == epochs ->
         if
-        :: NEWEST_IS_PAIR -> quarantined = quarantined | (1 << second[epochs])
+        :: NEWEST_IS_PAIR -> gone = gone | (1 << second[epochs])
         :: else
         fi;
-        commit_fault(0, second[epochs]); wedge[0] = 0; wedge[1] = 0 }
+        commit_fault(0, second[epochs]) }
 #ifdef REPORT_BEFORE_DRAINED
     :: atomic { wedge[1] && NEWEST_IS_PAIR && promised[1] != epochs ->
         promised[1] = epochs; promised_step[1] = promised_step[0] }
 #endif
-    /* planned: somebody joins, or slots change; staged everywhere is taken for granted */
+    /* planned: somebody joins or leaves, or slots change; staged everywhere is taken for granted */
     :: atomic { epochs < EPOCHS && !wedge[0] && ALL_FLIPPED && !NEWEST_IS_PAIR &&
-                !started[2] && PREDECESSOR_IS_GONE ->
-        epochs++;
-        paired[epochs] = 1; second[epochs] = 2; copy[epochs] = copy[epochs - 1];
-        planned[epochs] = 1; started[2] = 1;
-        fresh_window();
+                !started[2] && SEAT_IS_FREE ->
+        commit_planned(1, 2);
+        started[2] = 1;
+        wipe(1, 0); /* a new process brings a window of its own */
+        wipe(1, 1);
         run rank(1, 2) }
     :: atomic { epochs < EPOCHS && !wedge[0] && ALL_FLIPPED && NEWEST_IS_PAIR ->
-        epochs++;
-        paired[epochs] = 1; second[epochs] = second[epochs - 1]; copy[epochs] = copy[epochs - 1];
-        planned[epochs] = 1 }
+        commit_planned(1, second[epochs - 1]) }
+#ifdef LEAVES
+    :: atomic { epochs < EPOCHS && !wedge[0] && ALL_FLIPPED && NEWEST_IS_PAIR ->
+        gone = gone | (1 << second[epochs]);
+        commit_planned(0, second[epochs - 1]) }
+#endif
     od
 }
 
@@ -169,33 +205,38 @@ end:
 #define LIVES (me == 0 || !dead[generation])
 #define WRITER generation
 #define SOURCE (me == 0 -> second[e] : 3)
-#define CURRENT (me == 0 || (paired[epochs] && second[epochs] == generation))
-#define TAG_STEP(p) (EPOCH_OF(TAGS(DISPATCH, me, p)) == e -> STEP_OF(TAGS(DISPATCH, me, p)) : 0)
-#define PEER_STEP (TAG_STEP(0) > TAG_STEP(1) -> TAG_STEP(0) : TAG_STEP(1))
+/* who leaves runs the old view until it has seen the announcement */
+#define LEAVING (planned[epochs] && !paired[epochs] && last[generation] + 1 == epochs)
+#define CURRENT                                                                                    \
+    (me == 0 || (paired[epochs] && second[epochs] == generation) || LEAVING)
+#define MINE AT(me, colour[e])
+#define THEIRS AT(you, colour[e])
+#define MY_TAG(phase) TAGS(phase, me, colour[e])
+#define PEER_STEP                                                                                  \
+    (EPOCH_OF(MY_TAG(DISPATCH)) == e -> STEP_OF(MY_TAG(DISPATCH)) : 0)
 #define GAVE_UP                                                                                    \
-    (EPOCH_OF(abort_word[me]) == e && abort_word[me] != 0 && STEP_OF(abort_word[me]) >= t)
-#ifdef ONE_BUFFER /* rule P1: finish judges words of this very step */
-#define JUDGED (GAVE_UP && (l + 1 < LAYERS || STEP_OF(abort_word[me]) == t))
-#else
-#define JUDGED GAVE_UP
-#endif
-#define NEWER_TAG(p) (TAGS(DISPATCH, me, p) != 0 && EPOCH_OF(TAGS(DISPATCH, me, p)) > e &&     \
-                      STEP_OF(TAGS(DISPATCH, me, p)) >= t)
-#define AHEAD_TAG(p) (TAGS(DISPATCH, me, p) != 0 && EPOCH_OF(TAGS(DISPATCH, me, p)) == e &&    \
-                      STEP_OF(TAGS(DISPATCH, me, p)) > t)
+    (EPOCH_OF(abort_word[MINE]) == e && abort_word[MINE] != 0 && STEP_OF(abort_word[MINE]) >= t)
+/* rule P1: finish judges words of this very step */
+#define JUDGED (GAVE_UP && (l + 1 < LAYERS || STEP_OF(abort_word[MINE]) == t))
+#define NEWER_TAG                                                                                  \
+    (MY_TAG(DISPATCH) != 0 && EPOCH_OF(MY_TAG(DISPATCH)) > e && STEP_OF(MY_TAG(DISPATCH)) >= t)
+#define AHEAD_TAG                                                                                  \
+    (MY_TAG(DISPATCH) != 0 && EPOCH_OF(MY_TAG(DISPATCH)) == e && STEP_OF(MY_TAG(DISPATCH)) > t)
 #if defined(GE_INSTEAD_OF_EQ)
-#define ARRIVED(phase) (TAGS(phase, me, p) >= tag)
+#define ARRIVED(phase) (MY_TAG(phase) >= tag)
 #elif defined(TAG_WITHOUT_EPOCH)
-#define ARRIVED(phase) (TAGS(phase, me, p) != 0 && TAGS(phase, me, p) % 64 == tag % 64)
+#define ARRIVED(phase) (MY_TAG(phase) != 0 && MY_TAG(phase) % 64 == tag % 64)
 #else
-#define ARRIVED(phase) (TAGS(phase, me, p) == tag)
+#define ARRIVED(phase) (MY_TAG(phase) == tag)
 #endif
+/* Into the memory that the tables of this epoch name; that of old is read by nobody. */
+#define PUT(cell, value) cell = (serial[e] == memory[colour[e]] -> (value) : cell)
 
 /* Rule D1: publish, then wait; every wait ends. A rank that aborts says so, and does no more in
  * this step. */
 inline exchange(phase)
 {
-    TAGS(phase, you, p) = tag;
+    PUT(TAGS(phase, you, colour[e]), tag);
     wait_for(phase)
 }
 
@@ -204,9 +245,8 @@ inline wait_for(phase)
     if
     :: atomic { ARRIVED(phase) -> skip }
     :: atomic { !ARRIVED(phase) && GAVE_UP -> aborted = 1 }
-    :: atomic { !ARRIVED(phase) && !GAVE_UP && (NEWER_TAG(0) || NEWER_TAG(1)) ->
-        aborted = 1; newer = 1 }
-    :: atomic { !ARRIVED(phase) && !GAVE_UP && (AHEAD_TAG(0) || AHEAD_TAG(1)) -> aborted = 1 }
+    :: atomic { !ARRIVED(phase) && !GAVE_UP && NEWER_TAG -> aborted = 1; newer = 1 }
+    :: atomic { !ARRIVED(phase) && !GAVE_UP && AHEAD_TAG -> aborted = 1 }
     :: atomic { !ARRIVED(phase) -> aborted = 1 } /* deadline, or our own abort word */
     fi
 }
@@ -214,7 +254,7 @@ inline wait_for(phase)
 #ifdef NO_ABORT_WORD
 #define POST_ABORT skip
 #else
-#define POST_ABORT abort_word[you] = tag
+#define POST_ABORT PUT(abort_word[THEIRS], tag)
 #endif
 
 /* Rule D2, second half: look at the tags and abort words again; then what was read counts. */
@@ -236,7 +276,7 @@ inline look_again(phase, gave_up)
 
 proctype rank(byte me; byte generation)
 {
-    byte e = 1, t = 0, l = 0, p = 0, due = 0, or = 0;
+    byte e = 1, t = 0, l = 0, due = 0, or = 0;
     bit aborted = 0, newer = 0, follows = 0;
     short tag = 0, seen = 0, wanted = 0;
     byte you = 1 - me;
@@ -261,7 +301,7 @@ end_between:
         if :: t + 1 < first[e] -> t = first[e] - 1 :: else fi }
     /* a planned view: behind the step that announced it, or after meeting its tags */
     :: atomic { LIVES && CURRENT && e + 1 == epochs && planned[epochs] && (due == epochs || newer) &&
-                promised[me] < epochs && !wedge[me] ->
+                promised[me] < epochs && !wedge[me] && (me == 0 || paired[epochs]) ->
         e = epochs; live[me] = e; due = 0; newer = 0 }
     :: atomic { LIVES && CURRENT && t < STEPS && !newer && due == 0 && promised[me] < e &&
                 (!follows || PEER_STEP > 0) ->
@@ -275,41 +315,36 @@ end_between:
         fi };
         do
         :: atomic { l < LAYERS && !paired[e] -> /* alone: its own rows, among a zombie's */
-            p = PARITY(t, l); tag = TAG(e, t, l);
-            COMBINE(me, copy[e], p) = ROW(tag, WRITER) };
-            atomic { seen = COMBINE(me, copy[e], p); assert(seen == ROW(tag, WRITER)); seen = 0; l++ }
+            tag = TAG(e, t, l);
+            PUT(combine_row[MINE], ROW(tag, WRITER)) };
+            atomic { seen = combine_row[MINE]; assert(seen == ROW(tag, WRITER)); seen = 0; l++ }
         :: atomic { l < LAYERS && paired[e] -> /* send */
-            p = PARITY(t, l); tag = TAG(e, t, l);
-            dispatch_row[AT(you, p)] = ROW(tag, WRITER);
-            header[AT(you, p)] = or };
+            tag = TAG(e, t, l);
+            PUT(dispatch_row[THEIRS], ROW(tag, WRITER));
+            PUT(header[THEIRS], or) };
             exchange(DISPATCH);
             if
             :: atomic { aborted -> POST_ABORT }; break
             :: atomic { !aborted -> /* unpack */
-                seen = dispatch_row[AT(me, p)];
+                seen = dispatch_row[MINE];
                 wanted = ROW(tag, SOURCE);
                 if
-                :: l == 0 && header[AT(me, p)] > or -> or = header[AT(me, p)]
+                :: l == 0 && header[MINE] > or -> or = header[MINE]
                 :: else
                 fi }
             fi;
-#ifdef ONE_BUFFER /* rule P1: whoever stores the next tag looks, behind the rows */
-            COMBINE(you, copy[e], p) = ROW(tag, WRITER);
-#endif
+            /* rule P1: whoever stores the next tag looks, behind the rows */
+            PUT(combine_row[THEIRS], ROW(tag, WRITER));
             atomic { look_again(DISPATCH, GAVE_UP) };
             if
             :: atomic { aborted -> POST_ABORT }; break
-#ifdef ONE_BUFFER
             :: atomic { !aborted -> skip }
-#else
-            :: atomic { !aborted -> COMBINE(you, copy[e], p) = ROW(tag, WRITER) }
-#endif
             fi;
             exchange(COMBINED);
             if
             :: atomic { aborted -> POST_ABORT }; break
             :: atomic { !aborted -> /* reduce */
-                seen = COMBINE(me, copy[e], p);
+                seen = combine_row[MINE];
                 wanted = ROW(tag, SOURCE) }
             fi;
             atomic {
@@ -331,7 +366,7 @@ end_between:
             :: !aborted -> due = or
             :: else
             fi;
-            or = 0; tag = 0; p = 0; l = 0; aborted = 0
+            or = 0; tag = 0; l = 0; aborted = 0
         }
     od
     } unless { me == 1 && stored[generation] }
@@ -339,7 +374,7 @@ end_between:
 
 init {
     atomic {
-        paired[1] = 1; second[1] = 1; first[1] = 1; live[0] = 1; live[1] = 1;
+        paired[1] = 1; second[1] = 1; first[1] = 1; live[0] = 1; live[1] = 1; last[1] = 1;
         run rank(0, 3);
         run rank(1, 1);
         run authority()

@@ -38,9 +38,8 @@ holds|no|agreement|steps and the sink, a false alarm|-DSTEPS=1 -DCRASHES=0 -DTOK
 holds|yes|fencing|2 views, 3 steps|-DSTEPS=3 -DEPOCHS=2
 holds|no|fencing|3 views, a second generation|-DSTEPS=3 -DEPOCHS=3
 holds|no|fencing|two layers|-DSTEPS=2 -DEPOCHS=2 -DLAYERS=2
-holds|yes|fencing|2 views, 3 steps, one buffer|-DSTEPS=3 -DEPOCHS=2 -DONE_BUFFER
-holds|no|fencing|3 views, one buffer|-DSTEPS=3 -DEPOCHS=3 -DONE_BUFFER
-holds|no|fencing|two layers, one buffer|-DSTEPS=2 -DEPOCHS=2 -DLAYERS=2 -DONE_BUFFER
+holds|no|fencing|3 views, seat 1 may leave|-DSTEPS=3 -DEPOCHS=3 -DLEAVES
+holds|yes|launches|nodes that overlap, 3 steps|-DSTEPS=3
 holds|yes|chains|two chains|-DCHAINS=2
 holds|no|chains|3 steps, two given up|-DSTEPS=3 -DGIVE_UPS=2
 holds|no|chains|two layers, two steps given up|-DLAYERS=2 -DGIVE_UPS=2
@@ -83,13 +82,16 @@ caught|yes|fencing|D2: no second look|-DSTEPS=3 -DEPOCHS=2 -DNO_RECHECK
 caught|yes|fencing|D2: a second look at tags only|-DSTEPS=3 -DEPOCHS=2 -DNO_ABORT_WORD_RECHECK
 caught|yes|fencing|D3: no abort word|-DSTEPS=3 -DEPOCHS=2 -DNO_ABORT_WORD
 caught|yes|fencing|D1: newer tags will do|-DSTEPS=3 -DEPOCHS=2 -DGE_INSTEAD_OF_EQ
-caught|yes|fencing|M2: the combine copy stays|-DSTEPS=3 -DEPOCHS=2 -DKEEP_COPY
-caught|no|fencing|M2: the old copy while a zombie lives|-DSTEPS=3 -DEPOCHS=3 -DREUSE_COPY
+caught|yes|fencing|P7: a fault view keeps the colour|-DSTEPS=3 -DEPOCHS=2 -DKEEP_COLOUR
+caught|no|fencing|P7: a colour that a zombie stores into|-DSTEPS=3 -DEPOCHS=3 -DUNCLEAN_COLOUR
 caught|yes|fencing|D1: tags without the epoch|-DSTEPS=3 -DEPOCHS=3 -DTAG_WITHOUT_EPOCH
 caught|no|fencing|M2: a promise before the step has ended|-DSTEPS=3 -DEPOCHS=3 -DREPORT_BEFORE_DRAINED
-caught|no|fencing|M7: a seat is given away too early|-DSTEPS=3 -DEPOCHS=3 -DNO_GENERATION_FENCE
+caught|no|fencing|M7, P7: a seat is given away too early|-DSTEPS=3 -DEPOCHS=3 -DLEAVES -DNO_SEAT_FENCE
 caught|no|fencing|P8: the end of a process is that of its stores|-DSTEPS=3 -DEPOCHS=3 -DEND_OF_PROCESS_FREES
-caught|no|fencing|D2: one buffer, a second look at tags only|-DSTEPS=3 -DEPOCHS=2 -DONE_BUFFER -DNO_ABORT_WORD_RECHECK
+caught|yes|launches|P2: no wait where a step is aborted|-DNO_WAIT_IF_ABORTED
+caught|yes|launches|P2: a read before the wait|-DREAD_BEFORE_WAIT
+caught|yes|launches|P2: each block stores its counts|-DCOUNTS_BY_EACH_BLOCK
+caught|yes|launches|P2: counts though a block aborted|-DCOUNTS_THOUGH_ABORTED
 caught|yes|chains|P1: no second look|-DGIVE_UPS=2 -DNO_RECHECK
 caught|no|chains|P1: the tags before the second look|-DRANKS=3 -DGIVE_UPS=2 -DFIRST_GIVES_UP -DMAY_ABORT -DRECHECK_AFTER_PUBLISH
 caught|no|chains|P1: each lane publishes for itself|-DRANKS=3 -DGIVE_UPS=2 -DFIRST_GIVES_UP -DPUBLISH_PER_LANE
