@@ -88,6 +88,7 @@ typedef enum sim_kind {
     SIM_WORD,       /* engines report others, and expel them (P11) */
     SIM_GROUP,      /* seats serve in groups, together or not at all */
     SIM_PROXY,      /* some ranks reach some others by a network alone, a bad one */
+    SIM_MEMORY,     /* some processes cannot make more memory for their windows */
     SIM_NUM_KINDS,
     SIM_DRAWN_KINDS = SIM_LATE /* those before it are drawn one by one */
 } sim_kind;
@@ -164,7 +165,8 @@ struct sim_process {
     int closes;              /* its engine is about to close its context */
     uint64_t collective;     /* the last that ended OK here; when */
     uint64_t collective_ok_us;
-    int said_end; /* that it stores nothing any more */
+    int said_end;  /* that it stores nothing any more */
+    int no_memory; /* for its window */
     eep_status ended;
     uint64_t call_us;      /* when its rank thread entered the library */
     uint64_t disturbed_us; /* it was stopped, delayed or cut off until then */
@@ -222,6 +224,7 @@ typedef struct sim_world {
     struct eepi_network *networks;
     uint64_t memories, renewals;                  /* of windows; colours that got other memory */
     uint64_t collectives_ok, collectives_aborted; /* calls */
+    uint64_t ended_for_memory;                    /* ranks that took themselves out */
     uint64_t ends;                                /* instances that ended in order */
     eep_sink *sink;
     sim_request request[SIM_MAX_REQUESTS];

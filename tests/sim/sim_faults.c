@@ -10,7 +10,7 @@ enum { FAULTS_US = 2000000, SUPERVISE_US = 100000, STORM_OF = 5 };
 const char *const sim_kind_names[SIM_NUM_KINDS] = {
     "crash",  "stop",    "freeze", "slow", "restart", "leave",  "delay",   "break", "partition",
     "outage", "amnesia", "race",   "skew", "corrupt", "zombie", "requeue", "stuck", "unkillable",
-    "late",   "end",     "port",   "file", "bell",    "word",   "group",   "proxy"};
+    "late",   "end",     "port",   "file", "bell",    "word",   "group",   "proxy", "memory"};
 
 static sim_process *alive_one(void)
 {
@@ -431,6 +431,9 @@ void sim_faults_open(void)
     }
     if (has_kind(SIM_BELL, 0xa0761d6478bd642fu, 4)) {
         sim->kinds |= 1u << SIM_BELL;
+    }
+    if (!sim->joiners_only && has_kind(SIM_MEMORY, 0x9fb21c651e98df25u, 4)) {
+        sim->kinds |= 1u << SIM_MEMORY;
     }
     if (has_kind(SIM_FILE, 0xd6e8feb86659fd93u, 4)) {
         sim->kinds |= 1u << SIM_FILE;

@@ -43,7 +43,8 @@ static void died(int signal_number)
 typedef struct totals {
     uint64_t seeds, failed, views, tokens, steps_ok, steps_aborted, faults, expelled_alive;
     uint64_t longest_us, sum_us, longest_pause_us, longest_join_pause_us, faults_in_recovery;
-    uint64_t late_nodes, late_rows, renewals, ends, collectives_ok, collectives_aborted;
+    uint64_t late_nodes, late_rows, renewals, ends, ended_for_memory, collectives_ok,
+        collectives_aborted;
     uint64_t messages, late_messages, placed[8];
 } totals;
 
@@ -79,6 +80,7 @@ static bool run_seed(const sim_options *options, totals *t)
         t->placed[how] += sim->placed[how];
     }
     t->renewals += sim->renewals;
+    t->ended_for_memory += sim->ended_for_memory;
     t->ends += sim->ends;
     t->collectives_ok += sim->collectives_ok;
     t->collectives_aborted += sim->collectives_aborted;
@@ -263,8 +265,9 @@ int main(int argc, char **argv)
     printf("eep-sim: %llu seeds, %llu failed, %.0f seeds/s; %llu faults (%llu in recoveries), %llu "
            "views, %llu steps OK, %llu aborted, %llu tokens; %llu living ranks expelled, %llu "
            "nodes ran "
-           "after the end of their process, %llu late rows, %llu colours renewed; %llu messages of "
-           "a network (%llu parked, %llu doubled, %llu older, %llu foreign, %llu waits behind "
+           "after the end of their process, %llu late rows, %llu colours renewed (%llu ranks had "
+           "no memory for theirs and ended); %llu messages of a network (%llu parked, %llu "
+           "doubled, %llu older, %llu foreign, %llu waits behind "
            "the end of their source); %llu instances "
            "ended in order; %llu collectives OK, %llu aborted; converged in "
            "%.2f s (mean), %.2f s (longest); longest pause %.2f s, for joiners %.2f s\n",
@@ -274,8 +277,8 @@ int main(int argc, char **argv)
            (unsigned long long)t.steps_ok, (unsigned long long)t.steps_aborted,
            (unsigned long long)t.tokens, (unsigned long long)t.expelled_alive,
            (unsigned long long)t.late_nodes, (unsigned long long)t.late_rows,
-           (unsigned long long)t.renewals, (unsigned long long)t.messages,
-           (unsigned long long)t.placed[EEPI_PLACED_PARKED],
+           (unsigned long long)t.renewals, (unsigned long long)t.ended_for_memory,
+           (unsigned long long)t.messages, (unsigned long long)t.placed[EEPI_PLACED_PARKED],
            (unsigned long long)t.placed[EEPI_PLACED_DOUBLED],
            (unsigned long long)t.placed[EEPI_PLACED_OLDER],
            (unsigned long long)t.placed[EEPI_PLACED_FOREIGN], (unsigned long long)t.late_messages,

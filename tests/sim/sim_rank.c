@@ -370,6 +370,13 @@ static eep_status run_step(sim_process *p)
     return status == EEP_ERR_ABORTED ? EEP_OK : status;
 }
 
+static int may_end_with(const sim_process *p, eep_status status)
+{
+    sim->ended_for_memory += status == EEP_ERR_SYSTEM;
+    return status == EEP_ERR_DRAINED || status == EEP_ERR_EVICTED ||
+           (status == EEP_ERR_SYSTEM && p->no_memory);
+}
+
 static void *rank_main(void *argument)
 {
     sim_process *p = argument;
@@ -423,8 +430,8 @@ static void *rank_main(void *argument)
     p->ended = status;
     p->over = 1;
     sim_trace("%d.%u over: %s", p->seat, p->generation, eep_last_error(r->context));
-    SIM_MUST(status == EEP_ERR_DRAINED || status == EEP_ERR_EVICTED, "L2", "%d.%u ended with: %s",
-             p->seat, p->generation, eep_last_error(r->context));
+    SIM_MUST(may_end_with(p, status), "L2", "%d.%u ended with: %s", p->seat, p->generation,
+             eep_last_error(r->context));
     SIM_MUST(status == EEP_ERR_DRAINED || !p->released_epoch || p->failed ||
                  sim_group_is_disturbed(p), /* no view could have it */
              "M8", "%d.%u is not told that its instance has ended in order, but: %s", p->seat,

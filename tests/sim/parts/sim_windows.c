@@ -61,6 +61,19 @@ static int place_for(const eepi_window *window, uint32_t colour, uint32_t serial
     return at;
 }
 
+/* Once a process has no more memory for its window, that lasts until the world heals. */
+static int lacks_memory(sim_process *p)
+{
+    if (!(sim->kinds >> SIM_MEMORY & 1u) || sim->healed || !p->rank.joined) {
+        return 0;
+    }
+    p->no_memory |= sim_random(3) == 0;
+    if (p->no_memory) {
+        p->disturbed_us = sim->now_us;
+    }
+    return p->no_memory;
+}
+
 /* The memory outlives its owner, as a memfd that is mapped does: a zombie stores into it still. */
 eep_status eepi_window_renew(eepi_window *window, uint32_t colour, uint32_t serial, char *why_out,
                              size_t why_bytes)
@@ -74,6 +87,9 @@ eep_status eepi_window_renew(eepi_window *window, uint32_t colour, uint32_t seri
     at = place_for(window, colour, serial);
     if (sim->failed) {
         return EEP_ERR_STATE;
+    }
+    if (lacks_memory(window->owner)) {
+        return EEP_ERR_NO_MEMORY;
     }
     window->memory[colour][at].at = window_memory(window->spec.bytes);
     window->memory[colour][at].serial = serial;
