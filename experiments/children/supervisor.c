@@ -33,7 +33,10 @@ eep_status supervisor_open(const options *given, const char *store_path,
 {
     supervisor *self = calloc(1, sizeof *self);
     supervisor_seat *seats = calloc((size_t)given->max_ranks, sizeof *seats);
-    if (!self || !seats) {
+    if (self && given->engine) {
+        self->trace = calloc((size_t)given->max_ranks, sizeof *self->trace);
+    }
+    if (!self || !seats || (given->engine && !self->trace)) {
         free(self);
         free(seats);
         return EEP_ERR_NO_MEMORY;
@@ -497,7 +500,11 @@ void supervisor_close(supervisor *self)
             close(entry->end_fd);
         }
         supervisor_hang_up(self, s);
+        if (self->trace) {
+            trace_reader_close(&self->trace[s]);
+        }
     }
+    free(self->trace);
     end_host(self);
     for (int i = 0; i < self->num_burners; i++) {
         child_kill(self->burners[i], NULL);

@@ -6,6 +6,7 @@
 #define EEPX_SUPERVISOR_H
 
 #include "eep/status.h"
+#include "experiments/foreign/trace_reader.h"
 #include "experiments/setup/options.h"
 #include "experiments/wire/send_queue.h"
 
@@ -40,6 +41,7 @@ typedef struct supervisor {
     const options *options;
     const char *store_path;
     supervisor_host host; /* with --threads */
+    trace_reader *trace;  /* [num_seats] of a foreign engine's processes; NULL: ranks are ours */
     pid_t *burners;
     int num_burners;
 } supervisor;

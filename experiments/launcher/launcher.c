@@ -179,7 +179,7 @@ static void read_input(launcher *self, double longest_ms)
     struct pollfd *control_set = &set[num];
     launcher_control_fds(self, control_set);
     num += CONTROL_MAX_FDS;
-    longest_ms = self->trace ? fmin(longest_ms, TRACE_WAIT_MS) : longest_ms;
+    longest_ms = self->ranks->trace ? fmin(longest_ms, TRACE_WAIT_MS) : longest_ms;
     if (poll_open(set, num, longest_ms) < 0 && errno != EINTR) {
         if (!self->ending.poll_has_failed) {
             launcher_fail(self, "poll: %s", strerror(errno));
@@ -193,7 +193,7 @@ static void read_input(launcher *self, double longest_ms)
         if (set[2 + 2 * s].revents & POLLOUT && self->ranks->seat[s].fd >= 0) {
             send_queue_flush(&self->ranks->seat[s].send_queue);
         }
-        if (set[2 + 2 * s].revents || self->trace) {
+        if (set[2 + 2 * s].revents || self->ranks->trace) {
             launcher_read_rank(self, s);
         }
         if (set[3 + 2 * s].revents) {
@@ -264,8 +264,8 @@ static void stop(launcher *self)
     launcher_record_script(self);
     for (int s = 0; s < self->run.max_ranks; s++) {
         supervisor_seat *seat = &self->ranks->seat[s];
-        if (self->trace) {
-            (void)trace_reader_tell(&self->trace[s], &message);
+        if (self->ranks->trace) {
+            (void)trace_reader_tell(&self->ranks->trace[s], &message);
         } else if (seat->fd >= 0 &&
                    send_queue_send(&seat->send_queue, &message, sizeof message) != EEP_OK) {
             launcher_read_rank(self, s); /* it has just ended */
@@ -286,7 +286,7 @@ static void stop(launcher *self)
                       now_ns() - self->run.end_ns > SHUT_BOUND_NS)) {
             supervisor_shut_all(self->ranks); /* no rank that still serves sees another one end */
             shut = true;
-            for (int s = 0; self->trace && s < self->run.max_ranks; s++) {
+            for (int s = 0; self->ranks->trace && s < self->run.max_ranks; s++) {
                 (void)supervisor_signal(self->ranks, s, SIGTERM);
             }
         }

@@ -245,8 +245,10 @@ static size_t packet_of(launcher *self, int seat, const eepi_trace_row *row)
 {
     record_process *process = launcher_process_of(self, seat);
     if (row->kind == EEPI_TRACE_OPENED) {
-        wire_hello hello = {
-            {WIRE_HELLO, sizeof hello}, seat, self->trace[seat].header->generation, row->time_ns};
+        wire_hello hello = {{WIRE_HELLO, sizeof hello},
+                            seat,
+                            self->ranks->trace[seat].header->generation,
+                            row->time_ns};
         memcpy(self->packet, &hello, sizeof hello);
         return sizeof hello;
     }
@@ -265,7 +267,8 @@ static size_t packet_of(launcher *self, int seat, const eepi_trace_row *row)
                           .epoch = row->epoch,
                           .begin_ns = row->begin_ns,
                           .end_ns = row->time_ns,
-                          .status = row->status};
+                          .status = row->status,
+                          .num_positions = 1}; /* whatever it computed: it is no empty step */
         memcpy(self->packet, &step, sizeof step);
         return sizeof step;
     }
@@ -284,7 +287,7 @@ static size_t packet_of(launcher *self, int seat, const eepi_trace_row *row)
 
 static void read_trace(launcher *self, int seat)
 {
-    trace_reader *reader = &self->trace[seat];
+    trace_reader *reader = &self->ranks->trace[seat];
     const supervisor_seat *foreign = &self->ranks->seat[seat];
     eepi_trace_row row;
     char folder[PATH_MAX];
@@ -305,7 +308,7 @@ static void read_trace(launcher *self, int seat)
 
 void launcher_read_rank(launcher *self, int seat)
 {
-    if (self->trace && launcher_process_of(self, seat)) {
+    if (self->ranks->trace && launcher_process_of(self, seat)) {
         read_trace(self, seat);
     }
     supervisor_seat *sender = &self->ranks->seat[seat];
@@ -383,8 +386,8 @@ void launcher_reap(launcher *self, int seat)
     record_process *process = launcher_process_of(self, seat);
     launcher_read_rank(self, seat); /* what it sent before its end counts */
     supervisor_hang_up(self->ranks, seat);
-    if (self->trace) {
-        trace_reader_close(&self->trace[seat]);
+    if (self->ranks->trace) {
+        trace_reader_close(&self->ranks->trace[seat]);
         wait_status = foreign_status(process, wait_status);
     }
     process->exit_ns = now_ns();

@@ -215,11 +215,6 @@ static bool set_up(launcher *self)
     for (int seat = 0; seat < self->options.max_ranks; seat++) {
         self->process[seat] = LAUNCHER_NO_PROCESS;
     }
-    if (self->options.engine &&
-        !(self->trace = calloc((size_t)self->options.max_ranks, sizeof *self->trace))) {
-        fprintf(stderr, "eep-run: out of memory\n");
-        return false;
-    }
     /* Before the first thread is started, so that none of them takes the signals. */
     if (!hold_signals(self) || !run_store_open(&self->options, &self->store)) {
         return false;
@@ -268,10 +263,6 @@ void launcher_close(launcher *self)
     trace_free(&self->load.arrivals);
     trace_free(&self->load.filler);
     record_free(&self->run);
-    for (int seat = 0; self->trace && seat < self->run.max_ranks; seat++) {
-        trace_reader_close(&self->trace[seat]);
-    }
-    free(self->trace);
     free(self->process);
     free(self->view);
     script_free(&self->options.script);

@@ -9,7 +9,6 @@
 #include "experiments/base/machine.h"
 #include "experiments/children/run_store.h"
 #include "experiments/children/supervisor.h"
-#include "experiments/foreign/trace_reader.h"
 #include "experiments/launcher/launcher_load.h"
 #include "experiments/launcher/launcher_over.h"
 #include "experiments/load/scheduler.h"
@@ -56,7 +55,6 @@ struct launcher {
     scheduler *scheduler;
     launcher_load load;
     record run;
-    trace_reader *trace; /* [max_ranks] of a foreign engine's processes; NULL: ranks are ours */
     int64_t *process; /* [max_ranks]: index of the seat's latest in run.processes, or NO_PROCESS */
     eepi_view *view;  /* the present one; NULL: none yet */
     struct launcher_control *control; /* NULL: it could not be opened */

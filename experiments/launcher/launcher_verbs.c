@@ -104,8 +104,8 @@ static void apply_stop(launcher *self, const script_action *action)
 static void tell(launcher *self, int seat, const void *message, size_t bytes, const char *what)
 {
     supervisor_seat *receiver = &self->ranks->seat[seat];
-    if (self->trace) {
-        if (!trace_reader_tell(&self->trace[seat], message)) {
+    if (self->ranks->trace) {
+        if (!trace_reader_tell(&self->ranks->trace[seat], message)) {
             launcher_complain(self, "rank %d of a foreign engine cannot be told to %s", seat, what);
         }
         return;

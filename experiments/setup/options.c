@@ -423,10 +423,8 @@ static eep_status check_engine(options *self, char *error)
 eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
 {
     set_shared_device_defaults(self);
-    if (check_engine(self, error) != EEP_OK) {
-        return EEP_ERR_INVALID;
-    }
-    if (check_baseline(self, error) != EEP_OK || check_places(self, error) != EEP_OK) {
+    if (check_engine(self, error) != EEP_OK || check_baseline(self, error) != EEP_OK ||
+        check_places(self, error) != EEP_OK) {
         return EEP_ERR_INVALID;
     }
     if (self->plan_path && check_plan(self, error) != EEP_OK) {

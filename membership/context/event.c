@@ -4,7 +4,7 @@
 
 #include "graphs/base/thread.h"
 #include "membership/context/context.h"
-#include "membership/trace/trace.h"
+#include "membership/trace/trace_rows.h"
 
 static void trace(const eep_context *context, const eep_event_info *record)
 {

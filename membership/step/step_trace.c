@@ -188,11 +188,10 @@ void eepi_step_trace_begin(eep_context *context)
     leaves = __atomic_load_n(&header->orders.leaves, __ATOMIC_ACQUIRE);
     if (leaves != header->orders.leaves_done) {
         header->orders.leaves_done = leaves;
-        if (leaves & EEPI_LEAVES_AS_LAST) {
-            (void)!eep_instance_end(context);
-        } else {
-            (void)!eep_drain(context);
-        }
+        pthread_mutex_lock(&context->lock);
+        context->mailbox.leave |= (int)leaves;
+        pthread_mutex_unlock(&context->lock);
+        eepi_service_wake(context);
     }
 }
 

@@ -5,7 +5,7 @@
 #define EEPI_STEP_TRACE_H
 
 #include "eep/eep.h"
-#include "membership/trace/trace.h"
+#include "membership/trace/trace_rows.h"
 
 /* In eep_open, once the rank has its generation; with EEP_TRACE_FAULTS=1 the step's graphs get
  * nodes that can halt, on a device of the host. */

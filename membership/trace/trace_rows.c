@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rows go into a ring that is mapped from the file; a thread writes them out behind it. */
-#include "membership/trace/trace.h"
+#include "membership/trace/trace_rows.h"
 
 #include "graphs/base/clock.h"
 #include "graphs/base/thread.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rows of one context, for laboratories: EEP_TRACE=FOLDER in the environment. */
-#ifndef EEPI_TRACE_H
-#define EEPI_TRACE_H
+#ifndef EEPI_TRACE_ROWS_H
+#define EEPI_TRACE_ROWS_H
 
 #include "membership/trace/trace_file.h"
 
