@@ -246,6 +246,23 @@ static const char *why_of(const eep_context *context, eep_status status, char *t
     return status == EEP_ERR_SYSTEM ? eepi_thread_error(error, text, bytes) : eep_strerror(status);
 }
 
+static eep_status start_threads(eep_context *context)
+{
+    char why[EEPI_ERROR_BYTES / 2];
+    eep_status status;
+
+    eepi_step_trace_open(context);
+    status = open_core(context);
+    if (status == EEP_OK) {
+        status = eepi_service_start(context);
+    }
+    if (status != EEP_OK) {
+        return eepi_fail(context, status, "the service threads could not be started: %s",
+                         why_of(context, status, why, sizeof why));
+    }
+    return EEP_OK;
+}
+
 /* Connect, and keep a path of its own. */
 static eep_status connect_store(eep_context *context)
 {
@@ -326,16 +343,7 @@ static eep_status open_all(eep_context *context)
     if (status != EEP_OK) {
         return eepi_fail(context, status, "backups: %s", why_of(context, status, why, sizeof why));
     }
-    eepi_step_trace_open(context);
-    status = open_core(context);
-    if (status == EEP_OK) {
-        status = eepi_service_start(context);
-    }
-    if (status != EEP_OK) {
-        return eepi_fail(context, status, "the service threads could not be started: %s",
-                         why_of(context, status, why, sizeof why));
-    }
-    return EEP_OK;
+    return start_threads(context);
 }
 
 /* The descriptors that an open rank still needs: one per process that it watches, and those of a

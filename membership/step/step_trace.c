@@ -33,7 +33,6 @@ typedef struct halt_dispatch {
 typedef struct halt_combine {
     halt halt;
     eepk_combine_node_args send;
-    uint32_t has_gaps, pad;
 } halt_combine;
 
 static bool is_reached(const halt *a, eep_grid g)
@@ -77,7 +76,7 @@ static void halt_combine_host(const void *args, eep_grid g)
     const halt_combine *a = args;
 
     if (is_reached(&a->halt, g)) {
-        eepk_send_home(&a->send, &a->halt.world->control->latch, (int)a->has_gaps, g);
+        eepk_send_home(&a->send, &a->halt.world->control->latch, (int)a->send.has_gaps, g);
         eepk_fence_system();
         act(&a->halt);
     }
@@ -115,7 +114,7 @@ static eep_status at_node(void *user, eep_stream *stream, eepi_kernel_id id, con
         return eep_launch(stream, &halt_kernel, 1, 1, &a, sizeof a);
     }
     if ((id == EEPI_KERNEL_combine_send || has_gaps) && !is_behind && combine->layer == layer) {
-        const halt_combine a = {place_of(context, COMBINE, combine->chain), *combine, has_gaps, 0};
+        const halt_combine a = {place_of(context, COMBINE, combine->chain), *combine};
         return eep_launch(stream, &combine_kernel, 1, 1, &a, sizeof a);
     }
     return EEP_OK;

@@ -15,8 +15,7 @@
 enum { VIEW_VERSION = 7 };
 
 static_assert(sizeof(eepi_view_shape) == 32, "part of the wire form");
-static_assert(sizeof(eepi_view_seat) == 8, "part of the wire form");
-static_assert(sizeof(eepi_view_slot) == 8, "part of the wire form");
+static_assert(sizeof(eepi_view_seat) == 8 && sizeof(eepi_view_slot) == 8, "part of the wire form");
 static_assert(sizeof(eepi_view) == 120, "part of the wire form");
 static_assert(offsetof(eepi_view, digest) == 16 && offsetof(eepi_view, first_step) == 40 &&
                   offsetof(eepi_view, shape) == 48 && offsetof(eepi_view, phase) == 80 &&
