@@ -8,10 +8,10 @@ packages=(gcc libc6-dev meson ninja-build pkg-config git python3 python3-matplot
 # For ./check alone: the linters, the API reference and manual pages, the C++ example, schemas, the
 # Python package. With --no-install their steps are left out where they are missing.
 check_packages=(clang-format clang-tidy shellcheck codespell doxygen help2man g++ python3-jsonschema python3-yaml
-                python3-cffi python3-numpy python3-dev)
+                python3-cffi python3-numpy python3-dev libcurl4-openssl-dev)
 
 # For ./check --hosts alone.
-hosts_packages=(iproute2 iptables util-linux)
+hosts_packages=(iproute2 iptables util-linux etcd-server)
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 2; }

@@ -315,6 +315,12 @@ eep_status eepi_store_client_open(const char *address, uint64_t timeout_us,
         status = EEP_ERR_SYSTEM;
         goto fail;
     }
+    if (url.scheme == EEPI_STORE_ETCD) {
+        status = eepi_etcd_open(&url, &client->etcd);
+        if (status != EEP_OK) {
+            goto fail;
+        }
+    }
     status = connect_within(client, timeout_us);
     if (status != EEP_OK) {
         goto fail;
@@ -323,6 +329,7 @@ eep_status eepi_store_client_open(const char *address, uint64_t timeout_us,
     *client_out = client;
     return EEP_OK;
 fail:
+    eepi_etcd_close(client->etcd);
     free(client->notice);
     free(client);
     return status;
@@ -359,6 +366,7 @@ void eepi_store_client_close(eepi_store_client *client)
         shutdown(client->fd, SHUT_RDWR); /* a forked child may hold a copy */
         close(client->fd);
     }
+    eepi_etcd_close(client->etcd);
     list_free(&client->pending);
     list_free(&client->kept);
     free(client->current);
@@ -385,6 +393,9 @@ eep_status eepi_store_client_refusal(const eepi_store_client *client)
 
 const char *eepi_store_client_why(const eepi_store_client *client)
 {
+    if (client->etcd) {
+        return client->refusal == EEP_OK ? "" : eepi_etcd_why();
+    }
     switch (client->refusal) {
     case EEP_OK:
         return "";

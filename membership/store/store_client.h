@@ -11,6 +11,8 @@
  *   ENTRY ...      for each key below each watch, with the id of that watch; no second REPLY
  *   RECONNECTED    that was all of the present state: a key without an ENTRY is gone
  *
+ * A store that keeps all (etcd) tells of its restart those who watch or have asked.
+ *
  * A watch and a lease stand again after a break even if their request was answered UNREACHABLE.
  * Requests made while disconnected are answered UNREACHABLE. What is refused on this side (a key
  * that is empty or too long, a value too big: INVALID; no memory for it: NO_MEMORY) gets its REPLY

@@ -252,7 +252,7 @@ eep_status eepi_store_link_connect(eepi_store_client *client, int *fd_out)
     case EEPI_STORE_TCP:
         return eepi_store_tcp_connect(&client->url.endpoint[0], fd_out);
     default:
-        return EEP_ERR_INVALID;
+        return eepi_etcd_connect(client->etcd, fd_out);
     }
 }
 
@@ -269,7 +269,7 @@ static void reconnect(eepi_store_client *client)
     eep_status status = eepi_store_link_connect(client, &client->fd);
     if (status != EEP_OK) {
         if (status != EEP_ERR_SYSTEM) { /* what refused us is not there any more */
-            client->refusal = EEP_OK;
+            client->refusal = client->etcd && status == EEP_ERR_STATE ? status : EEP_OK;
         }
         return;
     }

@@ -5,6 +5,7 @@
 #define EEPI_STORE_LINK_H
 
 #include "graphs/base/clock.h"
+#include "membership/store/etcd/etcd_bridge.h"
 #include "membership/store/store_client.h"
 #include "membership/store/store_url.h"
 #include "membership/store/store_wire.h"
@@ -35,6 +36,7 @@ typedef struct eepi_store_watched {
 
 struct eepi_store_client {
     eepi_store_url url;
+    eepi_etcd *etcd;    /* our way there, if it is etcd; else NULL */
     int fd;             /* -1: disconnected */
     bool mute;          /* this connection takes no more output; its end is about to be read */
     eep_status refusal; /* with which the store turned us away; until it answers something else, or

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "membership/store/store_socket.h"
 
+#include "membership/store/etcd/etcd_bridge.h"
 #include "membership/store/store_url.h"
 #include "transport/holder/holder_socket.h"
 #include "graphs/base/own_user.h"
@@ -96,7 +97,10 @@ const char *eepi_store_socket_why(const char *address, eep_status status, char *
     if (eepi_store_url_parse(address, &url, text, bytes) != EEP_OK) {
         return text;
     }
-    if (status == EEP_ERR_STATE && url.scheme == EEPI_STORE_UNIX && lstat(url.path, &info) == 0) {
+    if (url.scheme == EEPI_STORE_ETCD) {
+        snprintf(text, bytes, "%s", eepi_etcd_why());
+    } else if (status == EEP_ERR_STATE && url.scheme == EEPI_STORE_UNIX &&
+               lstat(url.path, &info) == 0) {
         snprintf(text, bytes, "it belongs to uid %u, and this process is of uid %u%s",
                  (unsigned)info.st_uid, (unsigned)geteuid(), say_anybody(info.st_uid));
     } else if (status == EEP_ERR_UNREACHABLE || status == EEP_ERR_SYSTEM) {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ETCD_PORT = 2379 };
+enum { ETCD_PORT = 2379, TIMEOUT_MS = 1500, TIMEOUT_MOST_MS = 60 * 1000 };
 #define DEFAULT_PREFIX "eep/"
 
 /* What is left of the text, and where to say what is wrong with it. */
@@ -114,6 +114,14 @@ static eep_status take_parameter(const reader *r, char *text, eepi_store_url *ur
         url->tls = strcmp(value, "1") == 0;
         return url->tls || strcmp(value, "0") == 0 ? EEP_OK : wrong(r, "tls is 0 or 1");
     }
+    if (url->scheme == EEPI_STORE_ETCD && strcmp(text, "timeout-ms") == 0) {
+        char *end = NULL;
+        unsigned long ms = strtoul(value, &end, 10);
+        url->timeout_ms = (uint32_t)ms;
+        return *value >= '0' && *value <= '9' && *end == '\0' && ms > 0 && ms <= TIMEOUT_MOST_MS
+                   ? EEP_OK
+                   : wrong(r, "timeout-ms is 1 to %d", TIMEOUT_MOST_MS);
+    }
     for (size_t i = 0; url->scheme == EEPI_STORE_ETCD && i < sizeof files / sizeof *files; i++) {
         if (strcmp(text, files[i].name) == 0) {
             return copy(files[i].to, files[i].bytes, value)
@@ -192,6 +200,7 @@ static eep_status take_etcd(const reader *r, char *text, eepi_store_url *url)
         text = user;
     }
     url->scheme = EEPI_STORE_ETCD;
+    url->timeout_ms = TIMEOUT_MS;
     strcpy(url->prefix, DEFAULT_PREFIX);
     for (char *one = strtok_r(text, ",", &rest); one && status == EEP_OK;
          one = strtok_r(NULL, ",", &rest)) {

@@ -46,6 +46,7 @@ typedef struct eepi_store_url {
     char prefix[EEPI_STORE_PREFIX_BYTES]; /* of all keys, with a slash at its end */
     char user[EEPI_STORE_PREFIX_BYTES];   /* "": none */
     char password_file[EEPI_STORE_FILE_BYTES];
+    uint32_t timeout_ms; /* of a call */
     bool tls;
     char ca[EEPI_STORE_FILE_BYTES];   /* whom to believe; "": whom this machine believes */
     char cert[EEPI_STORE_FILE_BYTES]; /* ours, and its key; "": none */

@@ -3,6 +3,7 @@
 #include "experiments/base/program_dir.h"
 #include "experiments/children/store_process.h"
 #include "tests/lib/store/store_conformance.h"
+#include "tests/lib/store/etcd_process.h"
 #include "tests/lib/store/store_port.h"
 #include "tests/lib/store_fixture.h"
 
@@ -48,7 +49,8 @@ static void expect_conformance(store_world world)
     world.pass = pass;
     world.now_us = now;
     world.cut = cut;
-    world.forgets = world.lists = world.leases = true;
+    world.forgets = strncmp(world.address, "etcd://", 7) != 0;
+    world.lists = world.leases = true;
     why = store_conformance(&world, &name);
     cr_assert_null(why, "%s: %s", name, why);
 }
@@ -85,6 +87,26 @@ Test(store_conformance, over_tcp)
     expect_conformance(
         (store_world){.address = tcp_address, .restart = restart_tcp, .user = &store});
     eep_store_close(store);
+}
+
+static void restart_etcd(void *user)
+{
+    etcd_cluster *etcd = user;
+    etcd_kill(etcd, 0);
+    etcd_start(etcd, 0);
+}
+
+Test(store_conformance, at_etcd)
+{
+    char address[200];
+    etcd_cluster etcd = {0};
+    if (!etcd_is_here()) {
+        cr_skip_test("no etcd here");
+    }
+    cr_assert(etcd_open(&etcd, 1));
+    etcd_address(&etcd, "/suite?timeout-ms=20000", address, sizeof address);
+    expect_conformance((store_world){.address = address, .restart = restart_etcd, .user = &etcd});
+    etcd_close(&etcd);
 }
 
 Test(store_conformance, in_a_process_of_its_own)

@@ -87,6 +87,11 @@ Test(store_url, etcd_has_endpoints_a_prefix_and_parameters)
     cr_expect(url.num_endpoints == 1 && !url.tls && url.user[0] == '\0');
     cr_expect_str_eq(url.prefix, "eep/");
     cr_expect_str_eq(parse("etcd://h/a/").prefix, "a/");
+    cr_expect_eq(url.timeout_ms, 1500);
+    cr_expect_eq(parse("etcd://h?timeout-ms=20").timeout_ms, 20);
+    refuse("etcd://h?timeout-ms=0", "1 to 60000");
+    refuse("etcd://h?timeout-ms=60001", "1 to 60000");
+    refuse("etcd://h?timeout-ms=-5", "1 to 60000");
     refuse("etcd://", "no host");
     refuse("etcd:///p", "no host");
     refuse("etcd://a,b,c,d,e,f,g,h,i,j", "more than 9");

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A store at one etcd: documents in pieces, what is collected, what is refused, and what a client
+ * does that etcd has left behind. */
+#include "tests/lib/store/etcd_fixture.h"
+
+#include <sys/stat.h>
+
+TestSuite(etcd, .fini = end_etcd, .timeout = 110);
+
+enum { BIG = 2600 * 1000 }; /* bytes: a view of 1,024 ranks x 61 layers */
+
+static unsigned char *big_value(unsigned char seed)
+{
+    unsigned char *bytes = malloc(BIG);
+    cr_assert_not_null(bytes);
+    for (size_t i = 0; i < BIG; i++) {
+        bytes[i] = (unsigned char)(seed + i / 1000 + i);
+    }
+    return bytes;
+}
+
+/* Keys of documents: all, or manifests alone. */
+static int count_keys(eepi_etcd_api *api, bool manifests)
+{
+    eepi_etcd_text body = {0};
+    cJSON *answer;
+    const cJSON *kv;
+    int num = 0;
+    eepi_etcd_text_format(&body, "{");
+    eepi_etcd_text_key(&body, "key", "test/d/");
+    eepi_etcd_text_format(&body, ",");
+    eepi_etcd_text_range_end(&body, "range_end", "test/d/");
+    eepi_etcd_text_format(&body, ",\"keys_only\":true}");
+    answer = api_call(api, "/v3/kv/range", body.bytes);
+    cJSON_ArrayForEach(kv, cJSON_GetObjectItemCaseSensitive(answer, "kvs"))
+    {
+        eepi_etcd_entry entry = {0};
+        cr_assert(eepi_etcd_api_entry(kv, 0, &entry));
+        num += !manifests || entry.key[strlen(entry.key) - 1] == 'm';
+        free(entry.key);
+        free(entry.bytes);
+    }
+    cJSON_Delete(answer);
+    eepi_etcd_text_free(&body);
+    return num;
+}
+
+/* etcd refuses such a value in one; whoever watches gets each whole; what is older than the one
+ * before the present goes. */
+Test(etcd, big_values_are_stored_in_pieces_and_collected)
+{
+    begin_etcd(1);
+    eepi_store_client *a = etcd_client(), *b = etcd_client();
+    eepi_etcd_api api;
+    uint64_t revision = 0;
+    begin_api(&api);
+    (void)etcd_answer(b, eepi_store_watch(b, "view"));
+    for (unsigned char turn = 0; turn < 5; turn++) {
+        unsigned char *bytes = big_value(turn);
+        eepi_store_reply reply = etcd_answer(a, eepi_store_cas(a, "view", revision, bytes, BIG));
+        cr_assert_eq(reply.status, EEP_OK, "%s", eep_strerror(reply.status));
+        revision = reply.revision;
+        reply = etcd_next(b);
+        cr_assert(reply.kind == EEPI_STORE_CHANGED && reply.revision == revision);
+        cr_assert(reply.size == BIG && memcmp(reply.value, bytes, BIG) == 0, "turn %d", turn);
+        reply = etcd_answer(b, eepi_store_cas(b, "view", 1, "late", 4));
+        cr_assert(reply.status == EEP_ERR_CONFLICT && reply.revision == revision &&
+                  reply.size == BIG && memcmp(reply.value, bytes, BIG) == 0);
+        (void)etcd_answer(a, eepi_store_get(a, "none")); /* collected behind the answer */
+        cr_assert_eq(count_keys(&api, true), turn == 0 ? 1 : 2, "turn %d", turn);
+        free(bytes);
+    }
+    cr_expect_eq(count_keys(&api, false), 2 * (10 + 1));
+    eepi_etcd_api_close(&api);
+    eepi_store_client_close(a);
+    eepi_store_client_close(b);
+}
+
+/* The key of a piece of the value that "view" has now. */
+static void piece_key(eepi_etcd_api *api, char key_out[EEPI_ETCD_KEY_BYTES])
+{
+    eepi_etcd_entry entry = {0};
+    eepi_etcd_reference reference;
+    cr_assert_eq(eepi_etcd_api_get(api, "test/k/view", &entry), EEP_OK);
+    cr_assert(eepi_etcd_reference_decode(entry.bytes, entry.size, &reference));
+    eepi_etcd_manifest_key(api, "view", &reference, key_out);
+    strcpy(key_out + strlen(key_out) - 1, "000003");
+    free(entry.key);
+    free(entry.bytes);
+}
+
+static void spoil(eepi_etcd_api *api, const char *call, const char *key, bool with_value)
+{
+    eepi_etcd_text body = {0};
+    static unsigned char zeros[EEPI_ETCD_PIECE_BYTES];
+    eepi_etcd_text_format(&body, "{");
+    eepi_etcd_text_key(&body, "key", key);
+    if (with_value) {
+        eepi_etcd_text_format(&body, ",\"value\":\"");
+        eepi_etcd_text_base64(&body, zeros, sizeof zeros, NULL, 0);
+        eepi_etcd_text_format(&body, "\"");
+    }
+    eepi_etcd_text_format(&body, "}");
+    cJSON_Delete(api_call(api, call, body.bytes));
+    eepi_etcd_text_free(&body);
+}
+
+/* A piece that is missing or another's is an error, and never "no view" (rules N15, N17). */
+Test(etcd, a_document_that_is_not_whole_is_an_error)
+{
+    begin_etcd(1);
+    char key[EEPI_ETCD_KEY_BYTES];
+    eepi_store_client *a = etcd_client(), *b = etcd_client();
+    unsigned char *bytes = big_value(1);
+    eepi_etcd_api api;
+    eepi_store_reply reply = etcd_answer(a, eepi_store_cas(a, "view", 0, bytes, BIG));
+    uint64_t revision = reply.revision;
+    begin_api(&api);
+    piece_key(&api, key);
+    spoil(&api, "/v3/kv/put", key, true);
+    cr_expect_eq(etcd_answer(b, eepi_store_get(b, "view")).status, EEP_ERR_PROTOCOL);
+    spoil(&api, "/v3/kv/deleterange", key, false);
+    cr_expect_eq(etcd_answer(b, eepi_store_get(b, "view")).status, EEP_ERR_PROTOCOL);
+    cr_expect_eq(etcd_answer(b, eepi_store_list(b, "")).status, EEP_ERR_PROTOCOL);
+    reply = etcd_answer(a, eepi_store_cas(a, "view", revision, bytes, BIG)); /* written anew */
+    cr_expect_eq(reply.status, EEP_OK);
+    reply = etcd_answer(b, eepi_store_get(b, "view"));
+    cr_expect(reply.status == EEP_OK && memcmp(reply.value, bytes, BIG) == 0);
+    free(bytes);
+    eepi_etcd_api_close(&api);
+    eepi_store_client_close(a);
+    eepi_store_client_close(b);
+}
+
+/* A reference is not written when its document was collected before (rule N15). */
+Test(etcd, a_late_reference_does_not_fit)
+{
+    begin_etcd(1);
+    eepi_etcd_api writer, collector;
+    eepi_etcd_reference reference, newer;
+    eepi_etcd_value value = {0};
+    unsigned char *bytes = big_value(2);
+    const eepi_etcd_write write = {.key = "view", .value = bytes, .size = BIG, .compares = true};
+    begin_api(&writer);
+    begin_api(&collector);
+    cr_assert_eq(eepi_etcd_document_put(&writer, "view", bytes, BIG, &reference), EEP_OK);
+    eepi_etcd_documents_collect(&collector, "view", &reference); /* not older than itself */
+    cr_expect_eq(count_keys(&collector, true), 1);
+    newer = reference;
+    newer.manifest++;
+    eepi_etcd_documents_collect(&collector, "view", &newer);
+    cr_expect_eq(count_keys(&collector, false), 0);
+    cr_expect_eq(eepi_etcd_value_commit(&writer, &write, &reference, &value), EEP_ERR_TIMEOUT);
+    cr_expect_eq(eepi_etcd_value_get(&writer, "view", &value), EEP_ERR_NOT_FOUND);
+    cr_assert_eq(eepi_etcd_value_write(&writer, &write, &value), EEP_OK);
+    cr_expect_eq(count_keys(&collector, true), 1);
+    free(bytes);
+    eepi_etcd_api_close(&writer);
+    eepi_etcd_api_close(&collector);
+}
+
+/* The history that a watch would go on from is compacted: all begins anew with what is there. */
+Test(etcd, a_compacted_watch_begins_with_what_is_there)
+{
+    begin_etcd(1);
+    char body[64];
+    eepi_store_client *a = etcd_client(), *b = etcd_client();
+    eepi_etcd_api api;
+    (void)etcd_put(a, "w/1", "one");
+    (void)etcd_answer(b, eepi_store_watch(b, "w/"));
+    etcd_hears(b, EEPI_STORE_ENTRY, "w/1");
+    for (int i = 0; i < 20; i++) {
+        (void)etcd_put(a, "elsewhere", "x");
+    }
+    begin_api(&api);
+    snprintf(body, sizeof body, "{\"revision\":\"%llu\",\"physical\":true}",
+             (unsigned long long)present_revision(&api));
+    cJSON_Delete(api_call(&api, "/v3/kv/compaction", body));
+    (void)etcd_answer(b, eepi_store_watch(b, "y/")); /* the stream begins again */
+    etcd_hears(b, EEPI_STORE_DISCONNECTED, "");
+    etcd_hears(b, EEPI_STORE_ENTRY, "w/1");
+    etcd_hears(b, EEPI_STORE_RECONNECTED, "");
+    (void)etcd_put(a, "w/2", "two");
+    etcd_hears(b, EEPI_STORE_CHANGED, "w/2");
+    eepi_etcd_api_close(&api);
+    eepi_store_client_close(a);
+    eepi_store_client_close(b);
+}
+
+/* A full store reads and does not write; the refusal is definite. */
+Test(etcd, a_full_store_says_so)
+{
+    etcd.more[0] = "--quota-backend-bytes=3000000";
+    begin_etcd(1);
+    char body[128];
+    cJSON *answer;
+    static char bytes[20000];
+    eepi_store_client *a = etcd_client();
+    eepi_store_reply reply = {0};
+    eepi_etcd_api api;
+    for (int i = 0; i < 1000 && reply.status == EEP_OK; i++) {
+        reply = etcd_answer(a, eepi_store_put(a, "big", bytes, sizeof bytes, 0));
+    }
+    cr_assert_eq(reply.status, EEP_ERR_NO_MEMORY, "%s", eep_strerror(reply.status));
+    cr_expect_eq(etcd_answer(a, eepi_store_get(a, "big")).status, EEP_OK);
+    begin_api(&api);
+    snprintf(body, sizeof body, "{\"revision\":\"%llu\",\"physical\":true}",
+             (unsigned long long)present_revision(&api));
+    cJSON_Delete(api_call(&api, "/v3/kv/compaction", body));
+    cJSON_Delete(api_call(&api, "/v3/maintenance/defragment", "{}"));
+    answer = api_call(&api, "/v3/maintenance/alarm", "{\"action\":\"GET\"}");
+    snprintf(
+        body, sizeof body,
+        "{\"action\":\"DEACTIVATE\",\"alarm\":\"NOSPACE\",\"memberID\":\"%llu\"}",
+        (unsigned long long)eepi_etcd_number(
+            cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(answer, "alarms"), 0), "memberID"));
+    cJSON_Delete(answer);
+    cJSON_Delete(api_call(&api, "/v3/maintenance/alarm", body));
+    (void)etcd_put(a, "big", "small");
+    eepi_etcd_api_close(&api);
+    eepi_store_client_close(a);
+}
+
+/* Another etcd at the same address, empty: it has forgotten, and is not believed (rule N19). */
+Test(etcd, a_store_that_has_forgotten_is_refused)
+{
+    begin_etcd(1);
+    const struct timespec nap = {.tv_nsec = 5 * 1000 * 1000};
+    char command[128];
+    eepi_store_client *a = etcd_client();
+    eepi_store_reply reply;
+    (void)etcd_put(a, "register", "x");
+    (void)etcd_answer(a, eepi_store_watch(a, "register"));
+    etcd_hears(a, EEPI_STORE_ENTRY, "register");
+    etcd_kill(&etcd, 0);
+    snprintf(command, sizeof command, "rm -rf '%s'/n0", etcd.directory);
+    cr_assert_eq(system(command), 0);
+    etcd.peer_port[0] = test_free_port(); /* which makes it another cluster */
+    etcd_start(&etcd, 0);
+    etcd_hears(a, EEPI_STORE_DISCONNECTED, "");
+    for (uint64_t end_us = eepi_now_us() + ETCD_BOUND_US;
+         eepi_store_client_refusal(a) != EEP_ERR_STATE; nanosleep(&nap, NULL)) {
+        cr_assert(eepi_now_us() < end_us, "it is not refused");
+        cr_assert_eq(eepi_store_client_next(a, &reply), EEP_ERR_TIMEOUT, "event %d",
+                     (int)reply.kind);
+    }
+    cr_expect(strstr(eepi_store_client_why(a), "has forgotten"), "%s", eepi_store_client_why(a));
+    eepi_store_client_close(a);
+}
+
+static void enable_users(void)
+{
+    eepi_etcd_api api;
+    begin_api(&api);
+    cJSON_Delete(
+        api_call(&api, "/v3/auth/user/add", "{\"name\":\"root\",\"password\":\"secret\"}"));
+    cJSON_Delete(api_call(&api, "/v3/auth/role/add", "{\"name\":\"root\"}"));
+    cJSON_Delete(api_call(&api, "/v3/auth/user/grant", "{\"user\":\"root\",\"role\":\"root\"}"));
+    cJSON_Delete(api_call(&api, "/v3/auth/enable", "{}"));
+    eepi_etcd_api_close(&api);
+}
+
+Test(etcd, users_need_their_password)
+{
+    begin_etcd(1);
+    char address[300], file[100];
+    eepi_store_client *a = NULL;
+    FILE *written;
+    enable_users();
+    snprintf(file, sizeof file, "%s/password", etcd.directory);
+    written = fopen(file, "we");
+    cr_assert(written && fputs("secret\n", written) > 0 && fclose(written) == 0);
+    cr_expect_eq(eepi_store_client_open(etcd_at, ETCD_BOUND_US, &a), EEP_ERR_STATE);
+    snprintf(address, sizeof address,
+             "etcd://root@127.0.0.1:%u/test?timeout-ms=20000&password-file=%s", etcd.client_port[0],
+             file);
+    cr_assert_eq(chmod(file, 0644), 0);
+    cr_expect_eq(eepi_store_client_open(address, ETCD_BOUND_US, &a), EEP_ERR_STATE);
+    cr_expect(strstr(eepi_etcd_why(), "mode 0600"), "%s", eepi_etcd_why());
+    cr_assert_eq(chmod(file, 0600), 0);
+    cr_assert_eq(eepi_store_client_open(address, ETCD_BOUND_US, &a), EEP_OK, "%s", eepi_etcd_why());
+    (void)etcd_answer(a, eepi_store_watch(a, "x"));
+    (void)etcd_put(a, "x", "one");
+    etcd_hears(a, EEPI_STORE_CHANGED, "x");
+    eepi_store_client_close(a);
+    setenv("EEP_ETCD_PASSWORD", "wrong", 1);
+    snprintf(address, sizeof address, "etcd://root@127.0.0.1:%u/test?timeout-ms=20000",
+             etcd.client_port[0]);
+    cr_expect_eq(eepi_store_client_open(address, ETCD_BOUND_US, &a), EEP_ERR_STATE);
+    setenv("EEP_ETCD_PASSWORD", "secret", 1);
+    cr_assert_eq(eepi_store_client_open(address, ETCD_BOUND_US, &a), EEP_OK, "%s", eepi_etcd_why());
+    eepi_store_client_close(a);
+}
