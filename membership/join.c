@@ -113,6 +113,21 @@ static bool is_closed(const eep_context *context, uint32_t num_before)
            (!is_in_view(context) && context->outcome.num_closed != num_before);
 }
 
+/* Rule P5: of each shape. */
+static eep_status check_orders(eep_context *context)
+{
+    for (int32_t shape = 0; shape < (int32_t)context->shape.num_shapes; shape++) {
+        if (eepi_capture_order(context, shape) == 0) {
+            return eepi_fail(context, EEP_ERR_STATE,
+                             "eep_join: num_chains is %d, and the order in which their sends and "
+                             "receives mix is told to the others here: capture the step before "
+                             "(shape %d of %u)",
+                             context->config.num_chains, shape, context->shape.num_shapes);
+        }
+    }
+    return EEP_OK;
+}
+
 static eep_status join(eep_context *context)
 {
     uint64_t at_us;
@@ -134,11 +149,11 @@ static eep_status join(eep_context *context)
         return eepi_fail(context, EEP_ERR_STATE,
                          "eep_join: this context has joined already: eep_step_begin comes next");
     }
-    if (!context->has_joined && eepi_capture_order(context) == 0) {
-        return eepi_fail(context, EEP_ERR_STATE,
-                         "eep_join: num_chains is %d, and the order in which their sends and "
-                         "receives mix is told to the others here: capture the step before",
-                         context->config.num_chains);
+    if (!context->has_joined) {
+        status = check_orders(context);
+    }
+    if (status != EEP_OK) {
+        return status;
     }
     if (!context->has_joined) {
         status = ask_to_join(context);

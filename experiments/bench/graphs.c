@@ -241,10 +241,11 @@ static void put_layer(bench_rank *r, bench_kind kind, uint32_t layer)
 void bench_capture_step(bench_rank *r, bench_kind kind)
 {
     const eepk_world_args world = {eepi_tables_world(r->tables)};
+    const eepk_latch_args latch = {world.world, 0, 0};
 
     bench_ok(r->world, eep_capture_begin(r->stream), "capture");
     if (kind != BENCH_FIXED) {
-        put_elastic(r, EEPI_KERNEL_latch, 1, 1, &world, sizeof world);
+        put_elastic(r, EEPI_KERNEL_latch, 1, 1, &latch, sizeof latch);
     }
     for (uint32_t layer = 0; layer < r->shape.num_layers; layer++) {
         put_layer(r, kind, layer);

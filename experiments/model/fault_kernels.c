@@ -31,6 +31,8 @@ static const eep_kernel_arg fault_halt_dispatch_args_fields[] = {
     FIELD(fault_halt_dispatch_args, send.row_scales, EEP_ARG_ADDRESS),
     FIELD(fault_halt_dispatch_args, send.layer, EEP_ARG_CONSTANT),
     FIELD(fault_halt_dispatch_args, send.chain, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_dispatch_args, send.chunk, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_dispatch_args, send.pad, EEP_ARG_CONSTANT),
     FIELD(fault_halt_dispatch_args, send.topk_idx_int64, EEP_ARG_ADDRESS),
     FIELD(fault_halt_dispatch_args, send.placement, EEP_ARG_ADDRESS),
     FIELD(fault_halt_dispatch_args, send.packed_scales, EEP_ARG_ADDRESS),
@@ -56,6 +58,8 @@ static const eep_kernel_arg fault_halt_combine_args_fields[] = {
     FIELD(fault_halt_combine_args, send.out_dtype, EEP_ARG_CONSTANT),
     FIELD(fault_halt_combine_args, send.chain, EEP_ARG_CONSTANT),
     FIELD(fault_halt_combine_args, send.has_gaps, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_combine_args, send.chunk, EEP_ARG_CONSTANT),
+    FIELD(fault_halt_combine_args, send.pad, EEP_ARG_CONSTANT),
 };
 
 static const eep_kernel_arg fault_gaps_args_fields[] = {

@@ -6,6 +6,7 @@
 #include "eep/control.h"
 #include "eep/collectives.h"
 #include "eep/eep.h"
+#include "eep/shapes.h"
 #include "eep/watch.h"
 #include "eep/words.h"
 #include "graphs/base/thread.h"
@@ -20,16 +21,17 @@
 #define ENDS_WITH(type, field)                                                                     \
     static_assert(sizeof(type) == offsetof(type, field) + sizeof(((type *)0)->field),              \
                   #type " must end without padding")
-ENDS_WITH(eep_config, seats_per_group);
+ENDS_WITH(eep_config, reserved_shapes);
 ENDS_WITH(eep_event_info, time_ns);
-ENDS_WITH(eep_dispatch_args, layout_range);
-ENDS_WITH(eep_combine_args, reserved);
+ENDS_WITH(eep_dispatch_args, reserved);
+ENDS_WITH(eep_combine_args, chunk);
 ENDS_WITH(eep_step, epoch);
 ENDS_WITH(eep_counters, experts_reused);
 ENDS_WITH(eep_snapshot, epoch);
 ENDS_WITH(eep_fault, time_ns);
 ENDS_WITH(eep_window_sizes, control_bytes);
-ENDS_WITH(eep_bad_input, step);
+ENDS_WITH(eep_bad_input, reserved);
+ENDS_WITH(eep_shape_info, rows_capacity);
 ENDS_WITH(eep_step_words, aborted);
 ENDS_WITH(eep_form_sizes, scales_bytes);
 ENDS_WITH(eep_live_placement, placement);
@@ -42,7 +44,7 @@ ENDS_WITH(eep_checkpoint_tensor, dtype);
 ENDS_WITH(eep_checkpoint_place, dtype);
 /* Elements of arrays, and what kernels get by value, never change. */
 static_assert(sizeof(eep_tensor) == 16 && sizeof(eep_seat) == 8 && sizeof(eep_kernel_arg) == 24 &&
-                  sizeof(eep_grid) == 16,
+                  sizeof(eep_grid) == 16 && sizeof(eep_shape) == 8,
               "the size of an array's element is part of the ABI");
 
 /* Least sizes are part of the ABI: these numbers change with the soname, and not before. */
@@ -54,6 +56,7 @@ static_assert(EEPI_LEAST_BYTES(eep_config) == 208 && EEPI_LEAST_BYTES(eep_dispat
                   EEPI_LEAST_BYTES(eep_bad_input) == 40 && EEPI_LEAST_BYTES(eep_view_info) == 24 &&
                   EEPI_LEAST_BYTES(eep_form_sizes) == 48 &&
                   EEPI_LEAST_BYTES(eep_live_placement) == 24 &&
+                  EEPI_LEAST_BYTES(eep_shape_info) == 24 &&
                   EEPI_LEAST_BYTES(eep_step_words) == 32 && EEPI_LEAST_BYTES(eep_verdict) == 24 &&
                   EEPI_LEAST_BYTES(eep_memory_sizes) == 72 &&
                   EEPI_LEAST_BYTES(eep_collective_result) == 152 &&

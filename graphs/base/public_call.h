@@ -42,6 +42,7 @@ EEP_MUST_CHECK eep_status eepi_check_process(const char *call, const char *what,
 #define EEPI_FIRST_eep_step_words        aborted
 #define EEPI_FIRST_eep_form_sizes        scales_bytes
 #define EEPI_FIRST_eep_live_placement    placement
+#define EEPI_FIRST_eep_shape_info        rows_capacity
 #define EEPI_FIRST_eep_view_info         epoch
 #define EEPI_FIRST_eep_verdict           kept_epoch
 #define EEPI_FIRST_eep_memory_sizes      rows_bytes

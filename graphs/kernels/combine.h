@@ -25,7 +25,7 @@ EEPK_FN int eepk_send_home_by(const eepk_combine_node_args *a, const eepk_sender
     const eepk_latch *latch = p->latch;
     const int32_t *begin = has_gaps ? w->scratch[a->chain].dense_begin : a->slot_begin;
     const uint32_t n = (uint32_t)begin[s->num_slots];
-    const uint16_t stamp = eepk_stamp(s, latch->step, a->layer, a->chain);
+    const uint16_t stamp = eepk_stamp(s, latch->step, latch->shape, p->at);
     eepk_copies copies = {0};
     int torn = latch->chain[a->chain].placed != n;
     uint32_t slot = 0;
@@ -64,7 +64,7 @@ EEPK_FN void eepk_send_home(const eepk_combine_node_args *a, eepk_latch *latch, 
     if (torn && u.thread == 0) {
         eepk_count_add(&latch->status.stale_dropped, 1);
         eepk_abort(latch, EEPK_STEP_STALE,
-                   (eepk_exchange_at){a->layer, a->chain, EEPK_PHASE_DISPATCH});
+                   (eepk_exchange_at){a->layer, a->chain, EEPK_PHASE_DISPATCH, a->chunk});
     }
 }
 
@@ -72,7 +72,7 @@ EEPK_FN void eepk_combine_send_body(const eepk_combine_node_args *a, eep_grid g)
 {
     eepk_latch *latch = &a->world->control->latch;
 
-    if (eepk_may_send(latch, eepk_combine_at(a))) {
+    if (eepk_may_send(a->world, eepk_combine_at(a))) {
         eepk_send_home(a, latch, 0, g);
     }
     eepk_publish(a->world, eepk_combine_at(a), g);
@@ -83,7 +83,7 @@ EEPK_FN void eepk_combine_send_formed_body(const eepk_combine_node_args *a, eep_
 {
     eepk_latch *latch = &a->world->control->latch;
 
-    if (eepk_may_send(latch, eepk_combine_at(a))) {
+    if (eepk_may_send(a->world, eepk_combine_at(a))) {
         eepk_send_home(a, latch, 1, g);
     }
     eepk_publish(a->world, eepk_combine_at(a), g);
@@ -95,7 +95,7 @@ EEPK_FN void eepk_reduce_body(const eepk_combine_node_args *a, eep_grid g)
     const eepk_shape *s = &w->shape;
     const eepk_scratch *own = &w->scratch[a->chain];
     const eepk_latch *latch = &w->control->latch;
-    uint32_t n = eepk_count_tokens(s, &latch->status, a->num_tokens);
+    uint32_t n = eepk_count_tokens(&latch->status, a->num_tokens);
     const uint32_t *own_rows =
         a->has_gaps ? own->own_position : own->receive_base + (uint64_t)s->self * s->num_slots;
     eep_grid u = eepk_sum_grid(n, g);

@@ -22,7 +22,7 @@ EEPK_FN void eepk_reserve_dispatch(const eepk_dispatch_node_args *a, eepk_latch 
     const eepk_shape *s = &w->shape;
     const eepk_sender p = {w, latch, w->bank[latch->bank], eepk_dispatch_at(a)};
     const uint32_t at_once = eepk_lists_at_once(s);
-    const uint64_t n = eepk_count_tokens(s, &latch->status, a->num_tokens);
+    const uint64_t n = eepk_count_tokens(&latch->status, a->num_tokens);
 
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
         if (eepk_is_reached(&p, seat) && eepk_is_proxy(&p, seat) &&
@@ -52,7 +52,7 @@ EEPK_FN void eepk_route_tokens(const eepk_dispatch_node_args *a, int is_formed, 
                                   latch->wants_loads ? w->loads_out + loads_at : NULL};
     int was_good;
 
-    if (g.block != 0 || !eepk_may_send(latch, eepk_dispatch_at(a))) {
+    if (g.block != 0 || !eepk_may_send(w, eepk_dispatch_at(a))) {
         return;
     }
     was_good = latch->status.bad_input == EEPK_INPUT_OK; /* thread 0 alone says otherwise */
@@ -64,6 +64,7 @@ EEPK_FN void eepk_route_tokens(const eepk_dispatch_node_args *a, int is_formed, 
     if (g.thread == 0 && was_good) {
         latch->status.bad_layer = a->layer;
         latch->status.bad_chain = a->chain;
+        latch->status.bad_chunk = a->chunk;
     }
     if (eepk_num_proxies(bank)) {
         eepk_block_sync(); /* thread 0 may have said that the batch is bad */
@@ -116,7 +117,8 @@ EEPK_FN void eepk_send_tokens(const eepk_dispatch_node_args *a, const eepk_latch
     const eepk_sender p = {w, latch, w->bank[latch->bank], eepk_dispatch_at(a)};
     const uint32_t bytes =
         (uint32_t)sizeof(eepk_source_header) + s->num_slots * (uint32_t)sizeof(uint32_t);
-    uint32_t n = eepk_count_tokens(s, &latch->status, a->num_tokens);
+    uint32_t n = eepk_count_tokens(&latch->status, a->num_tokens);
+    const eepk_source_header says = {latch->announce_digest, n, latch->wanted_shape};
     eep_grid u = eepk_warp_grid(g);
 
     for (uint32_t token = u.block; token < n; token += u.num_blocks) {
@@ -134,18 +136,15 @@ EEPK_FN void eepk_send_tokens(const eepk_dispatch_node_args *a, const eepk_latch
         header =
             eepk_put_begin(&p, seat, eepk_header_offset(s, a->chain, s->self), bytes, &slot, u);
         eepk_send_header(s, (eepk_source_header *)header,
-                         own->send_count + (uint64_t)seat * s->num_slots, latch->announce_digest, n,
-                         u);
+                         own->send_count + (uint64_t)seat * s->num_slots, &says, u);
         eepk_put_end(&slot, u);
     }
 }
 
 EEPK_FN void eepk_dispatch_send_body(const eepk_dispatch_node_args *a, eep_grid g)
 {
-    const eepk_latch *latch = &a->world->control->latch;
-
-    if (eepk_may_send(latch, eepk_dispatch_at(a))) {
-        eepk_send_tokens(a, latch, g);
+    if (eepk_may_send(a->world, eepk_dispatch_at(a))) {
+        eepk_send_tokens(a, &a->world->control->latch, g);
     }
     eepk_publish(a->world, eepk_dispatch_at(a), g);
 }
@@ -163,7 +162,7 @@ EEPK_FN uint32_t eepk_unpack_token(const eepk_dispatch_node_args *a, eepk_latch 
     const eepk_scratch *own = &w->scratch[a->chain];
     const volatile eepk_list_entry *list = eepk_list(s, w->window, a->chain, seat, token);
     const uint8_t *row = eepk_came_row(s, w->window, a->x, a->chain, seat, token);
-    uint16_t stamp = eepk_stamp(s, latch->step, a->layer, a->chain);
+    uint16_t stamp = eepk_stamp(s, latch->step, latch->shape, eepk_dispatch_at(a));
     uint32_t placed = 0;
 
     for (uint32_t k = 0; k < s->top_k; k++) {

@@ -19,6 +19,7 @@ EEPK_FN void eepk_abort_for(eepk_latch *latch, uint32_t result, eepk_exchange_at
         latch->status.layer = at.layer;
         latch->status.phase = at.phase;
         latch->status.chain = at.chain;
+        latch->status.chunk = at.chunk;
         latch->status.jump_step = jump_step;
     }
     eepk_flag_raise(&latch->aborted);
@@ -28,16 +29,30 @@ EEPK_FN void eepk_abort(eepk_latch *latch, uint32_t result, eepk_exchange_at at)
     eepk_abort_for(latch, result, at, 0);
 }
 
+/* A rank has begun this step, or a later one, with that shape: this rank's next one has no smaller
+ * shape (rule P6). */
+EEPK_FN void eepk_note_shape(const eepk_world *w, eepk_latch *latch, uint32_t shape)
+{
+    if (shape < w->shape.num_shapes) {
+        eepk_keep_largest(&latch->status.seen_shape, shape);
+    }
+}
+
 /* The word by which `source` gave up a step of this epoch, from ours on: how many steps later; -1:
- * there is none. */
-EEPK_FN int64_t eepk_peer_gave_up(const eepk_world *w, const eepk_latch *latch, uint32_t source)
+ * there is none. The word says which shape its source knows of (rule P6). */
+EEPK_FN int64_t eepk_peer_gave_up(const eepk_world *w, eepk_latch *latch, uint32_t source)
 {
     uint64_t word = eepk_load_acquire(eepk_abort_word(&w->shape, w->window, source));
+    int64_t after;
 
     if (word == 0 || eepk_tag_epoch_after(word, latch->epoch) != 0) {
         return -1;
     }
-    return eepk_tag_step_after(word, latch->step) < 0 ? -1 : eepk_tag_step_after(word, latch->step);
+    after = eepk_abort_step_after(word, latch->step);
+    if (after >= 0 && w->shape.num_shapes > 1) {
+        eepk_note_shape(w, latch, eepk_abort_shape(word));
+    }
+    return after < 0 ? -1 : after;
 }
 
 /* Which word of a source that gave up a step condemns what was read of it. */
@@ -60,7 +75,7 @@ EEPK_FN void eepk_recheck_sources(const eepk_world *w, eepk_latch *latch, eepk_e
 {
     const eepk_shape *s = &w->shape;
     const uint8_t *bank = w->bank[latch->bank];
-    uint64_t tag = eepk_tag_at(s, latch->epoch, latch->step, read);
+    uint64_t tag = eepk_tag_at(s, latch->epoch, latch->step, latch->shape, read);
 
     eepk_fence_reads();
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
@@ -89,7 +104,7 @@ EEPK_FN void eepk_store_tags(const eepk_world *w, const eepk_latch *latch, eepk_
     const eepk_shape *s = &w->shape;
     const eepk_sender p = {w, latch, w->bank[latch->bank], at};
     const uint64_t offset = eepk_phase_tag_offset(s, at.phase, at.chain, s->self);
-    uint64_t tag = eepk_tag_at(s, latch->epoch, latch->step, at);
+    uint64_t tag = eepk_tag_at(s, latch->epoch, latch->step, latch->shape, at);
 
     eepk_fence_system();
     for (uint32_t seat = g.thread; seat < s->max_ranks; seat += g.num_threads) {
@@ -107,7 +122,8 @@ EEPK_FN void eepk_post_abort(const eepk_world *w, const eepk_latch *latch, eepk_
 {
     const eepk_shape *s = &w->shape;
     const eepk_sender p = {w, latch, w->bank[latch->bank], at};
-    uint64_t word = eepk_tag_at(s, latch->epoch, latch->step, at);
+    uint64_t word =
+        eepk_abort_word_of(latch->epoch, latch->step, (uint32_t)latch->status.seen_shape);
 
     if (latch->status.result == EEPK_STEP_WRONG_BANK || latch->status.result == EEPK_STEP_AGAIN) {
         return;
@@ -123,21 +139,30 @@ EEPK_FN void eepk_post_abort(const eepk_world *w, const eepk_latch *latch, eepk_
 /* ------------------------------------------------------------------ order within a chain */
 
 /* Which of its chain's halves a node is. */
-EEPK_FN uint32_t eepk_half_number(eepk_exchange_at at, int is_receive)
+EEPK_FN uint32_t eepk_half_number(const eepk_world *w, const eepk_latch *latch, eepk_exchange_at at,
+                                  int is_receive)
 {
-    return at.layer * EEPK_NODES_PER_LAYER +
+    return eepk_turn(&w->shape, latch->shape, at) * EEPK_NODES_PER_LAYER +
            (at.phase == EEPK_PHASE_DISPATCH ? 0u : (uint32_t)EEPK_NODE_COMBINE_SEND) +
            (is_receive ? 1u : 0u);
 }
 /* A half that is not its chain's next one stores nothing and waits for nothing: what it would
  * overwrite may be a live result (rule P4). */
-EEPK_FN int eepk_is_next(const eepk_latch *latch, eepk_exchange_at at, int is_receive)
+EEPK_FN int eepk_is_next(const eepk_world *w, const eepk_latch *latch, eepk_exchange_at at,
+                         int is_receive)
 {
-    return latch->chain[at.chain].num_nodes == eepk_half_number(at, is_receive);
+    return latch->chain[at.chain].num_nodes == eepk_half_number(w, latch, at, is_receive);
 }
-EEPK_FN int eepk_may_send(const eepk_latch *latch, eepk_exchange_at at)
+EEPK_FN int eepk_may_send(const eepk_world *w, eepk_exchange_at at)
 {
-    return !latch->aborted && eepk_is_next(latch, at, 0);
+    const eepk_latch *latch = &w->control->latch;
+
+    return !latch->aborted && eepk_is_next(w, latch, at, 0);
+}
+/* The chain's first of the step: nothing was read before it. */
+EEPK_FN int eepk_is_first(eepk_exchange_at at)
+{
+    return at.layer == 0 && at.chunk == 0 && at.phase == EEPK_PHASE_DISPATCH;
 }
 
 /* ------------------------------------------------------------------ publish: the end of a send */
@@ -155,13 +180,18 @@ EEPK_FN int eepk_is_last_block(uint32_t *blocks_out, eep_grid g)
     return eepk_block_any(is_last);
 }
 
-/* The exchange that its chain received before; none is before layer 0's dispatch. */
-EEPK_FN eepk_exchange_at eepk_exchange_before(eepk_exchange_at at)
+/* The exchange that its chain received before; none is before the first one. */
+EEPK_FN eepk_exchange_at eepk_exchange_before(const eepk_world *w, const eepk_latch *latch,
+                                              eepk_exchange_at at)
 {
     if (at.phase == EEPK_PHASE_COMBINE) {
-        return (eepk_exchange_at){at.layer, at.chain, EEPK_PHASE_DISPATCH};
+        return (eepk_exchange_at){at.layer, at.chain, EEPK_PHASE_DISPATCH, at.chunk};
     }
-    return (eepk_exchange_at){at.layer - 1, at.chain, EEPK_PHASE_COMBINE};
+    if (at.chunk > 0) {
+        return (eepk_exchange_at){at.layer, at.chain, EEPK_PHASE_COMBINE, at.chunk - 1};
+    }
+    return (eepk_exchange_at){at.layer - 1, at.chain, EEPK_PHASE_COMBINE,
+                              w->shape.shapes[latch->shape].num_chunks - 1};
 }
 
 /* All blocks of a send end here; the last one publishes. It looks at what the chain's receive
@@ -176,16 +206,17 @@ EEPK_FN void eepk_publish(const eepk_world *w, eepk_exchange_at at, eep_grid g)
     if (!eepk_is_last_block(&chain->blocks_out, g)) {
         return;
     }
-    is_good = eepk_may_send(latch, at);
+    is_good = eepk_may_send(w, at);
     eepk_block_sync();
-    if (g.thread == 0 && !eepk_is_next(latch, at, 0)) {
+    if (g.thread == 0 && !eepk_is_next(w, latch, at, 0)) {
         eepk_abort(latch, EEPK_STEP_PART, at);
     }
     if (g.thread == 0 && eepk_load_acquire(w->abort_step) >= latch->step) {
         eepk_abort(latch, EEPK_STEP_HOST_ABORT, at);
     }
-    if (is_good && (at.phase == EEPK_PHASE_COMBINE || at.layer > 0)) {
-        eepk_recheck_sources(w, latch, eepk_exchange_before(at), EEPK_CONDEMNS_THIS_OR_LATER, g);
+    if (is_good && !eepk_is_first(at)) {
+        eepk_recheck_sources(w, latch, eepk_exchange_before(w, latch, at),
+                             EEPK_CONDEMNS_THIS_OR_LATER, g);
     }
     eepk_block_sync(); /* all lanes have looked before the first tag */
     if (latch->aborted) {
@@ -234,7 +265,7 @@ enum { EEPK_SEAT_ARRIVED, EEPK_SEAT_PENDING, EEPK_SEAT_ENDED };
 EEPK_FN int eepk_has_arrived(const eepk_world *w, const eepk_latch *latch, eepk_exchange_at at,
                              uint32_t seat)
 {
-    uint64_t tag = eepk_tag_at(&w->shape, latch->epoch, latch->step, at);
+    uint64_t tag = eepk_tag_at(&w->shape, latch->epoch, latch->step, latch->shape, at);
 
     return eepk_load_acquire(eepk_phase_tag(&w->shape, w->window, at.phase, at.chain, seat)) == tag;
 }
@@ -265,6 +296,12 @@ EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, eepk_exchange
         uint64_t seen = eepk_load_acquire(eepk_dispatch_tag(s, w->window, chain, seat));
         int64_t newer = eepk_tag_epoch_after(seen, latch->epoch);
         int64_t ahead = eepk_tag_step_after(seen, latch->step);
+        /* Rule P6: it runs this step with another shape, and never stores the tag waited for. */
+        if (seen != 0 && newer == 0 && ahead == 0 && eepk_tag_shape(s, seen) != latch->shape) {
+            eepk_note_shape(w, latch, eepk_tag_shape(s, seen));
+            eepk_abort(latch, EEPK_STEP_SHAPE, at);
+            return EEPK_SEAT_ENDED;
+        }
         /* Rules D5, M3: a higher step of this epoch, or this step or a higher one of a newer. */
         if (seen == 0 || newer < 0 || ahead < (newer > 0 ? 0 : 1)) {
             continue;
@@ -272,6 +309,7 @@ EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, eepk_exchange
         if (eepk_has_arrived(w, latch, at, seat)) {
             return EEPK_SEAT_ARRIVED;
         }
+        eepk_note_shape(w, latch, eepk_tag_shape(s, seen));
         eepk_abort_for(latch, newer > 0 ? EEPK_STEP_NEWER_EPOCH : EEPK_STEP_JUMP, at,
                        eepk_tag_step_near(seen, latch->step));
         return EEPK_SEAT_ENDED;
@@ -380,7 +418,7 @@ EEPK_FN int eepk_has_suspects(const eepk_latch *latch)
 EEPK_FN void eepk_receive(const eepk_world *w, eepk_exchange_at at, eep_grid g)
 {
     eepk_latch *latch = &w->control->latch;
-    int is_next = eepk_is_next(latch, at, 1);
+    int is_next = eepk_is_next(w, latch, at, 1);
     int goes_on = !latch->aborted && is_next;
 
     eepk_block_sync(); /* before a lane that waits already may end the step for all */
@@ -390,7 +428,7 @@ EEPK_FN void eepk_receive(const eepk_world *w, eepk_exchange_at at, eep_grid g)
     if (g.thread == 0 && !is_next) {
         eepk_abort(latch, EEPK_STEP_PART, at);
     }
-    if (at.layer == 0 && at.chain == 0 && at.phase == EEPK_PHASE_DISPATCH) { /* once per step */
+    if (at.chain == 0 && eepk_is_first(at)) { /* once per step */
         eepk_count_stale(w, latch, g);
     }
     if (goes_on) {
@@ -425,11 +463,11 @@ EEPK_FN uint64_t eepk_sum_counts(const uint32_t *counts, uint32_t n)
 
 EEPK_FN eepk_exchange_at eepk_dispatch_at(const eepk_dispatch_node_args *a)
 {
-    return (eepk_exchange_at){a->layer, a->chain, EEPK_PHASE_DISPATCH};
+    return (eepk_exchange_at){a->layer, a->chain, EEPK_PHASE_DISPATCH, a->chunk};
 }
 EEPK_FN eepk_exchange_at eepk_combine_at(const eepk_combine_node_args *a)
 {
-    return (eepk_exchange_at){a->layer, a->chain, EEPK_PHASE_COMBINE};
+    return (eepk_exchange_at){a->layer, a->chain, EEPK_PHASE_COMBINE, a->chunk};
 }
 
 /* What a source says of itself, beside its counts: `copy` has them, read once (D2). */
@@ -441,15 +479,20 @@ EEPK_FN void eepk_check_source(const eepk_dispatch_node_args *a, eepk_latch *lat
     uint32_t *receive_tokens = w->scratch[a->chain].receive_tokens;
     const eepk_source_header *header = eepk_header(s, w->window, a->chain, seat);
     int active = eepk_is_active(w->bank[latch->bank], seat);
-    uint64_t most = (uint64_t)s->num_max_tokens * eepk_rows_per_token(s);
+    uint32_t max_tokens = latch->status.max_tokens;
+    uint64_t most = (uint64_t)max_tokens * eepk_rows_per_token(s);
     uint64_t sum, announced = active ? header->flip_digest : 0;
+    uint32_t wanted = active ? header->wanted_shape : 0;
 
     receive_tokens[seat] = active ? header->num_tokens : 0;
     sum = eepk_sum_counts(copy, s->num_slots);
-    if (a->layer == 0 && announced) {
+    if (eepk_is_first(eepk_dispatch_at(a)) && announced) {
         eepk_bits_set(&latch->status.flip_digest, announced);
     }
-    if (sum > most || receive_tokens[seat] > s->num_max_tokens) {
+    if (eepk_is_first(eepk_dispatch_at(a)) && wanted > 0 && wanted < s->num_shapes) {
+        eepk_keep_largest(&latch->status.wanted_shape, wanted); /* rule P6 */
+    }
+    if (sum > most || receive_tokens[seat] > max_tokens || wanted >= s->num_shapes) {
         eepk_count_add(&latch->status.stale_dropped, 1);
         eepk_abort(latch, EEPK_STEP_STALE, eepk_dispatch_at(a));
     }
@@ -461,7 +504,7 @@ EEPK_FN void eepk_reserve_combine(const eepk_dispatch_node_args *a, eepk_latch *
 {
     const eepk_world *w = a->world;
     const eepk_sender p = {
-        w, latch, w->bank[latch->bank], {a->layer, a->chain, EEPK_PHASE_COMBINE}};
+        w, latch, w->bank[latch->bank], {a->layer, a->chain, EEPK_PHASE_COMBINE, a->chunk}};
 
     if (eepk_is_reached(&p, seat) && eepk_is_proxy(&p, seat) &&
         !eepk_reserve(&p, seat, eepk_sum_counts(copy, w->shape.num_slots))) {

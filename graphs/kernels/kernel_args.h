@@ -10,6 +10,11 @@ typedef struct eepk_world_args {
     const eepk_world *world;
 } eepk_world_args;
 
+typedef struct eepk_latch_args {
+    const eepk_world *world;
+    uint32_t shape, pad; /* of the step that the graph holds */
+} eepk_latch_args;
+
 typedef struct eepk_flip_args { /* launched, never captured */
     const eepk_world *world;
     uint64_t epoch, digest;
@@ -24,7 +29,7 @@ typedef struct eepk_dispatch_node_args {
     void *rows;
     int32_t *slot_begin;
     float *row_scales; /* with FP8 */
-    uint32_t layer, chain;
+    uint32_t layer, chain, chunk, pad;
     /* forms (eep/forms.h): of the kernels whose names say so */
     const int64_t *topk_idx_int64; /* in place of topk_idx */
     const uint64_t *placement;     /* with is_physical */
@@ -47,6 +52,7 @@ typedef struct eepk_combine_node_args {
     void *out;
     uint32_t layer, out_dtype, chain;
     uint32_t has_gaps; /* rows do not lie one behind the other: row_forms.h */
+    uint32_t chunk, pad;
 } eepk_combine_node_args;
 
 typedef struct eepk_mask_args {
@@ -58,7 +64,7 @@ typedef struct eepk_mask_args {
 /* X(name, args type): every kernel of libeep, for the wrappers of both backends. */
 #define EEPK_KERNEL_LIST(X)                                                                        \
     X(flip, eepk_flip_args)                                                                        \
-    X(latch, eepk_world_args)                                                                      \
+    X(latch, eepk_latch_args)                                                                      \
     X(finish, eepk_world_args)                                                                     \
     X(route, eepk_dispatch_node_args)                                                              \
     X(dispatch_send, eepk_dispatch_node_args)                                                      \

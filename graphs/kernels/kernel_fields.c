@@ -11,6 +11,12 @@
 
 static const eep_kernel_arg world_args[] = {ADDRESS(eepk_world_args, world)};
 
+static const eep_kernel_arg latch_args[] = {
+    ADDRESS(eepk_latch_args, world),
+    CONSTANT(eepk_latch_args, shape),
+    CONSTANT(eepk_latch_args, pad),
+};
+
 /* Launched, never captured: its values are declared nowhere. */
 static const eep_kernel_arg flip_args[] = {ADDRESS(eepk_flip_args, world)};
 
@@ -24,6 +30,8 @@ static const eep_kernel_arg dispatch_args[] = {
     ADDRESS(eepk_dispatch_node_args, row_scales),
     CONSTANT(eepk_dispatch_node_args, layer),
     CONSTANT(eepk_dispatch_node_args, chain),
+    CONSTANT(eepk_dispatch_node_args, chunk),
+    CONSTANT(eepk_dispatch_node_args, pad),
     ADDRESS(eepk_dispatch_node_args, topk_idx_int64),
     ADDRESS(eepk_dispatch_node_args, placement),
     ADDRESS(eepk_dispatch_node_args, packed_scales),
@@ -43,6 +51,7 @@ static const eep_kernel_arg combine_args[] = {
     ADDRESS(eepk_combine_node_args, slot_begin),   ADDRESS(eepk_combine_node_args, out),
     CONSTANT(eepk_combine_node_args, layer),       CONSTANT(eepk_combine_node_args, out_dtype),
     CONSTANT(eepk_combine_node_args, chain),       CONSTANT(eepk_combine_node_args, has_gaps),
+    CONSTANT(eepk_combine_node_args, chunk),       CONSTANT(eepk_combine_node_args, pad),
 };
 
 static const eep_kernel_arg mask_args[] = {
@@ -58,7 +67,7 @@ static const eep_kernel_arg mask_args[] = {
     }
 const eepi_kernel_fields eepi_kernel_fields_of[EEPI_NUM_KERNELS] = {
     [EEPI_KERNEL_flip] = FIELDS(flip_args),
-    [EEPI_KERNEL_latch] = FIELDS(world_args),
+    [EEPI_KERNEL_latch] = FIELDS(latch_args),
     [EEPI_KERNEL_finish] = FIELDS(world_args),
     [EEPI_KERNEL_route] = FIELDS(dispatch_args),
     [EEPI_KERNEL_dispatch_send] = FIELDS(dispatch_args),

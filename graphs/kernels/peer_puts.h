@@ -86,6 +86,8 @@ EEPK_COLD_FN eepk_slot eepk_claim_slot(const eepk_world *w, eepk_exchange_at at,
     put->layer = (uint16_t)at.layer;
     put->phase = (uint8_t)at.phase;
     put->chain = (uint8_t)at.chain;
+    put->chunk = (uint8_t)at.chunk;
+    put->shape = (uint8_t)p.latch->shape;
     put->kind = kind;
     return (eepk_slot){put, claim + 1};
 }

@@ -15,7 +15,7 @@ EEPK_FN void eepk_narrow_ids(const eepk_dispatch_node_args *a, int32_t *ids_out,
     const eepk_shape *s = &a->world->shape;
     const int32_t n = *a->num_tokens;
 
-    if (n < 0 || (uint32_t)n > s->num_max_tokens) {
+    if (n < 0 || (uint32_t)n > a->world->control->latch.status.max_tokens) {
         return;
     }
     for (uint32_t i = g.thread; i < (uint32_t)n * s->top_k; i += g.num_threads) {
@@ -131,7 +131,7 @@ EEPK_FN void eepk_route_formed(const eepk_dispatch_node_args *a, const eepk_rout
         eepk_check_input(s, ids, *a->num_tokens, &known, r->first_bad, status, g);
     }
     eepk_block_sync();
-    eepk_route_physical(s, r, slot_expert, ids,
-                        eepk_count_tokens(s, status, a->num_tokens) * s->top_k, g);
+    eepk_route_physical(s, r, slot_expert, ids, eepk_count_tokens(status, a->num_tokens) * s->top_k,
+                        g);
 }
 #endif

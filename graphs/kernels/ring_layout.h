@@ -44,7 +44,8 @@ typedef struct eepk_put {
     uint16_t source, target, layer;
     uint8_t phase, chain;
     uint32_t kind;
-    uint32_t pad0;
+    uint8_t chunk, shape; /* of the source's step (rule P6); of a begin word too */
+    uint16_t pad0;
     uint64_t completed; /* a word beside the slots: the last step that the source ended well */
     uint64_t pad1[6];
 } eepk_put;
@@ -77,6 +78,10 @@ typedef struct eepk_queue {
 } eepk_queue;
 static_assert(sizeof(eepk_queue) == 64, "half a line");
 
+EEPK_LAYOUT_FN eepk_exchange_at eepk_put_at(const eepk_put *put)
+{
+    return (eepk_exchange_at){put->layer, put->chain, put->phase, put->chunk};
+}
 EEPK_LAYOUT_FN uint64_t eepk_generations(uint32_t source, uint32_t target)
 {
     return (uint64_t)source << 32 | target;

@@ -105,7 +105,7 @@ EEPK_SHARED_FN void eepk_check_input(const eepk_shape *s, const int32_t *topk_id
                                      const eepk_known_ids *known, uint64_t *first_bad,
                                      eepk_status *status, eep_grid g)
 {
-    int fits = n >= 0 && (uint32_t)n <= s->num_max_tokens;
+    int fits = n >= 0 && (uint32_t)n <= status->max_tokens;
     uint64_t bad;
 
     if (g.thread == 0) {
@@ -137,13 +137,12 @@ EEPK_SHARED_FN void eepk_check_input(const eepk_shape *s, const int32_t *topk_id
     }
 }
 
-/* This rank's tokens of the step: none once its input was found bad, so that peers go on. */
-EEPK_FN uint32_t eepk_count_tokens(const eepk_shape *s, const eepk_status *status,
-                                   const int32_t *num_tokens)
+/* This rank's tokens of the chunk: none once its input was found bad, so that peers go on. */
+EEPK_FN uint32_t eepk_count_tokens(const eepk_status *status, const int32_t *num_tokens)
 {
     uint32_t n = (uint32_t)*num_tokens;
 
-    return status->bad_input ? 0u : n < s->num_max_tokens ? n : s->num_max_tokens;
+    return status->bad_input ? 0u : n < status->max_tokens ? n : status->max_tokens;
 }
 
 /* ------------------------------------------------------------------ route */
@@ -341,7 +340,7 @@ EEPK_SHARED_FN void eepk_route_batch(const eepk_shape *s, const eepk_routing *r,
         eepk_check_input(s, topk_idx, *num_tokens, &known, r->first_bad, status, g);
     }
     if (EEPK_WARP == 1) {
-        pairs = eepk_count_tokens(s, status, num_tokens) * s->top_k;
+        pairs = eepk_count_tokens(status, num_tokens) * s->top_k;
         if (pairs <= EEPK_FEW_PER_EXPERT * s->num_experts) {
             eepk_route_few(s, r, topk_idx, pairs);
             return;
@@ -354,7 +353,7 @@ EEPK_SHARED_FN void eepk_route_batch(const eepk_shape *s, const eepk_routing *r,
         r->send_count[i] = 0;
     }
     eepk_block_sync();
-    pairs = eepk_count_tokens(s, status, num_tokens) * s->top_k;
+    pairs = eepk_count_tokens(status, num_tokens) * s->top_k;
     span = (pairs + warps * EEPK_WARP - 1) / (warps * EEPK_WARP) * EEPK_WARP;
     begin = warp * span < pairs ? warp * span : pairs;
     end = begin + span < pairs ? begin + span : pairs;

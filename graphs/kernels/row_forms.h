@@ -23,7 +23,7 @@ EEPK_FN void eepk_check_cells(const eepk_dispatch_node_args *a, eepk_latch *latc
     const uint32_t *count = a->world->scratch[a->chain].receive_count;
 
     for (uint32_t i = g.thread; i < s->max_ranks * s->num_slots; i += g.num_threads) {
-        if (count[i] > s->num_max_tokens) {
+        if (count[i] > latch->status.max_tokens) {
             eepk_count_add(&latch->status.stale_dropped, 1);
             eepk_abort(latch, EEPK_STEP_STALE, eepk_dispatch_at(a));
         }

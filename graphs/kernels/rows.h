@@ -287,15 +287,14 @@ EEPK_FN void eepk_put_lists(const eepk_sender *p, uint32_t seat, const eepk_rout
 
 /* `counts` are this rank's for the window's owner: [num_slots]. One block. */
 EEPK_SHARED_FN void eepk_send_header(const eepk_shape *s, eepk_source_header *header,
-                                     const uint32_t *counts, uint64_t flip_digest,
-                                     uint32_t num_tokens, eep_grid g)
+                                     const uint32_t *counts, const eepk_source_header *says,
+                                     eep_grid g)
 {
     for (uint32_t slot = g.thread; slot < s->num_slots; slot += g.num_threads) {
         ((uint32_t *)(header + 1))[slot] = counts[slot];
     }
     if (g.thread == 0) {
-        header->flip_digest = flip_digest;
-        header->num_tokens = num_tokens;
+        *header = *says;
     }
 }
 

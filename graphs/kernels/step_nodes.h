@@ -37,7 +37,7 @@ EEPK_FN void eepk_tell_of_last(const eepk_world *w, eepk_latch *latch)
         latch->bank != w->control->live_bank || latch->epoch != bank->epoch) {
         return;
     }
-    eepk_post_abort(w, latch, (eepk_exchange_at){0, 0, EEPK_PHASE_DISPATCH}, alone);
+    eepk_post_abort(w, latch, (eepk_exchange_at){0, 0, EEPK_PHASE_DISPATCH, 0}, alone);
 }
 
 /* The mask of active ranks, for the engine's kernels: of the bank that the latch has chosen. `was`
@@ -56,7 +56,7 @@ EEPK_FN void eepk_write_mask(const eepk_world *w, const eepk_latch *latch, uint3
 }
 
 /* First node of a step: fix what the later nodes go by (rule T1), clear what the last step left. */
-EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
+EEPK_FN void eepk_latch_body(const eepk_latch_args *a, eep_grid g)
 {
     const eepk_world *w = a->world;
     eepk_latch *latch = &w->control->latch;
@@ -76,9 +76,14 @@ EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
     latch->announce_digest = w->launch->announce_digest;
     latch->wait_ns = w->launch->wait_ns;
     latch->wants_loads = w->launch->wants_loads;
+    latch->shape = (uint32_t)w->launch->shape;
+    latch->wanted_shape = (uint32_t)w->launch->wanted_shape;
     latch->aborted = 0;
     latch->status = (eepk_status){0};
     latch->status.began_step = latch->step;
+    latch->status.max_tokens = w->shape.shapes[latch->shape].chunk_tokens;
+    latch->status.seen_shape = latch->shape;
+    latch->status.wanted_shape = latch->wanted_shape;
     for (uint32_t i = 0; i < EEPK_MAX_CHAINS; i++) {
         latch->chain[i] = (eepk_chain_state){0, 0, 0};
     }
@@ -94,14 +99,18 @@ EEPK_FN void eepk_latch_body(const eepk_world_args *a, eep_grid g)
     } else if (eepk_load_acquire(w->abort_step) >= latch->step) {
         latch->aborted = 1;
         latch->status.result = EEPK_STEP_HOST_ABORT;
+    } else if (latch->shape != a->shape) {
+        latch->aborted = 1;
+        latch->status.result = EEPK_STEP_OTHER_GRAPH;
     }
 }
 
 /* What ran was part of a step: it is no result, and the others are told so that none waits. */
 EEPK_FN void eepk_check_whole(const eepk_world *w, eepk_latch *latch, eep_grid g)
 {
-    const uint32_t all = w->shape.num_layers * EEPK_NODES_PER_LAYER;
-    eepk_exchange_at lacks = {0, 0, 0};
+    const uint32_t chunks = w->shape.shapes[latch->shape].num_chunks;
+    const uint32_t all = w->shape.num_layers * chunks * EEPK_NODES_PER_LAYER;
+    eepk_exchange_at lacks = {0, 0, 0, 0};
     uint32_t num_nodes = 0;
     int is_whole = 1;
 
@@ -110,10 +119,11 @@ EEPK_FN void eepk_check_whole(const eepk_world *w, eepk_latch *latch, eep_grid g
         num_nodes += num;
         if (num != all && is_whole) {
             is_whole = 0;
-            lacks = (eepk_exchange_at){num / EEPK_NODES_PER_LAYER, chain,
+            lacks = (eepk_exchange_at){num / EEPK_NODES_PER_LAYER / chunks, chain,
                                        num % EEPK_NODES_PER_LAYER < EEPK_NODE_COMBINE_SEND
                                            ? EEPK_PHASE_DISPATCH
-                                           : EEPK_PHASE_COMBINE};
+                                           : EEPK_PHASE_COMBINE,
+                                       num / EEPK_NODES_PER_LAYER % chunks};
         }
     }
     if (g.thread == 0) {
@@ -137,7 +147,8 @@ EEPK_FN void eepk_recheck_last(const eepk_world *w, eepk_latch *latch, eep_grid 
     eepk_block_sync();
     for (uint32_t chain = 0; chain < w->shape.num_chains && is_good; chain++) {
         eepk_recheck_sources(w, latch,
-                             (eepk_exchange_at){w->shape.num_layers - 1, chain, EEPK_PHASE_COMBINE},
+                             (eepk_exchange_at){w->shape.num_layers - 1, chain, EEPK_PHASE_COMBINE,
+                                                w->shape.shapes[latch->shape].num_chunks - 1},
                              EEPK_CONDEMNS_THIS_STEP, g);
     }
     eepk_block_sync();

@@ -8,11 +8,13 @@
  *   +0                 eepk_window_header        identity, heartbeat, doorbell
  *   off_dispatch_tag   line[C][max_ranks]        [chain][source seat], 128 bytes each
  *   off_combine_tag    line[C][max_ranks]
- *   off_abort          line[max_ranks]           (epoch, step) that the source aborted
+ *   off_abort          line[max_ranks]           (epoch, step, shape) that the source aborted
  *   off_header         header[C][max_ranks]      eepk_source_header + uint32 counts[num_slots]
  *   off_list           entry[C][max_ranks][T][K] where each (token, k) goes in this rank
  *   off_dispatch       row[C][max_ranks][T]      a token once per destination rank
  *   off_combine        row[C][T][K]              home-indexed: written by whoever computed it
+ *
+ * T is the most tokens of a chunk, over all shapes (eep/shapes.h).
  *
  * A chain is one micro-batch of a step: dispatch and combine of each layer, in order. All that it
  * writes is its own (rule P4), and is there once: a source stores a chain's next dispatch after it
@@ -35,19 +37,29 @@ enum {
     EEPK_MEMORIES_KEPT = 3, /* of one colour: in use, in the newest document, to come */
 };
 
-/* ------------------------------------------------------------------ tags (rule D1)
- * 63      44 43        10 9     2 1    0
- * | epoch  |  step       | layer | phase |   truncated; compared for equality, and serially
- * The layer's bits hold layer * num_chains + chain. */
+/* ------------------------------------------------------------------ tags (rules D1, P6)
+ * 63      44 43        14 13        2 1    0
+ * | epoch  |  step       | exchange | phase |   truncated; compared for equality, and serially
+ * The exchange's bits number those of all shapes (eepk_exchange_number), so a tag names shape,
+ * layer, chunk and chain.
+ *
+ * Abort words: a source gave up that step, and knows that a rank has begun it with that shape.
+ * 63      44 43                 3 2      0
+ * | epoch  |  step               | 1 + shape | */
 enum {
     EEPK_TAG_EPOCH_BITS = 20,
-    EEPK_TAG_STEP_BITS = 34,
+    EEPK_TAG_STEP_BITS = 30,
+    EEPK_TAG_STEP_AT = 14,
+    EEPK_TAG_EXCHANGE_BITS = 12,
+    EEPK_ABORT_STEP_BITS = 41,
+    EEPK_ABORT_STEP_AT = 3,
     EEPK_PHASE_DISPATCH = 1,
     EEPK_PHASE_COMBINE = 2,
+    EEPK_MAX_SHAPES = 4,
 };
 /* Which exchange of a step. */
 typedef struct eepk_exchange_at {
-    uint32_t layer, chain, phase;
+    uint32_t layer, chain, phase, chunk;
 } eepk_exchange_at;
 
 #if defined(__CUDACC__)
@@ -56,16 +68,35 @@ typedef struct eepk_exchange_at {
 #define EEPK_LAYOUT_FN static inline
 #endif
 
-EEPK_LAYOUT_FN uint64_t eepk_tag(uint64_t epoch, uint64_t step, uint32_t layer, uint32_t phase)
+EEPK_LAYOUT_FN uint64_t eepk_tag(uint64_t epoch, uint64_t step, uint32_t exchange, uint32_t phase)
 {
-    return epoch << 44 | (step & ((1ull << EEPK_TAG_STEP_BITS) - 1)) << 10 |
-           (uint64_t)(layer & 0xffu) << 2 | phase;
+    return epoch << 44 | (step & ((1ull << EEPK_TAG_STEP_BITS) - 1)) << EEPK_TAG_STEP_AT |
+           (uint64_t)(exchange & ((1u << EEPK_TAG_EXCHANGE_BITS) - 1u)) << 2 | phase;
+}
+EEPK_LAYOUT_FN uint32_t eepk_tag_exchange(uint64_t tag)
+{
+    return (uint32_t)(tag >> 2) & ((1u << EEPK_TAG_EXCHANGE_BITS) - 1u);
 }
 /* a - b for truncated step numbers: negative, zero or positive, right across a wrap. */
 EEPK_LAYOUT_FN int64_t eepk_tag_step_after(uint64_t tag, uint64_t step)
 {
-    return (int64_t)(((tag >> 10) - step) << (64 - EEPK_TAG_STEP_BITS)) >>
+    return (int64_t)(((tag >> EEPK_TAG_STEP_AT) - step) << (64 - EEPK_TAG_STEP_BITS)) >>
            (64 - EEPK_TAG_STEP_BITS);
+}
+/* Of abort words; eepk_tag_epoch_after is for both. Never 0. */
+EEPK_LAYOUT_FN uint64_t eepk_abort_word_of(uint64_t epoch, uint64_t step, uint32_t shape)
+{
+    return epoch << 44 | (step & ((1ull << EEPK_ABORT_STEP_BITS) - 1)) << EEPK_ABORT_STEP_AT |
+           (1u + shape);
+}
+EEPK_LAYOUT_FN int64_t eepk_abort_step_after(uint64_t word, uint64_t step)
+{
+    return (int64_t)(((word >> EEPK_ABORT_STEP_AT) - step) << (64 - EEPK_ABORT_STEP_BITS)) >>
+           (64 - EEPK_ABORT_STEP_BITS);
+}
+EEPK_LAYOUT_FN uint32_t eepk_abort_shape(uint64_t word)
+{
+    return ((uint32_t)word & ((1u << EEPK_ABORT_STEP_AT) - 1u)) - 1u;
 }
 EEPK_LAYOUT_FN int64_t eepk_tag_epoch_after(uint64_t tag, uint64_t epoch)
 {
@@ -118,23 +149,33 @@ static_assert(offsetof(eepk_window_header, waiters) == 260, "host_wait.c finds i
 typedef struct eepk_source_header {
     uint64_t flip_digest; /* layer 0: digest of the committed view this source knows of (rule M3) */
     uint32_t num_tokens;
-    uint32_t pad;
-} eepk_source_header; /* followed by uint32_t counts[num_slots] */
+    uint32_t wanted_shape; /* first exchange: of steps from the next one on (rule P6) */
+} eepk_source_header;      /* followed by uint32_t counts[num_slots] */
 
 typedef struct eepk_list_entry {
     uint16_t slot; /* EEPK_NO_SLOT: this (token, k) does not come here */
     uint16_t ordinal;
 } eepk_list_entry;
 
+/* A shape that a step may have (eep/shapes.h). All have the same layout: no shape moves anything.
+ */
+typedef struct eepk_step_shape {
+    uint32_t chunk_tokens, num_chunks;
+    uint32_t first_exchange; /* its exchanges are numbered from there on */
+    uint32_t pad;
+} eepk_step_shape;
+
 /* Sizes and offsets; constants of a context. */
 typedef struct eepk_shape {
     uint32_t max_ranks, num_layers, num_experts, num_slots;
-    uint32_t top_k, hidden, num_max_tokens, dtype; /* dtype: eep_dtype */
+    uint32_t top_k, hidden, num_max_tokens, dtype; /* tokens: of a chunk; dtype: eep_dtype */
     uint32_t row_bytes, header_bytes;
     uint32_t dispatch_row_bytes; /* in windows: row_bytes; with FP8 the values, then the scales */
     uint32_t num_scales;         /* per row, one for EEP_FP8_GROUP channels; 0: no FP8 */
-    uint32_t num_chains;
+    uint32_t num_chains, num_shapes;
     uint32_t scale_powers; /* scales are powers of two */
+    uint32_t pad;
+    eepk_step_shape shapes[EEPK_MAX_SHAPES];
     uint64_t off_dispatch_tag, off_combine_tag, off_abort, off_header, off_list;
     uint64_t off_dispatch, off_combine, window_bytes;
     uint64_t bank_off_generation, bank_off_peer, bank_off_first, bank_off_replica;
@@ -198,6 +239,8 @@ enum {
     EEPK_STEP_PART,        /* what ran is not all chains' and layers' nodes, in order */
     EEPK_STEP_AGAIN,       /* a step with this number has run already (rule D5) */
     EEPK_STEP_NO_ROOM,     /* a ring has no room for what an exchange sends (rule N5) */
+    EEPK_STEP_SHAPE,       /* a peer runs this step with another shape (rule P6) */
+    EEPK_STEP_OTHER_GRAPH, /* the graph that was replayed is of another shape than the step */
 };
 enum { /* bad_input */
        EEPK_INPUT_OK = 0,
@@ -217,6 +260,8 @@ typedef struct eepk_launch {
     uint64_t announce_digest; /* committed planned view to announce in layer 0; 0: none */
     uint64_t wait_ns;         /* longest wait of one exchange */
     uint64_t wants_loads;     /* 1: each layer's loads go out to pinned memory in this step */
+    uint64_t shape;           /* of this step */
+    uint64_t wanted_shape;    /* of later ones, as far as this rank is concerned */
 } eepk_launch;
 
 /* Written by the last node, `done_step` last, with release (partner: host acquire). Pinned. */
@@ -237,8 +282,12 @@ typedef struct eepk_status {
     uint64_t began_step; /* stored by the first node at once */
     uint32_t num_nodes;  /* halves that ran in order: EEPK_NODES_PER_LAYER per layer and chain */
     uint32_t chain;      /* where it ended, beside layer and phase */
-    uint32_t bad_chain, pad;
+    uint32_t bad_chain, bad_chunk;
     uint64_t bad_placement; /* what the ids were made under */
+    uint32_t chunk;         /* where it ended, beside layer, phase and chain */
+    uint32_t max_tokens;    /* of a chunk of this step */
+    uint64_t seen_shape;    /* the largest with which a rank has begun this step */
+    uint64_t wanted_shape;  /* the largest that a member wants */
 } eepk_status;
 
 /* The halves of a chain's layer, in their order. */
@@ -259,6 +308,7 @@ typedef struct eepk_chain_state {
 /* The running step, device memory; written by the latch, by exchanges, and raised by re-checks. */
 typedef struct eepk_latch {
     uint64_t step, epoch, announce_digest, wait_ns, wants_loads;
+    uint32_t shape, wanted_shape; /* rule P6 */
     uint32_t bank;
     uint32_t aborted; /* sticky for the rest of the step (rules D3, P3) */
     eepk_chain_state chain[EEPK_MAX_CHAINS];
@@ -334,21 +384,43 @@ EEPK_LAYOUT_FN uint32_t eepk_rows_per_token(const eepk_shape *s)
 {
     return s->top_k < s->num_slots ? s->top_k : s->num_slots;
 }
-/* The chain's layer as tags and stamps name it. */
-EEPK_LAYOUT_FN uint32_t eepk_chain_layer(const eepk_shape *s, uint32_t layer, uint32_t chain)
+/* A chain's layer goes in chunks, one after the other: which of the chain's turns it is. */
+EEPK_LAYOUT_FN uint32_t eepk_turn(const eepk_shape *s, uint32_t shape, eepk_exchange_at at)
 {
-    return layer * s->num_chains + chain;
+    return at.layer * s->shapes[shape].num_chunks + at.chunk;
+}
+/* As tags and stamps name it, whatever the phase. */
+EEPK_LAYOUT_FN uint32_t eepk_exchange_number(const eepk_shape *s, uint32_t shape,
+                                             eepk_exchange_at at)
+{
+    return s->shapes[shape].first_exchange + eepk_turn(s, shape, at) * s->num_chains + at.chain;
+}
+EEPK_LAYOUT_FN uint32_t eepk_num_exchanges(const eepk_shape *s)
+{
+    const eepk_step_shape *last = &s->shapes[s->num_shapes - 1];
+
+    return last->first_exchange + last->num_chunks * s->num_layers * s->num_chains;
 }
 EEPK_LAYOUT_FN uint64_t eepk_tag_at(const eepk_shape *s, uint64_t epoch, uint64_t step,
-                                    eepk_exchange_at at)
+                                    uint32_t shape, eepk_exchange_at at)
 {
-    return eepk_tag(epoch, step, eepk_chain_layer(s, at.layer, at.chain), at.phase);
+    return eepk_tag(epoch, step, eepk_exchange_number(s, shape, at), at.phase);
+}
+/* The shape of the step that a tag is of. */
+EEPK_LAYOUT_FN uint32_t eepk_tag_shape(const eepk_shape *s, uint64_t tag)
+{
+    uint32_t shape = s->num_shapes - 1;
+
+    while (shape > 0 && eepk_tag_exchange(tag) < s->shapes[shape].first_exchange) {
+        shape--;
+    }
+    return shape;
 }
 /* Tells what one dispatch wrote into scratch from what earlier ones left there. */
-EEPK_LAYOUT_FN uint16_t eepk_stamp(const eepk_shape *s, uint64_t step, uint32_t layer,
-                                   uint32_t chain)
+EEPK_LAYOUT_FN uint16_t eepk_stamp(const eepk_shape *s, uint64_t step, uint32_t shape,
+                                   eepk_exchange_at at)
 {
-    return (uint16_t)(step * s->num_layers * s->num_chains + eepk_chain_layer(s, layer, chain));
+    return (uint16_t)(step * eepk_num_exchanges(s) + eepk_exchange_number(s, shape, at));
 }
 EEPK_LAYOUT_FN uint64_t *eepk_dispatch_tag(const eepk_shape *s, uint8_t *window, uint32_t chain,
                                            uint32_t source)

@@ -35,7 +35,7 @@ extern "C" {
 
 enum {
     EEP_MAX_RANKS = 1024,    /* most rank slots of an instance */
-    EEP_MAX_LAYERS = 255,    /* a tag has 8 bits for the layer */
+    EEP_MAX_LAYERS = 255,    /* of all chains together */
     EEP_MAX_TOPK = 32,       /* most experts per token */
     EEP_MAX_TENSORS = 8,     /* most tensors of one expert slot */
     EEP_MAX_EXPERTS = 65534, /* logical experts per layer */
@@ -191,13 +191,18 @@ typedef struct eep_config {
      * same on all ranks. */
     int32_t num_chains;
     /* Seats that serve together or not at all, as the ranks of one tensor parallel group do: seats
-     * 0
-     * .. n-1 are the first group, n .. 2n-1 the next one, and so on. A view that leaves one out
+     * 0 .. n-1 are the first group, n .. 2n-1 the next one, and so on. A view that leaves one out
      * leaves out all of its group, a rank that leaves takes its group along, and a group is let in
      * by one view or not at all. No expert has all of its replicas in one group where num_slots
      * allows two. num_ranks and max_ranks are multiples of it. 0 or 1: each seat is on its own. The
      * same on all ranks. */
     int32_t seats_per_group;
+    /* Shapes that steps may have beside num_max_tokens_per_rank tokens at once, which is shape 0:
+     * shapes 1, 2 and so on (eep/shapes.h). Borrowed for the call that gets the config. The same on
+     * all ranks. */
+    const struct eep_shape *shapes; /* [num_shapes]; NULL with 0 */
+    int32_t num_shapes;             /* below EEP_MAX_SHAPES */
+    int32_t reserved_shapes;        /* 0 */
 } eep_config;
 
 /* Defaults, then EEP_RANK, EEP_SIZE, EEP_STORE, EEP_BULK (auto, shm or ucx), EEP_BULK_INTERFACE and
@@ -339,6 +344,8 @@ typedef struct eep_dispatch_args {
     /* out [num_slots, max_ranks]: begin << 32 | count of each source's rows in the slot, from the
      * slot's first row on. May be NULL. */
     int64_t *layout_range;
+    int32_t chunk;    /* which part of its layer it is: below num_chunks of the step's shape */
+    int32_t reserved; /* 0 */
 } eep_dispatch_args;
 typedef struct eep_combine_args {
     uint32_t struct_bytes; /* sizeof(eep_combine_args), set by the caller */
@@ -348,7 +355,7 @@ typedef struct eep_combine_args {
     const int32_t *num_tokens; /* as in dispatch */
     void *out;                 /* out [num_tokens, hidden]: sum over k in order of k, in float */
     int32_t chain;             /* as in dispatch */
-    int32_t reserved;          /* 0 */
+    int32_t chunk;             /* as in dispatch */
 } eep_combine_args;
 
 /* Most rows that a dispatch can deliver to this rank. A form with gaps needs more places: ask
@@ -461,6 +468,8 @@ typedef struct eep_bad_input {
     int32_t num_bad_tokens;  /* of that layer, this one included; 0: the whole batch is bad */
     int32_t chain;           /* whose batch it is */
     uint64_t step;
+    int32_t chunk;    /* whose batch it is */
+    int32_t reserved; /* 0 */
 } eep_bad_input;
 /* The first bad token, in order of dispatches, token and k, of the last step that ended with
  * EEP_ERR_BAD_STEP_INPUT: the request to drop. EEP_ERR_NOT_FOUND: none did. Rank thread. */
@@ -577,13 +586,14 @@ typedef struct eep_fault {
 /* The oldest expulsion not yet taken; EEP_ERR_NOT_FOUND when there is none. Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_fault_next(eep_context *context, eep_fault *fault_out);
 
-/* Bytes of one rank's window for a shape: {dispatch, combine, tags and headers}. */
+/* Bytes of one rank's window: {dispatch, combine, tags and headers}. */
 typedef struct eep_window_sizes {
     uint32_t struct_bytes; /* set by the caller (EEP_SIZED) */
     uint32_t reserved;
     uint64_t dispatch_bytes, combine_bytes, control_bytes;
 } eep_window_sizes;
-/* Needs the shape alone: `rank` may be -1, `device` and `store_path` NULL. Any thread. */
+/* Needs the sizes alone, with those of `shapes`: `rank` may be -1, `device` and `store_path` NULL.
+ * Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_window_sizes_get(const eep_config *config,
                                                        eep_window_sizes *sizes_out);
 

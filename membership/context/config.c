@@ -201,6 +201,10 @@ static eep_status check_numbers(eep_context *context)
                              limits[i].name, limits[i].value, limits[i].most);
         }
     }
+    if (c->reserved_shapes != 0) {
+        return eepi_fail(context, EEP_ERR_INVALID, "reserved_shapes is %d: it must be 0",
+                         c->reserved_shapes);
+    }
     if (c->num_ranks == 0) {
         return eepi_fail(context, EEP_ERR_INVALID,
                          "num_ranks is 0: set it, or the environment variable EEP_SIZE before "

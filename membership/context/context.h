@@ -53,8 +53,8 @@ struct eep_context {
     eepi_store_client *store;
     eepi_bulk *bulk;
     eepi_detector *detector;
-    eepi_executor *executor;              /* NULL before eep_join, which makes it; atomic */
-    bool is_waiter;                       /* eepi_device_take_waiter was granted */
+    eepi_executor *executor; /* NULL before eep_join, which makes it; atomic */
+    bool is_waiter;          /* eepi_device_take_waiter was granted */
 
     /* rank thread */
     eepi_calls calls; /* whose thread is in a call */

@@ -2,6 +2,8 @@
 /* Records, reports and the instance's numbers as bytes; all lengths and indices are checked. */
 #include "membership/context/records.h"
 
+#include "eep/shapes.h"
+
 #include <assert.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -16,9 +18,9 @@ enum {
 };
 
 /* Layout: head, checksums, backup words, claims of backups, experts, bulk address. The first four
- * fields keep their place in every version. Version 1 had windows of 64 bytes and no number here.
- */
-enum { RECORD_VERSION = 2 };
+ * fields keep their place in every version. Version 1 had windows of 64 bytes and no number here,
+ * version 2 one sequence. */
+enum { RECORD_VERSION = 3 };
 typedef struct record_head {
     uint32_t magic, version;
     int32_t seat;
@@ -27,7 +29,7 @@ typedef struct record_head {
     uint8_t ready, leaving, has_checkpoint, pad;
     int32_t pid;
     uint64_t pid_start, home;
-    uint64_t order_number, order_digest, sequence_digest;
+    uint64_t order_number, order_digest, sequence_digest[EEP_MAX_SHAPES];
     eepi_window_descriptor window;
     eepi_view_shape shape;
     uint64_t tensor_bytes[EEP_MAX_TENSORS];
@@ -77,7 +79,7 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     head->home = record->home;
     head->order_number = record->member.order_number;
     head->order_digest = record->member.order_digest;
-    head->sequence_digest = record->member.sequence_digest;
+    memcpy(head->sequence_digest, record->member.sequence_digest, sizeof head->sequence_digest);
     head->window = record->window;
     head->shape = *shape;
     if (record->member.tensor_bytes) {
@@ -132,7 +134,7 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
         .member = {head->seat, head->generation, head->ready, head->leaving, experts, checksums,
                    (const uint64_t *)(from + s.backup), head->tensor_bytes, head->rates,
                    head->has_checkpoint, (const uint64_t *)(from + s.claims), head->order_number,
-                   head->order_digest, head->sequence_digest},
+                   head->order_digest, .sequence_digest = {0}},
         .pid = head->pid,
         .pid_start = head->pid_start,
         .home = head->home,
@@ -140,6 +142,7 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
         .bulk_address = from + s.address,
         .bulk_address_bytes = head->bulk_address_bytes,
     };
+    memcpy(record_out->member.sequence_digest, head->sequence_digest, sizeof head->sequence_digest);
     return EEP_OK;
 }
 
@@ -326,15 +329,30 @@ static const char *const instance_fields[EEPI_INSTANCE_NUMBERS] = {"max_ranks",
                                                                    "spread_distance",
                                                                    "backup_copies",
                                                                    "num_chains",
-                                                                   "seats_per_group"};
+                                                                   "seats_per_group",
+                                                                   "max_tokens of shape 1",
+                                                                   "num_chunks of shape 1",
+                                                                   "max_tokens of shape 2",
+                                                                   "num_chunks of shape 2",
+                                                                   "max_tokens of shape 3",
+                                                                   "num_chunks of shape 3"};
 
 static const char *const advice_fields[EEPI_INSTANCE_ADVICE] = {
     "step_deadline_us", "warmup_deadline_us", "expel_floor_us",        "drain_bound_us",
     "propose_delay_us", "kill_fence",         "background_bytes_per_s"};
 
+/* A shape that there is not has no token and no chunk. */
+static void name_shapes(const eep_config *c, int32_t numbers_out[2 * (EEP_MAX_SHAPES - 1)])
+{
+    for (int32_t i = 0; i < c->num_shapes; i++) {
+        numbers_out[2 * i] = c->shapes[i].max_tokens;
+        numbers_out[2 * i + 1] = c->shapes[i].num_chunks;
+    }
+}
+
 eepi_instance eepi_instance_of(const eep_config *c)
 {
-    return (eepi_instance){
+    eepi_instance instance = {
         .numbers = {c->max_ranks, c->num_layers, c->num_experts, c->num_slots, c->top_k, c->hidden,
                     c->num_max_tokens_per_rank, (int32_t)c->dtype, c->fp8_dispatch,
                     c->bulk == EEP_BULK_UCX ? EEP_BULK_UCX : EEP_BULK_SHM, c->ranks_per_node,
@@ -343,6 +361,9 @@ eepi_instance eepi_instance_of(const eep_config *c)
         .num_ranks = c->num_ranks,
         .advice = {c->step_deadline_us, c->warmup_deadline_us, c->expel_floor_us, c->drain_bound_us,
                    c->propose_delay_us, (uint64_t)c->kill_fence, c->background_bytes_per_s}};
+
+    name_shapes(c, &instance.numbers[EEPI_INSTANCE_NUMBERS - 2 * (EEP_MAX_SHAPES - 1)]);
+    return instance;
 }
 
 const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance *theirs,

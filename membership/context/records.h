@@ -66,7 +66,7 @@ EEP_MUST_CHECK eep_status eepi_refusal_decode(const void *bytes, size_t size, in
                                               eepi_refusal *refusal_out);
 
 /* What must be the same on all ranks of an instance: put by the first that is opened. */
-enum { EEPI_INSTANCE_NUMBERS = 15, EEPI_INSTANCE_ADVICE = 7 };
+enum { EEPI_INSTANCE_NUMBERS = 21, EEPI_INSTANCE_ADVICE = 7 };
 typedef struct eepi_instance {
     int32_t numbers[EEPI_INSTANCE_NUMBERS];
     int32_t num_ranks;                     /* must be the same until the first view is there */

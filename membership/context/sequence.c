@@ -6,59 +6,86 @@
 #include <stdlib.h>
 
 #define CALLS_TEXT                                                                                 \
-    "a step is eep_step_latch, per layer 0 to %d eep_dispatch and eep_combine, then "              \
+    "a step is eep_step_latch, per layer 0 to %d%s eep_dispatch and eep_combine, then "            \
     "eep_step_finish"
 
 enum { NAME_BYTES = 80 };
 
-static int32_t halves_of_chain(const eepi_sequence *s)
+/* Of the shape of the step that was begun last. */
+static const eepi_sequence_order *order_of(const eepi_sequence *s)
 {
-    return EEPK_NODES_PER_LAYER * s->num_layers;
+    return &s->order[s->shape];
 }
 
-static int32_t halves_of_all(const eepi_sequence *s)
+static int32_t halves_of_layer(const eepi_sequence_order *order)
 {
-    return halves_of_chain(s) * s->num_chains;
+    return EEPK_NODES_PER_LAYER * order->num_chunks;
+}
+
+static int32_t halves_of_chain(const eepi_sequence *s, const eepi_sequence_order *order)
+{
+    return halves_of_layer(order) * s->num_layers;
+}
+
+static int32_t halves_of_all(const eepi_sequence *s, const eepi_sequence_order *order)
+{
+    return halves_of_chain(s, order) * s->num_chains;
 }
 
 eep_status eepi_sequence_open(eepi_sequence *s, int32_t num_layers, int32_t num_chains)
 {
     *s = (eepi_sequence){.num_layers = num_layers, .num_chains = num_chains};
-    s->order = calloc((size_t)halves_of_all(s), 1);
-    s->has_order = num_chains == 1; /* all of them are its */
-    return s->order ? EEP_OK : EEP_ERR_NO_MEMORY;
+    return eepi_sequence_add_shape(s, 1);
+}
+
+eep_status eepi_sequence_add_shape(eepi_sequence *s, int32_t num_chunks)
+{
+    eepi_sequence_order *order = &s->order[s->num_shapes++];
+
+    order->num_chunks = num_chunks;
+    order->is_fixed = s->num_chains == 1; /* all of them are its */
+    order->chain_of = calloc((size_t)halves_of_all(s, order), 1);
+    return order->chain_of ? EEP_OK : EEP_ERR_NO_MEMORY;
 }
 
 void eepi_sequence_close(eepi_sequence *s)
 {
-    free(s->order);
-    s->order = NULL;
+    for (int32_t shape = 0; shape < s->num_shapes; shape++) {
+        free(s->order[shape].chain_of);
+    }
+    s->num_shapes = 0;
 }
 
 /* FNV-1a. */
-uint64_t eepi_sequence_digest(const eepi_sequence *s)
+uint64_t eepi_sequence_digest(const eepi_sequence *s, int32_t shape)
 {
-    uint64_t digest = 0xcbf29ce484222325ull ^ (uint64_t)s->num_chains;
+    const eepi_sequence_order *order = &s->order[shape];
+    uint64_t digest =
+        0xcbf29ce484222325ull ^ (uint64_t)s->num_chains ^ (uint64_t)(order->num_chunks - 1) << 8;
 
-    for (int32_t i = 0; s->has_order && i < halves_of_all(s); i++) {
-        digest = (digest ^ (s->order[i] + 1u)) * 0x100000001b3ull;
+    for (int32_t i = 0; order->is_fixed && i < halves_of_all(s, order); i++) {
+        digest = (digest ^ (order->chain_of[i] + 1u)) * 0x100000001b3ull;
     }
-    return s->has_order ? digest : 0;
+    return order->is_fixed ? digest : 0;
 }
 
 /* ---------------------------------------------------------------- names */
 
-static const char *name_of_half(const eepi_sequence *s, int32_t half, int32_t layer, int32_t chain,
+static const char *name_of_half(const eepi_sequence *s, const eepi_sequence_part *part,
                                 const char *send, char text[NAME_BYTES])
 {
-    const bool is_combine = half >= EEPK_NODE_COMBINE_SEND;
-    const char *suffix = half % 2 == 0 ? send : "_receive";
-    int used = snprintf(text, NAME_BYTES, "eep_%s%s of layer %d",
-                        is_combine ? "combine" : "dispatch", suffix, layer);
+    const bool is_combine = part->half >= EEPK_NODE_COMBINE_SEND;
+    const char *suffix = part->half % 2 == 0 ? send : "_receive";
+    char chunk[24] = "", chain[24] = "";
 
-    if (s->num_chains > 1 && used > 0) {
-        snprintf(text + used, (size_t)(NAME_BYTES - used), ", chain %d", chain);
+    if (order_of(s)->num_chunks > 1) {
+        snprintf(chunk, sizeof chunk, ", chunk %d", part->chunk);
     }
+    if (s->num_chains > 1) {
+        snprintf(chain, sizeof chain, ", chain %d", part->chain);
+    }
+    snprintf(text, NAME_BYTES, "eep_%s%s of layer %d%s%s", is_combine ? "combine" : "dispatch",
+             suffix, part->layer, chunk, chain);
     return text;
 }
 
@@ -71,19 +98,25 @@ static const char *name_of(const eepi_sequence *s, const eepi_sequence_part *par
     case EEPI_NODE_FINISH:
         return "eep_step_finish";
     default:
-        return name_of_half(s, part->half, part->layer, part->chain, part->is_both ? "" : "_send",
-                            text);
+        return name_of_half(s, part, part->is_both ? "" : "_send", text);
     }
+}
+
+int32_t eepi_sequence_chunk(const eepi_sequence *s, int32_t chain)
+{
+    return s->done[chain] / EEPK_NODES_PER_LAYER % order_of(s)->num_chunks;
 }
 
 /* The chain whose half is to come next; -1: any that has one, or none has. */
 static int32_t chain_of_next(const eepi_sequence *s)
 {
-    if (s->has_order && s->num_done < halves_of_all(s)) {
-        return s->order[s->num_done];
+    const eepi_sequence_order *order = order_of(s);
+
+    if (order->is_fixed && s->num_done < halves_of_all(s, order)) {
+        return order->chain_of[s->num_done];
     }
     for (int32_t chain = 0; chain < s->num_chains; chain++) {
-        if (s->done[chain] < halves_of_chain(s)) {
+        if (s->done[chain] < halves_of_chain(s, order)) {
             return chain;
         }
     }
@@ -92,7 +125,8 @@ static int32_t chain_of_next(const eepi_sequence *s)
 
 static const char *name_of_next(const eepi_sequence *s, char text[NAME_BYTES])
 {
-    const int32_t chain = chain_of_next(s);
+    const int32_t chain = chain_of_next(s), chunks = order_of(s)->num_chunks;
+    eepi_sequence_part part = {.node = EEPI_NODE_HALF, .chain = chain};
 
     if (!s->is_open) {
         return "eep_step_latch";
@@ -100,8 +134,10 @@ static const char *name_of_next(const eepi_sequence *s, char text[NAME_BYTES])
     if (chain < 0) {
         return "eep_step_finish";
     }
-    return name_of_half(s, s->done[chain] % EEPK_NODES_PER_LAYER,
-                        s->done[chain] / EEPK_NODES_PER_LAYER, chain, "", text);
+    part.half = s->done[chain] % EEPK_NODES_PER_LAYER;
+    part.chunk = s->done[chain] / EEPK_NODES_PER_LAYER % chunks;
+    part.layer = s->done[chain] / EEPK_NODES_PER_LAYER / chunks;
+    return name_of_half(s, &part, "", text);
 }
 
 bool eepi_sequence_lacks(const eepi_sequence *s, char *what_out, size_t what_bytes)
@@ -182,17 +218,21 @@ static bool may_latch(eepi_sequence *s, const eepi_sequence_place *place, char *
 /* Is it a half's turn, within its chain and between the chains? */
 static bool is_turn(const eepi_sequence *s, const eepi_sequence_part *part)
 {
+    const eepi_sequence_order *order = order_of(s);
+    const int32_t turn = part->layer * order->num_chunks + part->chunk;
+
     if (!s->is_open) {
         return false;
     }
     if (part->node == EEPI_NODE_FINISH) {
-        return s->num_done == halves_of_all(s);
+        return s->num_done == halves_of_all(s, order);
     }
-    if (s->done[part->chain] != part->layer * EEPK_NODES_PER_LAYER + part->half) {
+    if (part->chunk >= order->num_chunks ||
+        s->done[part->chain] != turn * EEPK_NODES_PER_LAYER + part->half) {
         return false;
     }
-    for (int32_t i = s->num_done; i < s->num_done + 1 + part->is_both && s->has_order; i++) {
-        if (s->order[i] != part->chain) {
+    for (int32_t i = s->num_done; i < s->num_done + 1 + part->is_both && order->is_fixed; i++) {
+        if (order->chain_of[i] != part->chain) {
             return false;
         }
     }
@@ -202,18 +242,21 @@ static bool is_turn(const eepi_sequence *s, const eepi_sequence_part *part)
 bool eepi_sequence_may(eepi_sequence *s, const eepi_sequence_part *part,
                        const eepi_sequence_place *place, char *why, size_t bytes)
 {
-    char came[NAME_BYTES], expected[NAME_BYTES];
+    char came[NAME_BYTES], expected[NAME_BYTES], chunks[48] = "";
 
     if (part->node == EEPI_NODE_LATCH) {
         return may_latch(s, place, why, bytes);
+    }
+    if (order_of(s)->num_chunks > 1) {
+        snprintf(chunks, sizeof chunks, ", chunk 0 to %d", order_of(s)->num_chunks - 1);
     }
     if (s->broken) {
         snprintf(why, bytes, "%s came after a node that failed: begin again with eep_step_latch",
                  name_of(s, part, came));
     } else if (!is_turn(s, part)) {
         snprintf(why, bytes, "%s came where %s was expected: " CALLS_TEXT "%s",
-                 name_of(s, part, came), name_of_next(s, expected), s->num_layers - 1,
-                 s->num_chains > 1 && s->has_order
+                 name_of(s, part, came), name_of_next(s, expected), s->num_layers - 1, chunks,
+                 s->num_chains > 1 && order_of(s)->is_fixed
                      ? "; chains mix as in the first whole step, on all ranks"
                      : "");
     } else if (place->stream != s->place.stream) {
@@ -233,8 +276,8 @@ bool eepi_sequence_may(eepi_sequence *s, const eepi_sequence_part *part,
 
 static void put_half(eepi_sequence *s, int32_t chain)
 {
-    if (!s->has_order) {
-        s->order[s->num_done] = (uint8_t)chain;
+    if (!order_of(s)->is_fixed) {
+        order_of(s)->chain_of[s->num_done] = (uint8_t)chain;
     }
     s->done[chain]++;
     s->num_done++;
@@ -252,11 +295,12 @@ void eepi_sequence_put(eepi_sequence *s, const eepi_sequence_part *part,
         return;
     }
     if (part->node == EEPI_NODE_FINISH) {
-        s->has_order = true;
+        s->order[s->shape].is_fixed = true;
         begin(s, false);
         return;
     }
     begin(s, true);
+    s->shape = part->shape;
     s->place = *place;
     s->by_others |= place->is_captured && place->capture == 0;
     if (!place->is_captured) {

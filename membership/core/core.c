@@ -229,6 +229,9 @@ const eepi_action *eepi_core_handle(eepi_core *core, const eepi_input *input, in
     core->num_actions = 0;
     core->now_us = input->now_us;
     core->wake_us = UINT64_MAX;
+    if (input->kind == EEPI_INPUT_TICK && input->step > core->own_step) {
+        core->own_step = input->step;
+    }
     eepi_core_on_input(core, input);
     advance(core);
     eepi_core_advance_listening(core);

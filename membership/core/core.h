@@ -8,6 +8,7 @@
 #ifndef EEPI_CORE_H
 #define EEPI_CORE_H
 
+#include "eep/shapes.h"
 #include "membership/view/view.h"
 #include "membership/view/wishes.h"
 #include "repair/link_costs.h"
@@ -52,8 +53,9 @@ typedef struct eepi_member {
     const uint32_t *rates;  /* [EEPI_NUM_RATES] of its links; NULL: unknown */
     bool has_checkpoint;    /* it can read every expert from a file */
     const uint64_t *claims; /* [num_layers] eepi_view_claim_digest of `backup`; NULL: no backups */
-    uint64_t order_number, order_digest; /* of the placement it was given before; 0: none */
-    uint64_t sequence_digest;            /* of the order in which its chains mix (rule P5) */
+    uint64_t order_number, order_digest;      /* of the placement it was given before; 0: none */
+    uint64_t sequence_digest[EEP_MAX_SHAPES]; /* how its chains mix in each (rule P5); 0: there is
+                                               * no such shape */
 } eepi_member;
 
 typedef struct eepi_suspect {
@@ -105,7 +107,7 @@ typedef struct eepi_end {
 } eepi_end;
 
 typedef enum eepi_input_kind {
-    EEPI_INPUT_TICK,         /* time passed */
+    EEPI_INPUT_TICK,         /* time passed; step: begun by this rank, 0: none is known */
     EEPI_INPUT_VIEW,         /* view, revision: the register as somebody read it */
     EEPI_INPUT_VIEW_MISSING, /* the register is empty */
     EEPI_INPUT_STORE_LOST,   /* what the store holds will all be told anew, if it holds it still */

@@ -206,7 +206,7 @@ static void on_member(eepi_core *core, const eepi_member *member)
     peer->has_checkpoint = member->has_checkpoint;
     peer->order_number = member->order_number;
     peer->order_digest = member->order_digest;
-    peer->sequence_digest = member->sequence_digest;
+    memcpy(peer->sequence_digest, member->sequence_digest, sizeof peer->sequence_digest);
     memcpy(peer->experts, member->experts, slots * sizeof *peer->experts);
     memcpy(peer->checksums, member->checksums, slots * sizeof *peer->checksums);
     eepi_core_take_claims(core, member);

@@ -69,15 +69,20 @@ static bool has_their_tensors(eepi_core *core, const eepi_view *draft, int seat)
 static bool has_their_sequence(eepi_core *core, const eepi_view *draft, int seat)
 {
     const int other = who_sets_the_terms(core, draft);
+    const uint64_t *here = core->peers[seat].sequence_digest;
+    const uint64_t *there = other < 0 ? here : core->peers[other].sequence_digest;
+    int shape = 0;
 
-    if (other < 0 || core->peers[seat].sequence_digest == core->peers[other].sequence_digest) {
+    while (shape < EEP_MAX_SHAPES && here[shape] == there[shape]) {
+        shape++;
+    }
+    if (shape == EEP_MAX_SHAPES) {
         return true;
     }
     snprintf(core->why, sizeof core->why,
-             "rank %d puts the sends and receives of its chains in another order than rank %d "
-             "(digest %016llx, not %016llx): capture the same step on all ranks",
-             seat, other, (unsigned long long)core->peers[seat].sequence_digest,
-             (unsigned long long)core->peers[other].sequence_digest);
+             "rank %d puts the sends and receives of its chains in another order than rank %d, in "
+             "steps of shape %d (digest %016llx, not %016llx): capture the same step on all ranks",
+             seat, other, shape, (unsigned long long)here[shape], (unsigned long long)there[shape]);
     return false;
 }
 

@@ -201,6 +201,9 @@ static void make_plan(eepi_core *core)
     } else {
         return;
     }
+    if (draft->first_step < core->own_step) { /* joiners read tags near it, which are cut (S13) */
+        draft->first_step = core->own_step;
+    }
     eepi_core_check_draft(core, draft);
     eepi_view_seal(draft);
     memcpy(core->plan, draft, draft->bytes);

@@ -32,9 +32,9 @@ typedef struct core_peer {
     uint64_t *checksums, *backup, *claims;
     uint64_t *counted;      /* those of `backup` whose claims count (rule N24) */
     bool claims_are_judged; /* by the checksums of a view: `counted` is of this record */
-    uint64_t tensor_bytes[EEP_MAX_TENSORS]; /* 0 behind the last */
-    uint64_t order_number, order_digest;    /* that it was given before it asked to be let in */
-    uint64_t sequence_digest;               /* how its chains mix (rule P5) */
+    uint64_t tensor_bytes[EEP_MAX_TENSORS];   /* 0 behind the last */
+    uint64_t order_number, order_digest;      /* that it was given before it asked to be let in */
+    uint64_t sequence_digest[EEP_MAX_SHAPES]; /* how its chains mix in each (rule P5) */
     /* evidence, void once (seat, generation) is not in the view (rule M5) */
     int32_t evidence;
     uint32_t evidence_generation;
@@ -80,6 +80,7 @@ struct eepi_core {
     eepi_core_config config;
     core_status status; /* eepi_core_set_status */
     uint64_t now_us, wake_us;
+    uint64_t own_step; /* that this rank had begun by the last tick */
 
     eepi_view *view;        /* newest committed document known, */
     uint64_t revision;      /* and its revision in the register */

@@ -256,6 +256,23 @@ bool eepi_stepper_hear_begin(eepi_stepper *s, uint64_t epoch, uint64_t step, uin
     return s->in_step;
 }
 
+uint32_t eepi_stepper_peer_shape(const eepi_stepper *s, const eepk_shape *shape, uint8_t *window)
+{
+    uint32_t largest = EEPI_NO_SHAPE;
+
+    for (uint32_t seat = 0; seat < shape->max_ranks && shape->num_shapes > 1; seat++) {
+        for (uint32_t chain = 0; chain < shape->num_chains && seat != shape->self; chain++) {
+            uint64_t tag = eepk_load_acquire(eepk_dispatch_tag(shape, window, chain, seat));
+            if (tag != 0 && eepk_tag_epoch_after(tag, s->live.epoch) == 0 &&
+                eepk_tag_step_after(tag, s->step) == 0 &&
+                (largest == EEPI_NO_SHAPE || eepk_tag_shape(shape, tag) > largest)) {
+                largest = eepk_tag_shape(shape, tag);
+            }
+        }
+    }
+    return largest;
+}
+
 bool eepi_stepper_may_begin(const eepi_stepper *s, uint64_t peer_step)
 {
     return !s->wedged && s->live.epoch != 0 && s->flip_due == 0 && !s->peers_are_newer &&
@@ -290,6 +307,15 @@ eepk_launch eepi_stepper_begin(eepi_stepper *s, uint64_t peer_step, uint64_t now
         .epoch = s->live.epoch,
         .announce_digest = s->announced.epoch ? s->announced.digest : 0,
         .wait_ns = 1000u * (s->warm ? s->config.step_deadline_us : s->config.warmup_deadline_us)};
+}
+
+uint32_t eepi_stepper_take_shape(eepi_stepper *s, uint32_t wanted, uint32_t peer_shape)
+{
+    const uint32_t choice = peer_shape == EEPI_NO_SHAPE ? wanted : peer_shape;
+
+    assert(s->in_step);
+    s->shape = s->due_step == s->step || choice < s->due_shape ? s->due_shape : choice;
+    return s->shape;
 }
 
 /* Rule M5: expel_us follows the p99.99 of the steps that ended OK. */
@@ -335,6 +361,9 @@ static void end_ok(eepi_stepper *s, const eepk_status *status, uint64_t us)
             us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
     }
     s->warm = true;
+    s->due_shape =
+        (uint32_t)status->wanted_shape; /* P6: all who ended this step OK have the same */
+    s->due_step = s->step + 1;
     s->flip_due = status->flip_digest;
     observe(s, us);
 }
@@ -342,6 +371,8 @@ static void end_ok(eepi_stepper *s, const eepk_status *status, uint64_t us)
 static void end_aborted(eepi_stepper *s, const eepk_status *status)
 {
     s->steps_aborted++;
+    s->due_shape = (uint32_t)status->seen_shape; /* P6: its own, or a larger one */
+    s->due_step = 0;
     if (status->result == EEPK_STEP_JUMP || status->result == EEPK_STEP_NEWER_EPOCH) {
         s->jump_step = status->jump_step;
     }

@@ -452,6 +452,17 @@ static int watch_ports(eep_context *context, struct pollfd *fds)
     return num;
 }
 
+/* By the rank thread. */
+static uint64_t step_begun(eep_context *context)
+{
+    uint64_t step;
+
+    pthread_mutex_lock(&context->lock);
+    step = context->stepper.step;
+    pthread_mutex_unlock(&context->lock);
+    return step;
+}
+
 static void serve_round(eep_context *context)
 {
     struct pollfd *fds = context->service->fds;
@@ -502,6 +513,7 @@ static void serve_round(eep_context *context)
     eepi_store_put_own_end(context);
     run_retries(context);
     eepi_fill_go_on(context);
+    tick.step = step_begun(context);
     eepi_feed(context, &tick);
     eepi_store_probe(context);
 }

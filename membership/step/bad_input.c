@@ -33,14 +33,15 @@ eep_status eepi_step_say_bad_input(eep_context *context, const eepk_status *s)
                            .kind = kinds[s->bad_input],
                            .layer = (int32_t)s->bad_layer,
                            .chain = (int32_t)s->bad_chain,
+                           .chunk = (int32_t)s->bad_chunk,
                            .token = -1,
                            .k = -1,
                            .value = s->bad_value,
                            .step = context->stepper.step};
     if (bad->kind == EEP_BAD_NUM_TOKENS) {
         return eepi_fail(context, EEP_ERR_BAD_STEP_INPUT,
-                         "layer %d: num_tokens is %d: 0 to %d are possible", bad->layer, bad->value,
-                         context->config.num_max_tokens_per_rank);
+                         "layer %d: num_tokens is %d: 0 to %u are possible", bad->layer, bad->value,
+                         s->max_tokens);
     }
     if (bad->kind == EEP_BAD_PLACEMENT) {
         return eepi_fail(context, EEP_ERR_BAD_STEP_INPUT,

@@ -12,6 +12,18 @@
 
 #include <stdlib.h>
 
+static eep_status open_sequence(eep_context *context)
+{
+    eepi_sequence *sequence = &context->capture->sequence;
+    eep_status status =
+        eepi_sequence_open(sequence, context->config.num_layers, context->config.num_chains);
+
+    for (uint32_t i = 1; i < context->shape.num_shapes && status == EEP_OK; i++) {
+        status = eepi_sequence_add_shape(sequence, (int32_t)context->shape.shapes[i].num_chunks);
+    }
+    return status;
+}
+
 eep_status eepi_capture_open(eep_context *context)
 {
     struct eepi_capture *capture = calloc(1, sizeof *capture);
@@ -21,9 +33,7 @@ eep_status eepi_capture_open(eep_context *context)
         return EEP_ERR_NO_MEMORY;
     }
     capture->owner = eepi_owner_open();
-    return capture->owner ? eepi_sequence_open(&capture->sequence, context->config.num_layers,
-                                               context->config.num_chains)
-                          : EEP_ERR_NO_MEMORY;
+    return capture->owner ? open_sequence(context) : EEP_ERR_NO_MEMORY;
 }
 
 void eepi_capture_close(eep_context *context)
@@ -148,21 +158,14 @@ void eepi_capture_watch(eep_context *context, eepi_at_node at_node, void *user)
     context->capture->at_node_user = user;
 }
 
-uint64_t eepi_capture_order(const eep_context *context)
+uint64_t eepi_capture_order(const eep_context *context, int32_t shape)
 {
-    return eepi_sequence_digest(&context->capture->sequence);
+    return eepi_sequence_digest(&context->capture->sequence, shape);
 }
 
 const eepk_world *eepi_capture_world(const eep_context *context)
 {
     return eepi_tables_world(context->tables);
-}
-
-static eep_status put_world(eep_context *context, eep_stream *stream, eepi_kernel_id id)
-{
-    eepk_world_args args = {eepi_tables_world(context->tables)};
-
-    return eepi_capture_put(context, stream, id, 1, EEPI_EXCHANGE_THREADS, &args, sizeof args);
 }
 
 eep_status eepi_capture_check_stream(eep_context *context, const char *call,
@@ -199,36 +202,38 @@ eep_status eepi_set_stream(eep_context *context, const char *call, eep_stream *s
     return EEP_OK;
 }
 
-eep_status eep_step_latch(eep_context *context, eep_stream *stream)
+eep_status eepi_capture_latch(eep_context *context, const char *call, int32_t shape,
+                              eep_stream *stream)
 {
-    const eepi_sequence_part part = {.node = EEPI_NODE_LATCH};
-    eep_status status = eepi_capture_check_stream(context, "eep_step_latch", stream);
-    const bool is_first = status == EEP_OK && !context->capture->stream;
+    const eepi_sequence_part part = {.node = EEPI_NODE_LATCH, .shape = shape};
+    const eepk_latch_args args = {.world = eepi_tables_world(context->tables),
+                                  .shape = (uint32_t)shape};
+    const bool is_first = !context->capture->stream;
+    eep_status status;
 
-    if (status != EEP_OK) {
-        return status;
-    }
     if (context->stepper.in_step && stream != context->capture->stream) {
         return eepi_fail(context, EEP_ERR_STATE,
-                         "eep_step_latch: step %llu runs in another stream: end it with "
+                         "%s: step %llu runs in another stream: end it with "
                          "eep_step_end before another graph is captured",
-                         (unsigned long long)context->stepper.step);
+                         call, (unsigned long long)context->stepper.step);
     }
     status = eepi_capture_check_order(context, &part, stream);
     if (status == EEP_OK) {
-        status = eepi_set_stream(context, "eep_step_latch", stream);
+        status = eepi_set_stream(context, call, stream);
     }
     if (status == EEP_OK && is_first && !context->has_joined && !eep_stream_is_capturing(stream)) {
-        (void)!eepi_set_stream(context, "eep_step_latch", NULL);
+        (void)!eepi_set_stream(context, call, NULL);
         status = eepi_fail(context, EEP_ERR_STATE,
-                           "eep_step_latch before eep_join, and the stream is not captured, so no "
+                           "%s before eep_join, and the stream is not captured, so no "
                            "graph follows: call eep_capture_begin first; to run steps without a "
-                           "graph, name the stream with eep_step_stream");
+                           "graph, name the stream with eep_step_stream",
+                           call);
     }
     if (status != EEP_OK) {
         return status;
     }
-    status = put_world(context, stream, EEPI_KERNEL_latch);
+    status = eepi_capture_put(context, stream, EEPI_KERNEL_latch, 1, EEPI_EXCHANGE_THREADS, &args,
+                              sizeof args);
     status = eepi_capture_note_order(context, &part, stream, status);
     if (status != EEP_OK) {
         return status;
@@ -236,6 +241,13 @@ eep_status eep_step_latch(eep_context *context, eep_stream *stream)
     eepi_stream_note_step(stream, context->capture->owner);
     eepi_device_note_capture(context->config.device, stream);
     return EEP_OK;
+}
+
+eep_status eep_step_latch(eep_context *context, eep_stream *stream)
+{
+    eep_status status = eepi_capture_check_stream(context, "eep_step_latch", stream);
+
+    return status == EEP_OK ? eepi_capture_latch(context, "eep_step_latch", 0, stream) : status;
 }
 
 eep_status eep_step_stream(eep_context *context, eep_stream *stream)
@@ -283,6 +295,7 @@ bool eepi_capture_is_by_this_thread(const eep_context *context)
 eep_status eep_step_finish(eep_context *context, eep_stream *stream)
 {
     const eepi_sequence_part part = {.node = EEPI_NODE_FINISH};
+    eepk_world_args args;
     eep_status status = eepi_capture_check_stream(context, "eep_step_finish", stream);
 
     if (status == EEP_OK) {
@@ -291,7 +304,9 @@ eep_status eep_step_finish(eep_context *context, eep_stream *stream)
     if (status != EEP_OK) {
         return status;
     }
-    status = put_world(context, stream, EEPI_KERNEL_finish);
+    args = (eepk_world_args){eepi_tables_world(context->tables)};
+    status = eepi_capture_put(context, stream, EEPI_KERNEL_finish, 1, EEPI_EXCHANGE_THREADS, &args,
+                              sizeof args);
     return eepi_capture_note_order(context, &part, stream, status);
 }
 

@@ -32,8 +32,9 @@ bool eepi_capture_is_by_this_thread(const eep_context *context);
 /* EEP_ERR_STATE, with a text, if a step was begun in a stream and not finished; it is dropped. */
 EEP_MUST_CHECK eep_status eepi_check_sequence(eep_context *context, const char *call);
 
-/* Digest of the order in which the chains' halves come (rule P5); 0: no whole step was put yet. */
-uint64_t eepi_capture_order(const eep_context *context);
+/* Digest of the order in which the chains' halves come in steps of that shape (rule P5); 0: no
+ * whole step of it was put yet. */
+uint64_t eepi_capture_order(const eep_context *context, int32_t shape);
 
 /* The chain's last dispatch that was put gives physical ids: for texts. */
 bool eepi_capture_has_physical_ids(const eep_context *context, int32_t chain);

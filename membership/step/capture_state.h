@@ -17,6 +17,10 @@ struct eepi_capture {
     eepk_combine_node_args combine[EEPK_MAX_CHAINS];
 };
 
+/* Put the first node of a step of that shape, for the public function `call`; the stream was
+ * checked. */
+EEP_MUST_CHECK eep_status eepi_capture_latch(eep_context *context, const char *call, int32_t shape,
+                                             eep_stream *stream);
 /* The grid of nodes that copy rows. */
 uint32_t eepi_capture_blocks(const eep_context *context);
 /* eepi_check_own; EEP_ERR_STATE, with a text: the stream was closed. */

@@ -37,6 +37,21 @@ static eep_status check_chain(eep_context *context, const char *call, int32_t ch
     return EEP_OK;
 }
 
+/* Whether the step's shape has that chunk, and whose turn it is, the sequence knows. */
+static eep_status check_chunk(eep_context *context, const char *call, int32_t chunk,
+                              int32_t reserved)
+{
+    if (chunk < 0) {
+        return eepi_fail(context, EEP_ERR_INVALID, "%s: chunk is %d: they count from 0", call,
+                         chunk);
+    }
+    if (reserved != 0) {
+        return eepi_fail(context, EEP_ERR_INVALID, "%s: reserved is %d: it must be 0", call,
+                         reserved);
+    }
+    return EEP_OK;
+}
+
 /* Buffers are named as the fields of the struct are. */
 typedef struct named_buffer {
     const char *name;
@@ -198,7 +213,7 @@ static eep_status dispatch(eep_context *context, const char *call, int32_t layer
                            eep_stream *stream, const eep_dispatch_args *args, bool is_both)
 {
     eep_dispatch_args a = {0};
-    eepi_sequence_part part = {EEPI_NODE_HALF, layer, 0, EEPK_NODE_DISPATCH_SEND, is_both};
+    eepi_sequence_part part = {EEPI_NODE_HALF, layer, 0, EEPK_NODE_DISPATCH_SEND, is_both, 0, 0};
     eepk_dispatch_node_args *node;
     eep_status status = check_place(context, call, stream, layer);
 
@@ -209,9 +224,13 @@ static eep_status dispatch(eep_context *context, const char *call, int32_t layer
         status = check_chain(context, call, a.chain);
     }
     if (status == EEP_OK) {
+        status = check_chunk(context, call, a.chunk, a.reserved);
+    }
+    if (status == EEP_OK) {
         status = check_dispatch(context, call, &a);
     }
     part.chain = a.chain;
+    part.chunk = a.chunk;
     if (status == EEP_OK) {
         status = eepi_capture_check_order(context, &part, stream);
     }
@@ -230,7 +249,8 @@ static eep_status dispatch(eep_context *context, const char *call, int32_t layer
                                       .slot_begin = a.slot_begin,
                                       .row_scales = a.row_scales,
                                       .layer = (uint32_t)layer,
-                                      .chain = (uint32_t)a.chain};
+                                      .chain = (uint32_t)a.chain,
+                                      .chunk = (uint32_t)a.chunk};
     eepi_form_fill(&context->shape, &a, node);
     status = put_dispatch_send(context, stream, node);
     if (status == EEP_OK && is_both) {
@@ -256,23 +276,27 @@ bool eepi_capture_has_physical_ids(const eep_context *context, int32_t chain)
     return context->capture->dispatch[chain].is_physical != 0;
 }
 
-/* What both receives check. */
-static eep_status check_receive(eep_context *context, const char *call,
-                                const eepi_sequence_part *part, eep_stream *stream)
+/* What both receives check. They are of the chunk that their chain is in. */
+static eep_status check_receive(eep_context *context, const char *call, eepi_sequence_part *part,
+                                eep_stream *stream)
 {
     eep_status status = check_place(context, call, stream, part->layer);
 
     if (status == EEP_OK) {
         status = check_chain(context, call, part->chain);
     }
-    return status == EEP_OK ? eepi_capture_check_order(context, part, stream) : status;
+    if (status == EEP_OK) {
+        part->chunk = eepi_sequence_chunk(&context->capture->sequence, part->chain);
+        status = eepi_capture_check_order(context, part, stream);
+    }
+    return status;
 }
 
 eep_status eep_dispatch_receive(eep_context *context, int32_t layer, int32_t chain,
                                 eep_stream *stream)
 {
-    const eepi_sequence_part part = {EEPI_NODE_HALF, layer, chain, EEPK_NODE_DISPATCH_RECEIVE,
-                                     false};
+    eepi_sequence_part part = {EEPI_NODE_HALF, layer, chain, EEPK_NODE_DISPATCH_RECEIVE,
+                               false,          0,     0};
     eep_status status = check_receive(context, "eep_dispatch_receive", &part, stream);
 
     if (status != EEP_OK) {
@@ -288,7 +312,7 @@ static eep_status combine(eep_context *context, const char *call, int32_t layer,
                           const eep_combine_args *args, bool is_both)
 {
     eep_combine_args a = {0};
-    eepi_sequence_part part = {EEPI_NODE_HALF, layer, 0, EEPK_NODE_COMBINE_SEND, is_both};
+    eepi_sequence_part part = {EEPI_NODE_HALF, layer, 0, EEPK_NODE_COMBINE_SEND, is_both, 0, 0};
     eepk_combine_node_args *node;
     eep_status status = check_place(context, call, stream, layer);
 
@@ -298,14 +322,14 @@ static eep_status combine(eep_context *context, const char *call, int32_t layer,
     if (status == EEP_OK) {
         status = check_chain(context, call, a.chain);
     }
-    if (status == EEP_OK && a.reserved != 0) {
-        status = eepi_fail(context, EEP_ERR_INVALID, "%s: reserved is %d: it must be 0", call,
-                           a.reserved);
+    if (status == EEP_OK) {
+        status = check_chunk(context, call, a.chunk, 0);
     }
     if (status == EEP_OK) {
         status = check_combine(context, call, &a);
     }
     part.chain = a.chain;
+    part.chunk = a.chunk;
     if (status == EEP_OK) {
         status = eepi_capture_check_order(context, &part, stream);
     }
@@ -322,6 +346,7 @@ static eep_status combine(eep_context *context, const char *call, int32_t layer,
                                      .layer = (uint32_t)layer,
                                      .out_dtype = (uint32_t)a.out_dtype,
                                      .chain = (uint32_t)a.chain,
+                                     .chunk = (uint32_t)a.chunk,
                                      .has_gaps =
                                          eepi_form_has_gaps(&context->capture->dispatch[a.chain])};
     status = eepi_capture_put(context, stream,
@@ -349,8 +374,8 @@ eep_status eep_combine_send(eep_context *context, int32_t layer, eep_stream *str
 eep_status eep_combine_receive(eep_context *context, int32_t layer, int32_t chain,
                                eep_stream *stream)
 {
-    const eepi_sequence_part part = {EEPI_NODE_HALF, layer, chain, EEPK_NODE_COMBINE_RECEIVE,
-                                     false};
+    eepi_sequence_part part = {EEPI_NODE_HALF, layer, chain, EEPK_NODE_COMBINE_RECEIVE,
+                               false,          0,     0};
     eep_status status = check_receive(context, "eep_combine_receive", &part, stream);
 
     if (status != EEP_OK) {

@@ -248,7 +248,8 @@ static void tell_begin(const eep_context *context, const eepk_launch *launch)
     for (uint32_t seat = 0; seat < context->shape.max_ranks; seat++) {
         if (proxies->queue[seat] != EEPI_NO_QUEUE) {
             eepi_ring_put_begin(proxies->ring[proxies->queue[seat]], launch->epoch, launch->step,
-                                proxies->completed, context->generation, proxies->generation[seat]);
+                                (uint32_t)launch->shape, proxies->completed, context->generation,
+                                proxies->generation[seat]);
         }
     }
     eepi_network_kick(proxies->network);

@@ -2,6 +2,7 @@
 /* A rank's steps: begin, end, wait. Rank thread; see docs/PROTOCOL.md, "The step". */
 #include "membership/step/step.h"
 
+#include "eep/shapes.h"
 #include "graphs/base/public_call.h"
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
@@ -11,6 +12,8 @@
 #include "membership/step/capture.h"
 #include "membership/step/proxies.h"
 #include "membership/step/running_graph.h"
+#include "membership/step/step_shapes.h"
+#include "membership/step/step_texts.h"
 #include "membership/step/step_trace.h"
 #include "membership/step/step_watch.h"
 
@@ -33,7 +36,14 @@ eep_status eepi_steps_open(eep_context *context)
     const size_t seats = (size_t)context->config.max_ranks;
 
     context->steps = calloc(1, sizeof *context->steps + seats * sizeof(eepk_window_header *));
-    return context->steps ? EEP_OK : EEP_ERR_NO_MEMORY;
+    if (!context->steps) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    for (int32_t i = 0; i < context->config.num_shapes; i++) { /* so far they are the caller's */
+        context->steps->shapes[i] = context->config.shapes[i];
+    }
+    context->config.shapes = context->steps->shapes;
+    return EEP_OK;
 }
 
 void eepi_steps_close(eep_context *context)
@@ -76,7 +86,8 @@ static eep_status no_view(eep_context *context)
 static void tell_begin(eep_context *context, const eepk_launch *launch)
 {
     const eepk_shape *shape = &context->shape;
-    uint64_t tag = eepk_tag(launch->epoch, launch->step, 0, EEPK_PHASE_DISPATCH);
+    uint64_t tag = eepk_tag_at(shape, launch->epoch, launch->step, (uint32_t)launch->shape,
+                               (eepk_exchange_at){0, 0, EEPK_PHASE_DISPATCH, 0});
 
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
         eepk_window_header *header = context->steps->peer_headers[seat];
@@ -191,35 +202,64 @@ static bool wait_to_begin(eep_context *context, const struct timespec *until)
            (soon.tv_sec == until->tv_sec && soon.tv_nsec > until->tv_nsec);
 }
 
-static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step *step_out)
+static eep_status check_begin(eep_context *context, const char *call, int32_t wanted,
+                              const eep_step *step_out)
 {
-    eepk_launch *launch;
-    eep_status status = eepi_refuse_in_capture(context, "eep_step_begin");
-    struct timespec until;
-    bool may = false, late = false;
+    eep_status status = eepi_refuse_in_capture(context, call);
 
-    if (status == EEP_OK && EEPI_STRUCT_CHECK_IN("eep_step_begin", eep_step, step_out) != EEP_OK) {
+    if (status == EEP_OK && EEPI_STRUCT_CHECK_IN(call, eep_step, step_out) != EEP_OK) {
         status = eepi_fail(context, EEP_ERR_INVALID, "%s", eep_error_text());
+    }
+    if (status == EEP_OK) {
+        status = eepi_shape_check(context, call, wanted);
     }
     if (status != EEP_OK) {
         return status;
     }
     if (!context->has_joined) {
-        return eepi_fail(context, EEP_ERR_STATE, "eep_step_begin before eep_join");
+        return eepi_fail(context, EEP_ERR_STATE, "%s before eep_join", call);
     }
     if (context->stepper.in_step) {
         return eepi_fail(context, EEP_ERR_STATE, "the last step was not ended: eep_step_end");
     }
     if (!eepi_step_stream_of(context)) {
-        return eepi_fail(context, EEP_ERR_STATE, "eep_step_begin: %s", EEPI_NO_STREAM_TEXT);
+        return eepi_fail(context, EEP_ERR_STATE, "%s: %s", call, EEPI_NO_STREAM_TEXT);
     }
     if (eepi_stream_is_closed(eepi_step_stream_of(context))) {
         return eepi_fail(context, EEP_ERR_STATE,
-                         "eep_step_begin: the stream in which steps are replayed was closed: name "
-                         "another one with eep_step_stream");
+                         "%s: the stream in which steps are replayed was closed: name "
+                         "another one with eep_step_stream",
+                         call);
     }
-    launch = eepi_tables_launch(context->tables);
-    status = eepi_check_sequence(context, "eep_step_begin");
+    return eepi_check_sequence(context, call);
+}
+
+/* With the lock held: its number, epoch, shape and deadline. */
+static void launch_step(eep_context *context, uint32_t wanted, eepk_launch *launch)
+{
+    eepi_stepper *stepper = &context->stepper;
+
+    *launch = eepi_stepper_begin(stepper, eepi_peer_step(context), eepi_now_us());
+    launch->wants_loads = eepi_loads_begin_step(context);
+    launch->wanted_shape = wanted;
+    launch->shape = eepi_stepper_take_shape(
+        stepper, wanted,
+        eepi_stepper_peer_shape(stepper, &context->shape, (uint8_t *)eepi_own_window(context)));
+    eepi_thread_serves(1);
+    if (eepi_window_is_discrete(context->window)) {
+        tell_begin(context, launch);
+    }
+}
+
+/* `wanted` becomes the shape of the step. */
+static eep_status begin_step(eep_context *context, const char *call, uint64_t timeout_us,
+                             int32_t *shape, eep_step *step_out)
+{
+    eepk_launch *launch = eepi_tables_launch(context->tables);
+    eep_status status = check_begin(context, call, *shape, step_out);
+    struct timespec until;
+    bool may = false, late = false;
+
     if (status != EEP_OK) {
         return status;
     }
@@ -238,16 +278,12 @@ static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step
         status = no_view(context);
     }
     if (status == EEP_OK) {
-        *launch = eepi_stepper_begin(&context->stepper, eepi_peer_step(context), eepi_now_us());
-        launch->wants_loads = eepi_loads_begin_step(context);
-        eepi_thread_serves(1);
+        launch_step(context, (uint32_t)*shape, launch);
         EEPI_STRUCT_GIVE(eep_step, step_out,
                          (&(eep_step){.num_active = context->stepper.live.num_active,
                                       .step = launch->step,
                                       .epoch = launch->epoch}));
-        if (eepi_window_is_discrete(context->window)) {
-            tell_begin(context, launch);
-        }
+        *shape = (int32_t)launch->shape;
     }
     pthread_mutex_unlock(&context->lock);
     return status == EEP_OK ? eepi_proxies_begin(context, launch) : status;
@@ -256,74 +292,43 @@ static eep_status begin_step(eep_context *context, uint64_t timeout_us, eep_step
 eep_status eep_step_begin(eep_context *context, uint64_t timeout_us, eep_step *step_out)
 {
     eep_status status = eepi_call_begin(context, "eep_step_begin");
+    int32_t shape = 0;
 
     if (status != EEP_OK) {
         return status;
     }
+    if (context->shape.num_shapes > 1) {
+        return eepi_call_end(context, eepi_fail(context, EEP_ERR_STATE,
+                                                "eep_step_begin: this context has %u shapes: "
+                                                "eep_step_begin_shape says which one the step has",
+                                                context->shape.num_shapes));
+    }
     eepi_step_trace_begin(context);
-    return eepi_call_end(context, begin_step(context, timeout_us, step_out));
+    return eepi_call_end(context,
+                         begin_step(context, "eep_step_begin", timeout_us, &shape, step_out));
+}
+
+eep_status eep_step_begin_shape(eep_context *context, uint64_t timeout_us, int32_t wanted,
+                                eep_step *step_out, int32_t *shape_out)
+{
+    eep_status status = eepi_call_begin(context, "eep_step_begin_shape");
+    int32_t shape = wanted;
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    status = eepi_check_argument(context, "eep_step_begin_shape", "shape_out", shape_out);
+    if (status == EEP_OK) {
+        eepi_step_trace_begin(context);
+        status = begin_step(context, "eep_step_begin_shape", timeout_us, &shape, step_out);
+    }
+    if (status == EEP_OK) {
+        *shape_out = shape;
+    }
+    return eepi_call_end(context, status);
 }
 
 /* ------------------------------------------------------------------ the end of a step */
-
-static eep_status say_aborted(eep_context *context, const eepk_status *s)
-{
-    static const char *const reasons[] = {
-        [EEPK_STEP_OK] = "it did not end in time",
-        [EEPK_STEP_DEADLINE] = "a peer missed the deadline",
-        [EEPK_STEP_PEER_ABORT] = "a peer aborted it",
-        [EEPK_STEP_HOST_ABORT] = "the host aborted it",
-        [EEPK_STEP_JUMP] = "peers are ahead",
-        [EEPK_STEP_NEWER_EPOCH] = "peers serve a newer view",
-        [EEPK_STEP_STALE] = "a peer's tag changed",
-        [EEPK_STEP_WRONG_BANK] = "the live bank is another",
-        [EEPK_STEP_NO_ROOM] = "the ring to a peer is full, since the network to it is slower than "
-                              "the steps (a ring of more slots bridges more)"};
-    uint32_t reason =
-        s->result < sizeof reasons / sizeof reasons[0] && reasons[s->result] ? s->result : 0;
-
-    return eepi_fail(context, EEP_ERR_ABORTED, "step %llu: %s (layer %u, %s): run it again",
-                     (unsigned long long)context->stepper.step, reasons[reason], s->layer,
-                     s->phase == EEPK_PHASE_COMBINE ? "combine" : "dispatch");
-}
-
-/* The stream is empty, and the step's last node was not among what ran in it. */
-static eep_status say_unfinished(eep_context *context, uint64_t step)
-{
-    uint64_t began = eepk_load_acquire(&eepi_tables_status(context->tables)->began_step);
-    eep_status status = eepi_check_sequence(context, "eep_step_end");
-
-    if (status != EEP_OK) {
-        return status;
-    }
-    if (began == step) {
-        return eepi_fail(context, EEP_ERR_STATE,
-                         "step %llu: what was replayed began with eep_step_latch and did not reach "
-                         "eep_step_finish: replay a whole step",
-                         (unsigned long long)step);
-    }
-    return eepi_fail(context, EEP_ERR_STATE,
-                     "step %llu was begun but no graph of this context was replayed in it",
-                     (unsigned long long)step);
-}
-
-/* The graph ran to its end, and what it ran was not one step. Another try would end likewise. */
-static eep_status say_no_step(eep_context *context, const eepk_status *s)
-{
-    if (s->result == EEPK_STEP_AGAIN) {
-        return eepi_fail(context, EEP_ERR_STATE,
-                         "step %llu was replayed twice: one replay belongs between eep_step_begin "
-                         "and eep_step_end",
-                         (unsigned long long)context->stepper.step);
-    }
-    return eepi_fail(
-        context, EEP_ERR_STATE,
-        "step %llu: %u of the %u halves of exchanges of %d layers ran in order in what was "
-        "replayed: replay a whole step, from eep_step_latch to eep_step_finish",
-        (unsigned long long)context->stepper.step, s->num_nodes,
-        EEPK_NODES_PER_LAYER * context->shape.num_layers * context->shape.num_chains,
-        context->config.num_layers);
-}
 
 /* The host has given up the running step. With the lock held, under which the word is raised. */
 static bool is_given_up(const eep_context *context)
@@ -366,16 +371,17 @@ static eep_status end_step(eep_context *context, eep_status device)
                          eep_strerror(device), eepi_device_failure(context->config.device));
     }
     if (!replayed) {
-        return say_unfinished(context, stepper->step);
+        return eepi_step_say_unfinished(context, stepper->step);
     }
     context->observed.counters.stale_dropped += s->stale_dropped;
     eepi_loads_end_step(context);
-    if (s->result == EEPK_STEP_PART || s->result == EEPK_STEP_AGAIN) {
-        return say_no_step(context, s);
+    if (s->result == EEPK_STEP_PART || s->result == EEPK_STEP_AGAIN ||
+        s->result == EEPK_STEP_OTHER_GRAPH) {
+        return eepi_step_say_no_step(context, s);
     }
     if (!ok) {
         context->steps->held_until_us = eepi_now_us() + HELD_US;
-        return say_aborted(context, s);
+        return eepi_step_say_aborted(context, s);
     }
     return s->bad_input ? eepi_step_say_bad_input(context, s) : EEP_OK;
 }
@@ -425,8 +431,7 @@ static eep_status end_of_step(eep_context *context)
         return status;
     }
     wait_us = eepi_tables_launch(context->tables)->wait_ns / 1000u;
-    bound_us = 2 * (uint64_t)context->config.num_layers * context->shape.num_chains * wait_us +
-               END_MARGIN_US;
+    bound_us = 2 * (uint64_t)eepi_step_num_exchanges(context) * wait_us + END_MARGIN_US;
     status = eepi_stream_await_word(eepi_step_stream_of(context),
                                     &eepi_tables_status(context->tables)->done_step,
                                     context->stepper.step, bound_us);

@@ -3,7 +3,7 @@
 #ifndef EEPI_STEP_H
 #define EEPI_STEP_H
 
-#include "eep/eep.h"
+#include "eep/shapes.h"
 #include "graphs/kernels/table_layout.h"
 
 #include <stdbool.h>
@@ -15,7 +15,8 @@ typedef struct eepi_steps {
     eep_bad_input bad; /* of the last step that had one; step 0: none did */
     uint64_t
         held_until_us; /* the last step was aborted: no other one while a bell rings; 0: none */
-    struct eepi_proxies *proxies; /* NULL: there is no network, and each peer is LOCAL */
+    struct eepi_proxies *proxies;         /* NULL: there is no network, and each peer is LOCAL */
+    eep_shape shapes[EEP_MAX_SHAPES - 1]; /* what config.shapes is */
     /* [max_ranks] under the context's lock: host sides that are discrete; NULL: none is mapped */
     eepk_window_header *peer_headers[];
 } eepi_steps;

@@ -83,7 +83,8 @@ typedef struct eepi_view {
     uint64_t digest; /* XXH64 of the blob with this field 0 */
     uint64_t epoch;
     uint64_t base_digest; /* of the document that this one replaced; 0 for the first */
-    uint64_t first_step;  /* FAULT, REPAIRED, INITIAL: the step that the members start with */
+    uint64_t first_step;  /* FAULT, REPAIRED, INITIAL: the step that the members start with;
+                           * PLANNED: one that its proposer had begun, for joiners */
     eepi_view_shape shape;
     uint8_t phase, cause;
     uint8_t colour; /* of the windows that its steps use (rule P7) */

@@ -99,17 +99,21 @@ eepi_member eepi_weights_member(const eep_context *context, bool is_ready, int l
 {
     const struct eepi_weights *w = context->weights;
 
-    return (eepi_member){context->config.rank,
-                         context->generation,
-                         is_ready,
-                         (uint8_t)leaving,
-                         w->experts,
-                         w->checksums,
-                         w->backup_bits,
-                         is_ready ? w->tensor_bytes : NULL,
-                         .has_checkpoint = is_ready && eepi_places_trusted(context),
-                         .claims = w->backup_claims,
-                         .sequence_digest = is_ready ? eepi_capture_order(context) : 0};
+    eepi_member member = {context->config.rank,
+                          context->generation,
+                          is_ready,
+                          (uint8_t)leaving,
+                          w->experts,
+                          w->checksums,
+                          w->backup_bits,
+                          is_ready ? w->tensor_bytes : NULL,
+                          .has_checkpoint = is_ready && eepi_places_trusted(context),
+                          .claims = w->backup_claims};
+
+    for (int32_t shape = 0; is_ready && shape < (int32_t)context->shape.num_shapes; shape++) {
+        member.sequence_digest[shape] = eepi_capture_order(context, shape);
+    }
+    return member;
 }
 
 int32_t eep_slot_expert(const eep_context *context, int32_t layer, int32_t slot)

@@ -7,6 +7,7 @@
 #include <eep/watch.h>
 #include <eep/control.h>
 #include <eep/words.h>
+#include <eep/shapes.h>
 
 #include <stdint.h>
 #include <stdio.h>
@@ -37,6 +38,7 @@ GUARDED(eep_fault, fault);
 GUARDED(eep_placement_info, info);
 GUARDED(eep_window_sizes, sizes);
 GUARDED(eep_step_words, words);
+GUARDED(eep_shape_info, shape_info);
 GUARDED(eep_bad_input, bad);
 GUARDED(eep_view_info, view);
 GUARDED(eep_verdict, verdict);
@@ -231,6 +233,10 @@ static void observe(eep_graph *graph)
           words.s.struct_bytes == sizeof words.s);
     CHECK(eep_expel(context, 0, 2, 0, EEP_SIZED(&verdict.s)) == EEP_ERR_STATE);
     WHOLE(verdict);
+    CHECK(eep_num_shapes(context) == 1);
+    CHECK(eep_shape_get(context, 0, EEP_SIZED(&shape_info.s)) == EEP_OK);
+    WHOLE(shape_info);
+    CHECK(shape_info.s.num_chunks == 1 && shape_info.s.rows_capacity == eep_rows_capacity(context));
     CHECK(eep_watch_open(store_path, 1000000, error, sizeof error, &watch) == EEP_OK);
     CHECK(eep_watch_next(watch, 1000000, EEP_SIZED(&view.s), NULL, 0) == EEP_OK);
     WHOLE(view);
@@ -283,6 +289,7 @@ static void refuse_the_shorter(void)
     TOO_SHORT(eep_placement_info, info.s, eep_placement_get, context, EEP_SIZED(&info.s), NULL,
               NULL);
     TOO_SHORT(eep_step_words, words.s, eep_step_words_get, context, EEP_SIZED(&words.s));
+    TOO_SHORT(eep_shape_info, shape_info.s, eep_shape_get, context, 0, EEP_SIZED(&shape_info.s));
     TOO_SHORT(eep_bad_input, bad.s, eep_bad_input_get, context, EEP_SIZED(&bad.s));
     TOO_SHORT(eep_verdict, verdict.s, eep_expel, context, 0, 2, 0, EEP_SIZED(&verdict.s));
     CHECK(eep_watch_open(store_path, 1000000, error, sizeof error, &watch) == EEP_OK);
@@ -387,6 +394,7 @@ int main(int argc, char **argv)
     ARM(words);
     ARM(verdict);
     ARM(taken);
+    ARM(shape_info);
     ARM(bad);
     ARM(view);
     ARM(tensor);

@@ -4,6 +4,7 @@
 #include <eep/collectives.h>
 #include <eep/control.h>
 #include <eep/eep.h>
+#include <eep/shapes.h>
 #include <eep/sink.h>
 #include <eep/store.h>
 #include <eep/watch.h>
@@ -39,6 +40,7 @@ static eep_bad_input bad;
 static eep_step_words words;
 static eep_form_sizes form_sizes;
 static eep_live_placement live;
+static eep_shape_info shape_info;
 static eep_window_sizes sizes;
 static eep_collective_result collective;
 static eep_verdict verdict;

@@ -49,6 +49,7 @@ VALID = {
     "eep_step_words *": "EEP_SIZED(&words)",
     "eep_form_sizes *": "EEP_SIZED(&form_sizes)",
     "eep_live_placement *": "EEP_SIZED(&live)",
+    "eep_shape_info *": "EEP_SIZED(&shape_info)",
     "eep_window_sizes *": "EEP_SIZED(&sizes)",
     "eep_collective_result *": "EEP_SIZED(&collective)",
     "eep_verdict *": "EEP_SIZED(&verdict)",

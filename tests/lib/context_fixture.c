@@ -64,14 +64,35 @@ static void note_step(rank *r, eep_status status, int32_t num_tokens)
     pthread_cond_broadcast(&r->world->changed);
 }
 
+static const eep_shape in_chunks = {WORLD_TOKENS, WORLD_CHUNKS};
+
+void world_add_chunks(world *w)
+{
+    w->config.num_max_tokens_per_rank = WORLD_TOKENS / WORLD_CHUNKS;
+    w->config.shapes = &in_chunks;
+    w->config.num_shapes = 1;
+}
+
+static eep_status begin(rank *r, eep_step *step, int32_t *shape)
+{
+    *shape = 0;
+    return r->chunked ? eep_step_begin_shape(r->context, BEGIN_US, r->wants ? r->wants(r) : 0,
+                                             EEP_SIZED(step), shape)
+                      : eep_step_begin(r->context, BEGIN_US, EEP_SIZED(step));
+}
+
 static eep_status run_step(rank *r, int32_t num_tokens, rank_bad bad)
 {
+    int32_t shape;
     eep_step step;
-    eep_status status = eep_step_begin(r->context, BEGIN_US, EEP_SIZED(&step));
+    eep_status status = begin(r, &step, &shape);
+    if (r->chunked && shape == 0 && num_tokens > WORLD_TOKENS / WORLD_CHUNKS) {
+        num_tokens = WORLD_TOKENS / WORLD_CHUNKS;
+    }
     if (status == EEP_OK) {
         eep_graph *sized = num_tokens <= WORLD_TOKENS ? r->sized[num_tokens] : NULL;
         rank_fill(r, sized ? 0 : num_tokens, bad);
-        status = eep_graph_replay(sized ? sized : r->graph, r->stream);
+        status = eep_graph_replay(shape ? r->chunked : sized ? sized : r->graph, r->stream);
         world_lock(r->world);
         r->in_step = 1;
         r->last_step = step.step;
@@ -85,6 +106,9 @@ static eep_status run_step(rank *r, int32_t num_tokens, rank_bad bad)
     }
     world_lock(r->world);
     note_step(r, status, num_tokens);
+    r->shape_ok[shape] += status == EEP_OK;
+    r->in_a_row = status == EEP_ERR_ABORTED ? r->in_a_row + 1 : 0;
+    r->most_in_a_row = r->in_a_row > r->most_in_a_row ? r->in_a_row : r->most_in_a_row;
     world_unlock(r->world);
     return status;
 }
@@ -402,7 +426,7 @@ void world_rest(world *w)
 
 static int num_graphs(const rank *r)
 {
-    int num = 1;
+    int num = 1 + (r->chunked != NULL);
     for (int i = 0; i <= WORLD_TOKENS; i++) {
         num += r->sized[i] != NULL;
     }

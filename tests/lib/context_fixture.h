@@ -9,6 +9,7 @@
 #define CONTEXT_FIXTURE_H
 
 #include "eep/eep.h"
+#include "eep/shapes.h"
 #include "eep/store.h"
 
 #include <criterion/criterion.h>
@@ -24,6 +25,7 @@ enum {
     WORLD_HIDDEN = 16,
     WORLD_TOKENS = 4,
     WORLD_TOPK = 2,
+    WORLD_CHUNKS = 2,            /* of shape 1, where a world has shapes */
     WORLD_TENSORS = 2,           /* of an expert: scale [hidden], shift [hidden] */
     WORLD_BUFFERS = 64,          /* device allocations of a rank */
     WORLD_WAIT_MS = 30000,       /* longest wait for anything: no healthy run comes near */
@@ -70,8 +72,10 @@ typedef struct rank {
     eep_context *context;
     eep_stream *stream;
     eep_graph *graph;
-    eep_graph *sized[WORLD_TOKENS + 1]; /* for that many tokens; NULL: `graph` is */
-    int varies;                         /* 1: RANK_WORK has 1 to WORLD_TOKENS tokens, in turn */
+    eep_graph *sized[WORLD_TOKENS + 1];     /* for that many tokens; NULL: `graph` is */
+    eep_graph *chunked;                     /* of shape 1; NULL: the world has one shape */
+    int32_t (*wants)(const struct rank *r); /* which shape; NULL: 0. With its thread */
+    int varies;                             /* 1: RANK_WORK has 1 to WORLD_TOKENS tokens, in turn */
     pthread_t thread;
     int has_thread;
     int32_t experts[WORLD_LAYERS][WORLD_SLOTS];   /* what eep_slot_expert asked for */
@@ -92,11 +96,12 @@ typedef struct rank {
 
     rank_buffer buffers[WORLD_BUFFERS];
     int num_buffers;
-    rank_mix mix; /* where config.num_chains is 2 */
+    rank_mix mix, mix_of_chunks; /* where config.num_chains is 2: in shapes 0 and 1 */
     /* pinned: what the host writes and reads between steps */
     float *x, *out; /* [tokens, hidden]; out: of the first chain */
     int32_t *topk_idx, *num_tokens;
-    void *staging; /* what is copied to device memory */
+    int32_t *chunk_tokens; /* [WORLD_CHUNKS], of num_tokens */
+    void *staging;         /* what is copied to device memory */
     /* device memory */
     rank_chain chain[2];
     float *topk_weights;
@@ -111,6 +116,8 @@ typedef struct rank {
     uint64_t position; /* next input: goes up with each good step that had tokens */
     uint64_t steps_ok, steps_aborted, steps_bad, wrong, idles, closed;
     /* closed: begins refused with EEP_ERR_UNCOVERED */
+    uint64_t shape_ok[2];             /* of steps_ok, by shape */
+    uint64_t most_in_a_row, in_a_row; /* steps that were aborted one after the other */
     uint64_t last_step, last_epoch;
     int32_t last_active; /* num_active of the last step begun */
     eep_status join_status, ended, bad_status;
@@ -137,6 +144,9 @@ typedef struct world {
 void world_config(eep_config *config);
 /* All but the store, which another process has; its path goes into `path`. */
 void world_prepare(world *w, int32_t num_ranks, int32_t max_ranks);
+/* Before the ranks open: steps of WORLD_TOKENS / WORLD_CHUNKS tokens, or of WORLD_TOKENS in chunks.
+ */
+void world_add_chunks(world *w);
 /* A store, and a configuration of ranks that wait patiently; nothing runs yet. */
 void world_open(world *w, int32_t num_ranks, int32_t max_ranks);
 /* Open, capture and start ranks 0 .. num_ranks-1, and wait until all have joined. */

@@ -116,6 +116,7 @@ static void allocate_step(rank *r)
     r->x = allocate(r, EEP_MEMORY_PINNED, WORLD_TOKENS * row_bytes);
     r->topk_idx = allocate(r, EEP_MEMORY_PINNED, WORLD_TOKENS * WORLD_TOPK * sizeof(int32_t));
     r->num_tokens = allocate(r, EEP_MEMORY_PINNED, sizeof(int32_t));
+    r->chunk_tokens = allocate(r, EEP_MEMORY_PINNED, WORLD_CHUNKS * sizeof(int32_t));
     for (int i = 0; i < num_chains(r); i++) {
         r->chain[i] = (rank_chain){
             .out = allocate(r, EEP_MEMORY_PINNED, WORLD_TOKENS * row_bytes),
@@ -198,16 +199,26 @@ static void keep_backups(rank *r)
     }
 }
 
-static eep_dispatch_args dispatch_of(const rank *r, int32_t layer, int chain)
+enum { ALL_AT_ONCE = -1 }; /* a step of shape 0; else a chunk */
+
+static int32_t first_token(int chunk)
+{
+    return chunk == ALL_AT_ONCE ? 0 : chunk * (WORLD_TOKENS / WORLD_CHUNKS);
+}
+
+static eep_dispatch_args dispatch_of(const rank *r, int32_t layer, int chain, int chunk)
 {
     const rank_chain *c = &r->chain[chain];
+    const int32_t first = first_token(chunk);
     eep_dispatch_args args = {.struct_bytes = sizeof(eep_dispatch_args),
                               .chain = chain,
-                              .x = layer == 0 ? r->x : c->middle,
-                              .topk_idx = r->topk_idx,
-                              .num_tokens = r->num_tokens,
+                              .x = (layer == 0 ? r->x : c->middle) + first * WORLD_HIDDEN,
+                              .topk_idx = r->topk_idx + first * WORLD_TOPK,
+                              .num_tokens =
+                                  chunk == ALL_AT_ONCE ? r->num_tokens : r->chunk_tokens + chunk,
                               .rows = c->rows,
-                              .slot_begin = c->slot_begin};
+                              .slot_begin = c->slot_begin,
+                              .chunk = chunk == ALL_AT_ONCE ? 0 : chunk};
 
     if (r->form) {
         r->form(r, layer, &args);
@@ -217,31 +228,34 @@ static eep_dispatch_args dispatch_of(const rank *r, int32_t layer, int chain)
 
 static eep_status put_experts(const rank *r, int32_t layer, int chain)
 {
-    const eep_dispatch_args d = dispatch_of(r, layer, chain);
+    const eep_dispatch_args d = dispatch_of(r, layer, chain, ALL_AT_ONCE);
     const expert_args experts = {r->weights + layer * WORLD_SLOTS * WORLD_TENSORS, d.slot_begin,
                                  d.slot_counts, d.rows, r->chain[chain].results};
 
     return eep_launch(r->stream, &expert_kernel, WORLD_SLOTS, 1, &experts, sizeof experts);
 }
 
-static eep_combine_args combine_of(const rank *r, int32_t layer, int chain)
+static eep_combine_args combine_of(const rank *r, int32_t layer, int chain, int chunk)
 {
     const rank_chain *c = &r->chain[chain];
+    const int32_t first = first_token(chunk);
 
-    return (eep_combine_args){.struct_bytes = sizeof(eep_combine_args),
-                              .out_dtype = EEP_FP32,
-                              .rows = c->results,
-                              .topk_weights = r->topk_weights,
-                              .num_tokens = r->num_tokens,
-                              .out = layer == WORLD_LAYERS - 1 ? c->out : c->middle,
-                              .chain = chain};
+    return (eep_combine_args){
+        .struct_bytes = sizeof(eep_combine_args),
+        .out_dtype = EEP_FP32,
+        .rows = c->results,
+        .topk_weights = r->topk_weights,
+        .num_tokens = chunk == ALL_AT_ONCE ? r->num_tokens : r->chunk_tokens + chunk,
+        .out = (layer == WORLD_LAYERS - 1 ? c->out : c->middle) + first * WORLD_HIDDEN,
+        .chain = chain,
+        .chunk = chunk == ALL_AT_ONCE ? 0 : chunk};
 }
 
 /* Both halves of each exchange at once. */
-static eep_status put_whole_layer(rank *r, int32_t layer, int chain)
+static eep_status put_whole_layer(rank *r, int32_t layer, int chain, int chunk)
 {
-    const eep_dispatch_args dispatch = dispatch_of(r, layer, chain);
-    const eep_combine_args combine = combine_of(r, layer, chain);
+    const eep_dispatch_args dispatch = dispatch_of(r, layer, chain, chunk);
+    const eep_combine_args combine = combine_of(r, layer, chain, chunk);
     eep_status status = eep_dispatch(r->context, layer, r->stream, &dispatch);
 
     if (status == EEP_OK) {
@@ -254,16 +268,16 @@ static eep_status put_whole_layer(rank *r, int32_t layer, int chain)
 }
 
 /* The rows of one chain travel while the experts of the other compute. */
-static eep_status put_mixed_layer(rank *r, int32_t layer)
+static eep_status put_mixed_layer(rank *r, int32_t layer, int chunk)
 {
     eep_status status = EEP_OK;
 
     for (int chain = 0; chain < 2 && status == EEP_OK; chain++) {
-        const eep_dispatch_args dispatch = dispatch_of(r, layer, chain);
+        const eep_dispatch_args dispatch = dispatch_of(r, layer, chain, chunk);
         status = eep_dispatch_send(r->context, layer, r->stream, &dispatch);
     }
     for (int chain = 0; chain < 2 && status == EEP_OK; chain++) {
-        const eep_combine_args combine = combine_of(r, layer, chain);
+        const eep_combine_args combine = combine_of(r, layer, chain, chunk);
         status = eep_dispatch_receive(r->context, layer, chain, r->stream);
         if (status == EEP_OK) {
             status = put_experts(r, layer, chain);
@@ -278,15 +292,16 @@ static eep_status put_mixed_layer(rank *r, int32_t layer)
     return status;
 }
 
-static eep_status put_layer(rank *r, int32_t layer)
+static eep_status put_layer(rank *r, int32_t layer, int chunk)
 {
+    const rank_mix mix = chunk == ALL_AT_ONCE ? r->mix : r->mix_of_chunks;
     eep_status status = EEP_OK;
 
-    if (num_chains(r) == 2 && r->mix == MIX_HALVES) {
-        return put_mixed_layer(r, layer);
+    if (num_chains(r) == 2 && mix == MIX_HALVES) {
+        return put_mixed_layer(r, layer, chunk);
     }
     for (int chain = 0; chain < num_chains(r) && status == EEP_OK; chain++) {
-        status = put_whole_layer(r, layer, chain);
+        status = put_whole_layer(r, layer, chain, chunk);
     }
     if (status == EEP_OK && r->behind && layer == WORLD_LAYERS - 1) {
         status = r->behind(r, WORLD_LAYERS);
@@ -323,7 +338,25 @@ static eep_graph *capture(rank *r, int32_t num_tokens)
         status = eep_step_latch(r->context, r->stream);
     }
     for (int32_t layer = 0; layer < WORLD_LAYERS && status == EEP_OK; layer++) {
-        status = put_layer(r, layer);
+        status = put_layer(r, layer, ALL_AT_ONCE);
+    }
+    if (status == EEP_OK) {
+        status = eep_step_finish(r->context, r->stream);
+    }
+    cr_assert_eq(status, EEP_OK, "capture: %s", eep_last_error(r->context));
+    cr_assert_eq(eep_capture_end(r->stream, &graph), EEP_OK);
+    return graph;
+}
+
+static eep_graph *capture_chunks(rank *r)
+{
+    eep_graph *graph = NULL;
+    eep_status status;
+
+    cr_assert_eq(eep_capture_begin(r->stream), EEP_OK);
+    status = eep_step_latch_shape(r->context, 1, r->stream);
+    for (int32_t i = 0; i < WORLD_LAYERS * WORLD_CHUNKS && status == EEP_OK; i++) {
+        status = put_layer(r, i / WORLD_CHUNKS, i % WORLD_CHUNKS);
     }
     if (status == EEP_OK) {
         status = eep_step_finish(r->context, r->stream);
@@ -391,6 +424,7 @@ eep_status rank_open(world *w, int32_t seat)
         r->opened(r);
     }
     r->graph = rank_capture(r);
+    r->chunked = w->config.num_shapes ? capture_chunks(r) : NULL;
     return EEP_OK;
 }
 
@@ -402,6 +436,8 @@ void rank_close(rank *r)
         eep_stream_close(r->stream);
     }
     eep_graph_close(r->graph);
+    eep_graph_close(r->chunked);
+    r->chunked = NULL;
     for (int i = 0; i <= WORLD_TOKENS; i++) {
         eep_graph_close(r->sized[i]);
         r->sized[i] = NULL;
@@ -422,6 +458,10 @@ void rank_close(rank *r)
 void rank_fill(rank *r, int32_t num_tokens, rank_bad bad)
 {
     *r->num_tokens = num_tokens;
+    for (int chunk = 0; chunk < WORLD_CHUNKS; chunk++) {
+        const int32_t most = WORLD_TOKENS / WORLD_CHUNKS, left = num_tokens - first_token(chunk);
+        r->chunk_tokens[chunk] = left < 0 ? 0 : left < most ? left : most;
+    }
     for (int32_t i = 0; i < WORLD_TOKENS * WORLD_HIDDEN; i++) {
         r->x[i] = input_value(r->seat, r->position, i / WORLD_HIDDEN, i % WORLD_HIDDEN);
         r->out[i] = NAN;

@@ -56,6 +56,10 @@ holds|no|gate|a lane fails, two threads a source|-DGIVE_UPS=0 -DDUPS=1 -DPLACERS
 holds|yes|colours|two fault views|
 holds|no|colours|three fault views|-DGENERATIONS=3
 holds|no|colours|three fault views, three colours|-DGENERATIONS=3 -DCOLOURS=3
+holds|yes|shapes|2 ranks, 2 shapes|-DRANKS=2
+holds|no|shapes|2 ranks, 3 shapes, 4 steps, one given up|-DRANKS=2 -DSHAPES=3 -DSTEPS=4 -DGIVE_UPS=1
+holds|yes|shapes|3 ranks, 2 shapes|-DSTEPS=2
+holds|no|shapes|3 ranks, 2 shapes, 3 steps|
 holds|yes|flip|join, a missed deadline|-DJOIN
 holds|no|flip|join, a crash|-DJOIN -DDEADLINES=0 -DCRASHES=1
 holds|no|flip|leave, a crash|-DLEAVE -DDEADLINES=0 -DCRASHES=1
@@ -119,6 +123,11 @@ caught|no|colours|P7: replaced memory is given out again|-DGENERATIONS=3 -DOLD_M
 caught|no|colours|P7, M3: replaced before all have staged|-DGENERATIONS=3 -DREPLACED_BEFORE_STAGED
 caught|no|colours|P7, M4: what a void plan mapped stays|-DGENERATIONS=3 -DVOID_PLAN_STAYS
 caught|no|colours|P7: no colour is replaced in a pause|-DONLY_WHILE_SERVING
+caught|yes|shapes|P6: tags do not name the shape|-DRANKS=2 -DTAG_WITHOUT_SHAPE
+caught|no|shapes|P6: words do not name the shape|-DWORD_WITHOUT_SHAPE
+caught|no|shapes|P6: a jump tells of no shape|-DSHAPES=3 -DJUMP_WITHOUT_SHAPE
+caught|yes|shapes|P6: an aborted step is forgotten|-DRANKS=2 -DNOTHING_IS_KEPT
+caught|yes|shapes|P6: nothing is agreed on|-DRANKS=2 -DNOTHING_IS_AGREED
 caught|yes|flip|M3: commit before all have staged|-DJOIN -DFLIP_WITHOUT_ACK
 caught|yes|flip|T2: stage before the own flip|-DJOIN -DSTAGE_EARLY
 caught|yes|flip|M3: flip when the commit is known|-DJOIN -DFLIP_ON_COMMIT

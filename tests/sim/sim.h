@@ -29,6 +29,7 @@
 #define SIM_H
 
 #include "eep/eep.h"
+#include "eep/shapes.h"
 #include "eep/sink.h"
 #include "membership/core/core.h"
 #include "membership/context/records.h"
@@ -52,6 +53,8 @@ enum {
     SIM_HIDDEN = 4,
     SIM_TOKENS = 4,
     SIM_CHAINS = 2,
+    SIM_SHAPES = 2,
+    SIM_CHUNKS = 2,           /* of shape 1 */
     SIM_TENSORS = 2,          /* of an expert */
     SIM_MAX_REQUESTS = 16384, /* all that come in one history */
     SIM_MAX_WORK = 1024,      /* in one rank's hands */
@@ -108,13 +111,15 @@ typedef struct sim_work {
 typedef struct sim_chain { /* a micro-batch */
     float *x, *middle, *out, *rows, *results, *topk_weights;
     int32_t *topk_idx, *num_tokens, *slot_begin;
+    int32_t *chunk_tokens; /* [SIM_CHUNKS], of num_tokens */
 } sim_chain;
 
 typedef struct sim_rank {
     eep_context *context;
     eep_device *device;
     eep_stream *stream;
-    eep_graph *graph;
+    eep_graph *graph[SIM_SHAPES];
+    int num_mixed; /* steps in a row that ended since ranks had begun them with different shapes */
     sim_chain chain[SIM_CHAINS];
     const float **weights; /* [layers][slots] */
     sim_work work[SIM_MAX_WORK];
@@ -215,7 +220,7 @@ typedef struct sim_world {
     uint64_t first_epoch; /* of committed[0] */
     eepi_view *newest;
     const eepi_view *in_register; /* NULL: the store has forgotten it */
-    uint64_t views, tokens, expelled_alive, faults, steps_ok, steps_aborted;
+    uint64_t views, tokens, expelled_alive, faults, steps_ok, steps_aborted, mixed_steps;
     uint64_t longest_pause_us, longest_join_pause_us, faults_in_recovery;
     uint64_t late_nodes;              /* that ran after the end of their process */
     uint64_t late_rows;               /* that were stored by those who do so for ever */
@@ -232,6 +237,7 @@ typedef struct sim_world {
     /* completed steps: [step % kept] */
     struct {
         uint64_t step, epoch;
+        int32_t shape;
     } completed[1024];
 } sim_world;
 
@@ -322,6 +328,9 @@ int sim_network_lets_in(const sim_process *p, uint64_t epoch);
 
 /* ---- parts/sim_step.c */
 int sim_num_chains(void);
+int sim_num_shapes(void);
+int32_t sim_wanted_shape(const sim_rank *rank);
+int sim_most_tokens(int32_t shape);
 void sim_buffers_open(sim_rank *r);
 /* The step's graph. */
 eep_status sim_capture(sim_process *p);
@@ -359,7 +368,8 @@ uint64_t sim_known_epoch(const sim_process *p, const char *key);
 void sim_check_behind(const sim_process *p, uint64_t known, uint64_t in_register);
 void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t size);
 void sim_check_begin(sim_process *p, const eep_step *step);
-void sim_check_ok(sim_process *p, const eep_step *step);
+void sim_check_ok(sim_process *p, const eep_step *step, int32_t shape);
+void sim_check_aborted(sim_process *p, const char *why);
 void sim_check_kill(const sim_process *p);
 void sim_check_call(sim_process *p, const char *name, uint64_t bound_us);
 const eepi_view *sim_committed(uint64_t epoch);

@@ -5,6 +5,8 @@
 
 #include "membership/context/context.h"
 
+#include <string.h>
+
 enum { FRESH_US = 400000, RECENT_US = 2000000, JOIN_PAUSE_US = 1000000, SETTLED_US = 300000 };
 
 /* ------------------------------------------------------------------ steps */
@@ -109,9 +111,9 @@ static void check_join_pause(const sim_process *p)
 {
     uint64_t since_us = p->last_ok_us > p->idle_us ? p->last_ok_us : p->idle_us;
     uint64_t pause_us = sim->now_us - since_us;
-    /* each chain has experts of its own */
-    uint64_t two_steps_us =
-        2 * (uint64_t)sim->shape.num_layers * (uint64_t)sim_num_chains() * sim->step_us;
+    /* each chain has experts of its own, and so has each chunk */
+    uint64_t two_steps_us = 2 * (uint64_t)sim->shape.num_layers * (uint64_t)sim_num_chains() *
+                            (sim_num_shapes() > 1 ? SIM_CHUNKS : 1) * sim->step_us;
 
     if (!sim->joiners_only || sim->survivors_from_us == 0 || p->disturbed_us ||
         p->last_ok_us < sim->survivors_from_us) {
@@ -127,8 +129,19 @@ static void check_join_pause(const sim_process *p)
              (unsigned long long)pause_us);
 }
 
+/* P6: ranks that began a step with different shapes know better in the next one. */
+void sim_check_aborted(sim_process *p, const char *why)
+{
+    sim_rank *r = &p->rank;
+
+    r->num_mixed = strstr(why, "with another shape") ? r->num_mixed + 1 : 0;
+    sim->mixed_steps += r->num_mixed > 0;
+    SIM_MUST(r->num_mixed < SIM_SHAPES, "P6", "rank %d.%u: %d steps in a row: %s", p->seat,
+             p->generation, r->num_mixed, why);
+}
+
 /* S3, S8, D5: a step ends OK with every member of its view, and under one view only. */
-void sim_check_ok(sim_process *p, const eep_step *step)
+void sim_check_ok(sim_process *p, const eep_step *step, int32_t shape)
 {
     const eepi_view *view = sim_committed(step->epoch);
     const int at = (int)(step->step % 1024);
@@ -147,6 +160,12 @@ void sim_check_ok(sim_process *p, const eep_step *step)
                  !share_members(sim_committed(sim->completed[at].epoch), view),
              "D5", "step %llu ended OK under %llu and under %llu", (unsigned long long)step->step,
              (unsigned long long)sim->completed[at].epoch, (unsigned long long)step->epoch);
+    SIM_MUST(sim->completed[at].step != step->step || sim->completed[at].epoch != step->epoch ||
+                 sim->completed[at].shape == shape,
+             "P6", "step %llu ended OK with shape %d and with shape %d",
+             (unsigned long long)step->step, sim->completed[at].shape, shape);
+    p->rank.num_mixed = 0;
+    sim->completed[at].shape = shape;
     sim->completed[at].step = step->step;
     sim->completed[at].epoch = step->epoch;
     SIM_MUST(p->expelled_epoch == 0 || step->epoch < p->expelled_epoch, "S4",

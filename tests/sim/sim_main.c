@@ -41,7 +41,8 @@ static void died(int signal_number)
 }
 
 typedef struct totals {
-    uint64_t seeds, failed, views, tokens, steps_ok, steps_aborted, faults, expelled_alive;
+    uint64_t seeds, failed, views, tokens, steps_ok, steps_aborted, mixed_steps, faults,
+        expelled_alive;
     uint64_t longest_us, sum_us, longest_pause_us, longest_join_pause_us, faults_in_recovery;
     uint64_t late_nodes, late_rows, renewals, ends, ended_for_memory, collectives_ok,
         collectives_aborted;
@@ -69,6 +70,7 @@ static bool run_seed(const sim_options *options, totals *t)
     t->tokens += sim->tokens;
     t->steps_ok += sim->steps_ok;
     t->steps_aborted += sim->steps_aborted;
+    t->mixed_steps += sim->mixed_steps;
     t->faults += sim->faults;
     t->expelled_alive += sim->expelled_alive;
     t->faults_in_recovery += sim->faults_in_recovery;
@@ -263,7 +265,8 @@ int main(int argc, char **argv)
     }
     good = t.seeds - t.failed;
     printf("eep-sim: %llu seeds, %llu failed, %.0f seeds/s; %llu faults (%llu in recoveries), %llu "
-           "views, %llu steps OK, %llu aborted, %llu tokens; %llu living ranks expelled, %llu "
+           "views, %llu steps OK, %llu aborted, %llu by shape, %llu tokens; %llu living ranks "
+           "expelled, %llu "
            "nodes ran "
            "after the end of their process, %llu late rows, %llu colours renewed (%llu ranks had "
            "no memory for theirs and ended); %llu messages of a network (%llu parked, %llu "
@@ -275,10 +278,11 @@ int main(int argc, char **argv)
            (double)t.seeds / (now_s() - begin), (unsigned long long)t.faults,
            (unsigned long long)t.faults_in_recovery, (unsigned long long)t.views,
            (unsigned long long)t.steps_ok, (unsigned long long)t.steps_aborted,
-           (unsigned long long)t.tokens, (unsigned long long)t.expelled_alive,
-           (unsigned long long)t.late_nodes, (unsigned long long)t.late_rows,
-           (unsigned long long)t.renewals, (unsigned long long)t.ended_for_memory,
-           (unsigned long long)t.messages, (unsigned long long)t.placed[EEPI_PLACED_PARKED],
+           (unsigned long long)t.mixed_steps, (unsigned long long)t.tokens,
+           (unsigned long long)t.expelled_alive, (unsigned long long)t.late_nodes,
+           (unsigned long long)t.late_rows, (unsigned long long)t.renewals,
+           (unsigned long long)t.ended_for_memory, (unsigned long long)t.messages,
+           (unsigned long long)t.placed[EEPI_PLACED_PARKED],
            (unsigned long long)t.placed[EEPI_PLACED_DOUBLED],
            (unsigned long long)t.placed[EEPI_PLACED_OLDER],
            (unsigned long long)t.placed[EEPI_PLACED_FOREIGN], (unsigned long long)t.late_messages,

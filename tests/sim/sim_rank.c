@@ -202,6 +202,8 @@ static void set_loads(sim_process *p)
     SIM_MUST(eep_loads_set(p->rank.context, loads) == EEP_OK, "M4", "loads are not taken");
 }
 
+static const eep_shape in_chunks = {SIM_TOKENS, SIM_CHUNKS};
+
 static eep_status open_rank(sim_process *p)
 {
     sim_rank *r = &p->rank;
@@ -229,7 +231,9 @@ static eep_status open_rank(sim_process *p)
     config.seats_per_group = sim->shape.seats_per_group;
     config.top_k = SIM_TOPK;
     config.hidden = SIM_HIDDEN;
-    config.num_max_tokens_per_rank = SIM_TOKENS;
+    config.num_max_tokens_per_rank = sim_most_tokens(0);
+    config.shapes = &in_chunks;
+    config.num_shapes = sim_num_shapes() - 1;
     config.heartbeat_period_us = 60000;
     config.heartbeat_suspect_us = 150000;
     config.step_deadline_us = 250000;
@@ -269,13 +273,17 @@ static const sim_chain *chain_of(const sim_rank *r, int token)
     return &r->chain[token % sim_num_chains()];
 }
 
-static void fill(sim_rank *r)
+static void fill(sim_rank *r, int32_t shape)
 {
-    int n = r->num_work < SIM_TOKENS ? r->num_work : SIM_TOKENS;
+    const int most = sim_most_tokens(shape), chunk = SIM_TOKENS / SIM_CHUNKS;
+    int n = r->num_work < most ? r->num_work : most;
 
     r->num_batch = n;
     for (int i = 0; i < sim_num_chains(); i++) {
-        *r->chain[i].num_tokens = (n + sim_num_chains() - 1 - i) / sim_num_chains();
+        const int own = (n + sim_num_chains() - 1 - i) / sim_num_chains();
+        *r->chain[i].num_tokens = own;
+        r->chain[i].chunk_tokens[0] = own < chunk ? own : chunk;
+        r->chain[i].chunk_tokens[1] = own < chunk ? 0 : own - chunk;
         memset(r->chain[i].x, 0, SIM_TOKENS * SIM_HIDDEN * sizeof(float));
     }
     for (int i = 0; i < n; i++) {
@@ -334,7 +342,8 @@ static eep_status run_step(sim_process *p)
     sim_work batch[SIM_TOKENS];
     eep_step step;
     eep_status status;
-    uint64_t bound_us = 4 * (uint64_t)sim->shape.num_layers * 600000 + 1000000;
+    const uint64_t bound_us = 4 * (uint64_t)sim->shape.num_layers * SIM_CHUNKS * 600000 + 1000000;
+    int32_t shape = 0;
 
     if (p->stuck_us) {
         uint64_t for_us = p->stuck_us;
@@ -342,7 +351,9 @@ static eep_status run_step(sim_process *p)
         sim_sleep(for_us);
     }
     p->call_us = sim->now_us;
-    status = eep_step_begin(r->context, BEGIN_US, EEP_SIZED(&step));
+    status = sim_num_shapes() > 1 ? eep_step_begin_shape(r->context, BEGIN_US, sim_wanted_shape(r),
+                                                         EEP_SIZED(&step), &shape)
+                                  : eep_step_begin(r->context, BEGIN_US, EEP_SIZED(&step));
     sim_check_call(p, "eep_step_begin", BEGIN_US + SLACK_US);
     if (status == EEP_ERR_TIMEOUT || status == EEP_ERR_UNCOVERED) {
         return EEP_OK;
@@ -352,21 +363,22 @@ static eep_status run_step(sim_process *p)
     }
     sim_check_begin(p, &step);
     sim_order_sometimes(p);
-    fill(r);
+    fill(r, shape);
     memcpy(batch, r->work, sizeof batch);
-    status = eep_graph_replay(r->graph, r->stream);
+    status = eep_graph_replay(r->graph[shape], r->stream);
     p->call_us = sim->now_us;
     if (status == EEP_OK) {
         status = eep_step_end(r->context);
     }
     sim_check_call(p, "eep_step_end", bound_us);
     if (status == EEP_OK) {
-        sim_check_ok(p, &step);
+        sim_check_ok(p, &step, shape);
         commit(p, &step, batch, r->num_batch);
         return EEP_OK;
     }
     sim_trace("%d.%u %s", p->seat, p->generation, eep_last_error(r->context));
     sim->steps_aborted++;
+    sim_check_aborted(p, eep_last_error(r->context));
     return status == EEP_ERR_ABORTED ? EEP_OK : status;
 }
 

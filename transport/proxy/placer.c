@@ -36,7 +36,7 @@ static bool source_open(eepi_placer *placer, eepi_source *source)
     for (int chain = 0; chain < EEPK_MAX_CHAINS; chain++) {
         for (int phase = 0; phase < EEPI_PHASES; phase++) {
             eepi_exchange *exchange = &source->exchange[chain][phase];
-            exchange->layer = -1;
+            exchange->turn = -1;
             exchange->taken = calloc((placer->max_pieces + 63) / 64, sizeof(uint64_t));
             is_whole = is_whole && exchange->taken;
         }
@@ -144,17 +144,17 @@ static bool is_well_formed(const eepi_placer *placer, const eepk_put *put)
         return put->offset == eepk_abort_offset(s, put->source);
     }
     if (put->kind == EEPK_PUT_BEGIN) {
-        return true;
+        return put->shape < s->num_shapes;
     }
-    if (put->layer >= s->num_layers ||
+    if (put->layer >= s->num_layers || put->shape >= s->num_shapes ||
+        put->chunk >= s->shapes[put->shape].num_chunks ||
         (put->phase != EEPK_PHASE_DISPATCH && put->phase != EEPK_PHASE_COMBINE)) {
         return false;
     }
     if (put->kind == EEPK_PUT_TAG) {
         return put->bytes == 0 && put->pieces <= placer->max_pieces &&
                put->offset == eepk_phase_tag_offset(s, put->phase, put->chain, put->source) &&
-               put->value == eepk_tag_at(s, put->epoch, put->step,
-                                         (eepk_exchange_at){put->layer, put->chain, put->phase});
+               put->value == eepk_tag_at(s, put->epoch, put->step, put->shape, eepk_put_at(put));
     }
     return put->kind == EEPK_PUT_ROWS && put->pieces < placer->max_pieces && put->bytes != 0 &&
            put->bytes <= placer->piece_bytes && rows_are_allowed(s, put);

@@ -25,7 +25,8 @@ typedef struct eepi_placer eepi_placer;
 typedef struct eepi_placer_ops {
     void (*rows)(void *user, uint64_t offset, const void *bytes, uint32_t num_bytes);
     void (*word)(void *user, uint64_t offset, uint64_t value);
-    /* A peer begins that step, and has ended put->completed well. Never parked. NULL: nobody hears
+    /* A peer begins that step with put->shape, and has ended put->completed well. Never parked.
+     * NULL: nobody hears
      */
     void (*begin)(void *listener, const eepk_put *put);
     void *listener;

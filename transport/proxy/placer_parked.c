@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What has come before its step: one dispatch of layer 0 for each source and chain, copied, so that
+/* What has come before its step: the first dispatch of each source and chain, copied, so that
  * the network's memory is free. */
 #include "transport/proxy/placer_source.h"
 
@@ -46,7 +46,7 @@ eepi_placed eepi_parked_keep(eepi_placer *placer, eepi_source *source, const eep
 {
     eepi_parked *parked = &source->parked[put->chain];
 
-    if (put->layer != 0 || put->phase != EEPK_PHASE_DISPATCH) {
+    if (put->layer != 0 || put->chunk != 0 || put->phase != EEPK_PHASE_DISPATCH) {
         return EEPI_PLACED_MALFORMED; /* nobody comes so far without this rank */
     }
     if (parked->num != 0 && is_before(put, parked)) {

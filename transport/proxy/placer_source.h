@@ -12,7 +12,7 @@ enum { EEPI_PHASES = 2 };
 
 /* The exchange of one chain and phase that is under way, or the last one that was. */
 typedef struct eepi_exchange {
-    int32_t layer; /* -1: none yet in this step */
+    int32_t turn; /* of its chain: eepk_turn; -1: none yet in this step */
     bool is_open, has_tag;
     uint32_t named;   /* pieces that the tag speaks for */
     uint32_t placed;  /* different pieces that are written */
@@ -21,7 +21,7 @@ typedef struct eepi_exchange {
     uint64_t *taken; /* bit i: piece i is written, or somebody writes it */
 } eepi_exchange;
 
-/* Dispatch of layer 0 of one later step. */
+/* The first dispatch of one later step. */
 typedef struct eepi_parked {
     uint64_t epoch, step;
     uint32_t generation; /* of its source */

@@ -20,19 +20,19 @@ static eepi_exchange *exchange_of(eepi_source *source, const eepk_put *put)
         source->step = put->step;
         for (int i = 0; i < EEPK_MAX_CHAINS * EEPI_PHASES; i++) {
             eepi_exchange *exchange = &source->exchange[i / EEPI_PHASES][i % EEPI_PHASES];
-            exchange->layer = -1;
+            exchange->turn = -1;
             exchange->is_open = false;
         }
     }
     return &source->exchange[put->chain][put->phase - 1];
 }
 
-static void begin_exchange(const eepi_placer *placer, eepi_exchange *exchange, int32_t layer)
+static void begin_exchange(const eepi_placer *placer, eepi_exchange *exchange, int32_t turn)
 {
     uint64_t *taken = exchange->taken;
 
     memset(taken, 0, (placer->max_pieces + 63) / 64 * sizeof *taken);
-    *exchange = (eepi_exchange){.layer = layer, .is_open = true, .taken = taken};
+    *exchange = (eepi_exchange){.turn = turn, .is_open = true, .taken = taken};
 }
 
 /* Rule N4: a tag is stored when as many different pieces as it names are written. */
@@ -142,18 +142,20 @@ eepi_placed eepi_placer_write(eepi_placer *placer, eepi_source *source, const ee
                               const void *bytes, bool keeps_lock)
 {
     eepi_exchange *exchange;
+    int32_t turn;
 
     if (put->kind == EEPK_PUT_ABORT || put->kind == EEPK_PUT_BEGIN) {
         return take_word(placer, source, put);
     }
     exchange = exchange_of(source, put);
-    if (!exchange->is_open && put->layer == exchange->layer + 1) {
-        begin_exchange(placer, exchange, put->layer);
+    turn = (int32_t)eepk_turn(&placer->shape, put->shape, eepk_put_at(put));
+    if (!exchange->is_open && turn == exchange->turn + 1) {
+        begin_exchange(placer, exchange, turn);
     }
-    if (put->layer > exchange->layer) { /* the one before needs this rank's own part, and is open */
+    if (turn > exchange->turn) { /* the one before needs this rank's own part, and is open */
         return EEPI_PLACED_MALFORMED;
     }
-    if (put->layer < exchange->layer || !exchange->is_open) {
+    if (turn < exchange->turn || !exchange->is_open) {
         return EEPI_PLACED_OLDER;
     }
     return put->kind == EEPK_PUT_TAG ? take_tag(placer, exchange, put)

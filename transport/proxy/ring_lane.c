@@ -65,6 +65,7 @@ static bool take_word(eepi_ring_lane *lane, uint32_t word, eepi_lane_message *me
     put.value = __atomic_load_n(&from->value, __ATOMIC_RELAXED);
     generations = __atomic_load_n(&from->generations, __ATOMIC_RELAXED);
     put.completed = __atomic_load_n(&from->completed, __ATOMIC_RELAXED);
+    put.shape = (uint8_t)(word == EEPK_RING_BEGIN ? put.value : eepk_abort_shape(put.value));
     put.source_generation = (uint32_t)(generations >> 32);
     put.target_generation = (uint32_t)generations;
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
@@ -121,8 +122,8 @@ bool eepi_ring_lane_is_idle(const eepi_ring_lane *lane)
     return lane->completed == lane->taken;
 }
 
-void eepi_ring_put_begin(uint8_t *ring, uint64_t epoch, uint64_t step, uint64_t completed,
-                         uint32_t source_generation, uint32_t target_generation)
+void eepi_ring_put_begin(uint8_t *ring, uint64_t epoch, uint64_t step, uint32_t shape,
+                         uint64_t completed, uint32_t source_generation, uint32_t target_generation)
 {
     eepk_ring_word *word = eepk_ring_word_at(ring, EEPK_RING_BEGIN);
     const uint64_t turn = word->turn;
@@ -134,5 +135,6 @@ void eepi_ring_put_begin(uint8_t *ring, uint64_t epoch, uint64_t step, uint64_t 
     __atomic_store_n(&word->generations, eepk_generations(source_generation, target_generation),
                      __ATOMIC_RELAXED);
     __atomic_store_n(&word->completed, completed, __ATOMIC_RELAXED);
+    __atomic_store_n(&word->value, shape, __ATOMIC_RELAXED);
     __atomic_store_n(&word->turn, turn + 2, __ATOMIC_RELEASE);
 }

@@ -40,6 +40,7 @@ void eepi_ring_lane_complete(eepi_ring_lane *lane, uint64_t claim);
 bool eepi_ring_lane_is_idle(const eepi_ring_lane *lane);
 /* The host's begin word: this rank begins that step, and `completed` is the last that it ended
  * well. One thread at a time. */
-void eepi_ring_put_begin(uint8_t *ring, uint64_t epoch, uint64_t step, uint64_t completed,
-                         uint32_t source_generation, uint32_t target_generation);
+void eepi_ring_put_begin(uint8_t *ring, uint64_t epoch, uint64_t step, uint32_t shape,
+                         uint64_t completed, uint32_t source_generation,
+                         uint32_t target_generation);
 #endif

@@ -17,7 +17,7 @@ enum { EEPK_FIXED_MAX_RANKS = 64 }; /* windows that fit into a kernel's argument
 /* Device memory, written by the baseline's own kernels only. Zero before the first step. */
 typedef struct eepk_fixed_state {
     uint64_t step;      /* of the tags; raised by the route node of layer 0 */
-    eepk_status status; /* bad_* of the last batch that was bad; the rest is not used */
+    eepk_status status; /* bad_* of the last batch that was bad, max_tokens; the rest is not used */
     uint64_t limit_ns; /* of one wait; 0: EEPK_FIXED_LIMIT_NS. Written by the host, before a step */
     uint64_t gave_up;  /* the first step in which a wait reached its limit; 0: none */
     uint32_t blocks_out, pad; /* of the running send */

@@ -30,6 +30,7 @@ EEPK_FN void eepk_fixed_route_body(const eepk_fixed_dispatch_args *a, eep_grid g
     if (a->layer == 0 && g.thread == 0) { /* later nodes read it */
         t->state->step++;
         t->state->status.bad_input = EEPK_INPUT_OK;
+        t->state->status.max_tokens = t->shape.num_max_tokens;
     }
     eepk_block_sync();
     eepk_route_batch(&t->shape, &t->routing, a->topk_idx, a->num_tokens, &t->state->status, g);
@@ -65,7 +66,8 @@ EEPK_FN void eepk_fixed_dispatch_send_body(const eepk_fixed_dispatch_args *a, ee
 {
     const eepk_fixed_tables *t = &a->tables;
     const eepk_shape *s = &t->shape;
-    uint32_t n = eepk_count_tokens(s, &t->state->status, a->num_tokens);
+    uint32_t n = eepk_count_tokens(&t->state->status, a->num_tokens);
+    const eepk_source_header says = {0, n, 0};
     eep_grid u = eepk_warp_grid(g);
 
     for (uint32_t token = u.block; token < n; token += u.num_blocks) {
@@ -79,7 +81,7 @@ EEPK_FN void eepk_fixed_dispatch_send_body(const eepk_fixed_dispatch_args *a, ee
     }
     for (uint32_t seat = u.block; seat < s->max_ranks; seat += u.num_blocks) {
         eepk_send_header(s, eepk_header(s, eepk_fixed_window(t, seat), 0, s->self),
-                         t->routing.send_count + (uint64_t)seat * s->num_slots, 0, n, u);
+                         t->routing.send_count + (uint64_t)seat * s->num_slots, &says, u);
     }
     eepk_fixed_publish(t, a->layer, EEPK_PHASE_DISPATCH, g);
 }
@@ -223,7 +225,7 @@ EEPK_FN void eepk_fixed_reduce_body(const eepk_fixed_combine_args *a, eep_grid g
 {
     const eepk_fixed_tables *t = &a->tables;
     const eepk_shape *s = &t->shape;
-    uint32_t n = eepk_count_tokens(s, &t->state->status, a->num_tokens);
+    uint32_t n = eepk_count_tokens(&t->state->status, a->num_tokens);
     eep_grid u = eepk_sum_grid(n, g);
 
     for (uint32_t token = u.block; token < n; token += u.num_blocks) {

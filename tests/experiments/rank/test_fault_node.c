@@ -297,8 +297,9 @@ static int count_combined(const victim *v)
 /* It died in the first step. */
 static void expect_dispatched(const victim *v)
 {
-    const uint32_t layer = eepk_chain_layer(&v->hello.shape, VICTIM_LAYER, v->chain);
-    cr_expect_eq(tag(v, EEPK_PHASE_DISPATCH) & 0x3ff, layer << 2 | EEPK_PHASE_DISPATCH);
+    const eepk_exchange_at at = {VICTIM_LAYER, (uint32_t)v->chain, EEPK_PHASE_DISPATCH, 0};
+    cr_expect_eq(eepk_tag_exchange(tag(v, EEPK_PHASE_DISPATCH)),
+                 eepk_exchange_number(&v->hello.shape, 0, at));
 }
 
 /* Each at a place of chain 0, and at the same one of chain 1. */

@@ -111,13 +111,14 @@ static eep_status put_layer(smoke_rank *r, uint32_t layer, eepi_kernel_id last)
 static eep_graph *capture_until(smoke_rank *r, eepi_kernel_id last)
 {
     const eepk_world_args world = {eepi_tables_world(r->tables)};
+    const eepk_latch_args latch = {world.world, 0, 0};
     const int is_whole = last == EEPI_KERNEL_finish;
     eep_graph *graph = NULL;
     eep_status status = eep_capture_begin(r->stream);
 
     if (status == EEP_OK) {
         status = eep_launch(r->stream, eepi_tables_kernel(r->tables, EEPI_KERNEL_latch), 1, 1,
-                            &world, sizeof world);
+                            &latch, sizeof latch);
     }
     for (uint32_t layer = 0; layer < (is_whole ? r->shape.num_layers : 1) && status == EEP_OK;
          layer++) {

@@ -60,7 +60,7 @@ Test(kernel_faults, S5_no_stale_write_consumed)
                  {0, 0, 0, EEPK_PHASE_COMBINE},
                  {1, -1, 0, EEPK_PHASE_DISPATCH},
                  {-(1 << 19) + 1, 5, 0, EEPK_PHASE_DISPATCH},
-                 {0, -(1ll << 33) + 1, 0, EEPK_PHASE_DISPATCH}};
+                 {0, -(1ll << (EEPK_TAG_STEP_BITS - 1)) + 1, 0, EEPK_PHASE_DISPATCH}};
     kernel_world *w = kernel_pair_open();
 
     for (size_t i = 0; i < sizeof stale / sizeof stale[0]; i++) {
@@ -222,13 +222,13 @@ Test(kernel_faults, a_peers_abort_accuses_nobody)
     w->rank[0].num_tokens = 0;
     for (uint64_t later = 0; later < 3; later++) {
         eepk_store_release(eepk_abort_word(&w->layout, w->rank[0].window, 2),
-                           eepk_tag(EPOCH, STEP + later, 1, EEPK_PHASE_COMBINE));
+                           eepk_abort_word_of(EPOCH, STEP + later, 0));
         kernel_pair_begin(w, STEP, later == 2 ? 0 : kernel_long_ns);
         expect_nothing(w, 0, EEPK_STEP_PEER_ABORT);
         cr_assert_eq(num_suspects(eepi_tables_status(w->rank[0].tables)), 0);
         /* and the peers hear of it */
-        cr_assert_eq(*eepk_abort_word(&w->layout, w->rank[1].window, 0) >> 10,
-                     eepk_tag(EPOCH, STEP, 0, 0) >> 10);
+        cr_assert_eq(*eepk_abort_word(&w->layout, w->rank[1].window, 0),
+                     eepk_abort_word_of(EPOCH, STEP, 0));
     }
     kernel_world_close(w);
 }
@@ -237,10 +237,10 @@ Test(kernel_faults, a_peers_abort_accuses_nobody)
 Test(kernel_faults, an_old_abort_word_is_void)
 {
     kernel_world *w = kernel_pair_open();
-    const uint64_t words[] = {eepk_tag(EPOCH, STEP - 1, 1, EEPK_PHASE_COMBINE),
-                              eepk_tag(EPOCH - 1, STEP, 1, EEPK_PHASE_COMBINE),
-                              eepk_tag(EPOCH + 1, STEP, 1, EEPK_PHASE_COMBINE),
-                              eepk_tag(EPOCH, STEP - (1ull << 33) + 1, 0, EEPK_PHASE_DISPATCH)};
+    const uint64_t words[] = {
+        eepk_abort_word_of(EPOCH, STEP - 1, 0), eepk_abort_word_of(EPOCH - 1, STEP, 0),
+        eepk_abort_word_of(EPOCH + 1, STEP, 0),
+        eepk_abort_word_of(EPOCH, STEP - (1ull << (EEPK_ABORT_STEP_BITS - 1)) + 1, 0)};
 
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         kernel_pair_peer_sends(w, STEP, 0);
@@ -342,7 +342,7 @@ Test(kernel_faults, a_part_of_a_step_does_not_end_ok)
     cr_assert_eq(status->result, EEPK_STEP_PART, "result %u", status->result);
     cr_assert_eq(status->num_nodes, EEPK_NODES_PER_LAYER);
     cr_assert_eq(eepk_load_acquire(eepk_abort_word(&w->layout, w->rank[1].window, 0)),
-                 eepk_tag(EPOCH, STEP, 1, EEPK_PHASE_DISPATCH), "its peer was not told");
+                 eepk_abort_word_of(EPOCH, STEP, 0), "its peer was not told");
     kernel_world_close(w);
 }
 

@@ -34,7 +34,7 @@ static void peer_goes_on(void)
                        eepk_tag(epoch, STEP + 1, 0, EEPK_PHASE_DISPATCH));
     if (race.move == NEXT_STEP_GIVEN_UP) {
         eepk_store_release(eepk_abort_word(s, race.window, PEER),
-                           eepk_tag(epoch, STEP + 1, 0, EEPK_PHASE_DISPATCH));
+                           eepk_abort_word_of(epoch, STEP + 1, 0));
     }
 }
 
@@ -56,7 +56,8 @@ static void begin(peer_move move, int goes_on_after)
     eepk_shape *s = &race.world.shape;
 
     memset(&race, 0, sizeof(race));
-    *s = (eepk_shape){.max_ranks = 2, .num_layers = 1, .num_chains = 1};
+    *s = (eepk_shape){.max_ranks = 2, .num_layers = 1, .num_chains = 1, .num_shapes = 1};
+    s->shapes[0].num_chunks = 1;
     s->off_combine_tag = 4 * EEPK_LINE_BYTES;
     s->off_abort = 8 * EEPK_LINE_BYTES;
     race.world.window = race.window;

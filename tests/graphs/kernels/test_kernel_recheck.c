@@ -59,7 +59,7 @@ Test(kernel_recheck, P1_an_aborted_source_is_noticed_before_the_next_tag)
         const uint32_t layer = (uint32_t)i / 2, phase = 1 + (uint32_t)i % 2;
         read_phase(w, layer, phase);
         eepk_store_release(eepk_abort_word(&w->layout, w->rank[0].window, 1),
-                           eepk_tag(EPOCH, STEP, layer, phase));
+                           eepk_abort_word_of(EPOCH, STEP, 0));
         cr_assert(!go_on(w, layer, phase), "case %d: a tag speaks for what was read", i);
         cr_assert_eq(kernel_rank_finish(w, 0)->result, EEPK_STEP_PEER_ABORT, "case %d", i);
         kernel_world_close(w);
@@ -106,7 +106,8 @@ Test(kernel_recheck, P1_a_step_without_an_end_is_given_up_by_the_next_latch)
     cr_assert_eq(*eepk_abort_word(&w->layout, w->rank[1].window, 0), 0);
     eepi_tables_launch(w->rank[0].tables)->step = STEP + 1;
     kernel_rank_run(w, 0, EEPI_KERNEL_latch, 0);
-    cr_assert_eq(eepk_tag_step_after(*eepk_abort_word(&w->layout, w->rank[1].window, 0), STEP), 0);
+    cr_assert_eq(eepk_abort_step_after(*eepk_abort_word(&w->layout, w->rank[1].window, 0), STEP),
+                 0);
     kernel_world_close(w);
 }
 
@@ -118,13 +119,13 @@ Test(kernel_recheck, P1_a_peer_that_gave_up_the_next_step_spoils_no_finish)
 
     read_phase(w, 1, EEPK_PHASE_COMBINE);
     eepk_store_release(eepk_abort_word(&w->layout, w->rank[0].window, 1),
-                       eepk_tag(EPOCH, STEP + 1, 0, EEPK_PHASE_DISPATCH));
+                       eepk_abort_word_of(EPOCH, STEP + 1, 0));
     cr_assert_eq(kernel_rank_finish(w, 0)->result, EEPK_STEP_OK);
     kernel_world_close(w);
     w = kernel_pair_open();
     read_phase(w, 0, EEPK_PHASE_DISPATCH);
     eepk_store_release(eepk_abort_word(&w->layout, w->rank[0].window, 1),
-                       eepk_tag(EPOCH, STEP + 1, 0, EEPK_PHASE_DISPATCH));
+                       eepk_abort_word_of(EPOCH, STEP + 1, 0));
     cr_assert(!go_on(w, 0, EEPK_PHASE_DISPATCH));
     cr_assert_eq(kernel_rank_finish(w, 0)->result, EEPK_STEP_PEER_ABORT);
     kernel_world_close(w);

@@ -420,12 +420,14 @@ Test(kernels, S11_one_table_version_per_replay)
 
 /* ------------------------------------------------------------------ S13 */
 
-/* Steps across 2^34 and epochs across 2^20: the fields of a tag wrap, nothing else does. */
+static const uint64_t tag_steps = 1ull << EEPK_TAG_STEP_BITS;
+
+/* Steps across 2^30 and epochs across 2^20: the fields of a tag wrap, nothing else does. */
 Test(kernels, S13_counters_wrap)
 {
     const moe_shape shape = {4, 3, 6, 3, 3, 8, 6, EEP_FP32, EEP_FP32, 0};
     kernel_world *w = kernel_world_open(&shape, 2);
-    uint64_t random = kernel_first_seed(), step = (1ull << 34) - 6, epoch = (1ull << 20) - 3;
+    uint64_t random = kernel_first_seed(), step = tag_steps - 6, epoch = (1ull << 20) - 3;
 
     for (int round = 0; round < 6; round++) {
         kernel_world_switch(
@@ -437,10 +439,10 @@ Test(kernels, S13_counters_wrap)
     }
     /* seat 3 is ahead, on the other side of the next wrap of the step field: all jump there. On the
      * way no two steps are further apart than tags can tell. */
-    for (step = (1ull << 34) + (1ull << 32); step < 2ull << 34; step += 1ull << 32) {
+    for (step = tag_steps + tag_steps / 4; step < 2 * tag_steps; step += tag_steps / 4) {
         kernel_check_step(w, step, kernel_first_seed());
     }
-    step = (2ull << 34) - 1;
+    step = 2 * tag_steps - 1;
     for (int seat = 0; seat < 4; seat++) {
         kernel_rank_launch(w, seat, seat == 3 ? step + 2 : step, kernel_long_ns);
     }
@@ -459,15 +461,15 @@ Test(kernels, S13_counters_wrap)
 
 Test(kernels, tags_compare_serially)
 {
-    const uint64_t top_step = (1ull << 34) - 1, top_epoch = (1ull << 20) - 1;
+    const uint64_t top_step = tag_steps - 1, top_epoch = (1ull << 20) - 1;
     uint64_t random = kernel_first_seed();
 
     for (int i = 0; i < 20000; i++) {
         const uint64_t step = kernel_random(&random) >> kernel_below(&random, 60);
         const uint64_t epoch = kernel_random(&random) >> kernel_below(&random, 60);
-        const int64_t ahead = (int64_t)(kernel_random(&random) >> 31) - (1ll << 32);
+        const int64_t ahead = (int64_t)(kernel_random(&random) >> 35) - (1ll << 28);
         const int64_t newer = (int64_t)(kernel_random(&random) >> 45) - (1ll << 18);
-        const uint32_t layer = (uint32_t)kernel_below(&random, EEP_MAX_LAYERS);
+        const uint32_t layer = (uint32_t)kernel_below(&random, EEP_MAX_EXCHANGES);
         const uint64_t tag =
             eepk_tag(epoch + (uint64_t)newer, step + (uint64_t)ahead, layer, EEPK_PHASE_COMBINE);
         cr_assert_eq(eepk_tag_step_after(tag, step), ahead);

@@ -62,6 +62,7 @@ static const eep_kernel expert_kernel = EEP_KERNEL("expert", expert_body, NULL, 
 
 typedef union node_args {
     eepk_world_args world;
+    eepk_latch_args latch;
     eepk_dispatch_node_args dispatch;
     eepk_combine_node_args combine;
 } node_args;
@@ -73,7 +74,11 @@ static size_t fill_args(const kernel_world *w, const kernel_rank *r, eepi_kernel
     const uint32_t in_view = (uint32_t)kernel_view_layer(&w->shape, (int)layer);
     const uint32_t chain = layer % (uint32_t)kernel_chains(&w->shape);
 
-    if (id == EEPI_KERNEL_latch || id == EEPI_KERNEL_finish) {
+    if (id == EEPI_KERNEL_latch) {
+        args_out->latch = (eepk_latch_args){r->world, 0, 0};
+        return sizeof args_out->latch;
+    }
+    if (id == EEPI_KERNEL_finish) {
         args_out->world = (eepk_world_args){r->world};
         return sizeof args_out->world;
     }

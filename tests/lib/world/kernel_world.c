@@ -88,9 +88,9 @@ size_t kernel_rows(const kernel_world *w)
 static void layer_open(const kernel_world *w, kernel_layer *l)
 {
     const eepk_shape *s = &w->layout;
-    const size_t pairs = (size_t)s->num_max_tokens * s->top_k;
+    const size_t tokens = (size_t)w->shape.max_tokens, pairs = tokens * s->top_k;
 
-    l->x = fixed_buffer(w, (size_t)s->num_max_tokens * s->row_bytes);
+    l->x = fixed_buffer(w, tokens * s->row_bytes);
     l->rows = fixed_buffer(w, kernel_rows(w) * s->row_bytes);
     l->row_scales = s->num_scales ? fixed_buffer(w, kernel_scales_bytes(w)) : NULL;
     l->expert_rows = fixed_buffer(w, kernel_rows(w) * s->row_bytes);
@@ -150,23 +150,24 @@ static void rank_open(kernel_world *w, int seat, const eepk_shape *layout)
     kernel_rank_capture(w, seat);
 }
 
-kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks)
-{
-    return kernel_world_open_with(shape, num_blocks, 0, 0, NULL);
-}
-
-kernel_world *kernel_world_open_with(const moe_shape *shape, uint32_t num_blocks,
-                                     uint32_t num_queues, uint32_t extra_slots,
-                                     const kernel_form *form)
+static kernel_world *new_world(const moe_shape *shape, uint32_t num_blocks)
 {
     kernel_world *w = calloc(1, sizeof *w);
 
     CHECK(w && shape->max_ranks <= KERNEL_MAX_SEATS && shape->num_layers <= KERNEL_MAX_LAYERS);
     w->shape = *shape;
     w->num_blocks = num_blocks;
-    w->has_form = form != NULL;
-    w->form = form ? *form : (kernel_form){0};
     OK(eep_device_open("host", 0, &w->device));
+    return w;
+}
+
+/* `num_chunks` of shape 1; 0: there is none. */
+static void open_ranks(kernel_world *w, uint32_t num_queues, uint32_t extra_slots, int num_chunks)
+{
+    const moe_shape *shape = &w->shape;
+    const eep_shape chunked = {shape->max_tokens, num_chunks};
+    const int parts = num_chunks ? num_chunks : 1;
+
     for (int seat = 0; seat < shape->max_ranks; seat++) {
         const eep_config config = {.struct_bytes = sizeof config,
                                    .rank = seat,
@@ -177,7 +178,10 @@ kernel_world *kernel_world_open_with(const moe_shape *shape, uint32_t num_blocks
                                    .num_slots = shape->num_slots,
                                    .top_k = shape->top_k,
                                    .hidden = shape->hidden,
-                                   .num_max_tokens_per_rank = shape->max_tokens,
+                                   .num_max_tokens_per_rank =
+                                       (shape->max_tokens + parts - 1) / parts,
+                                   .shapes = &chunked,
+                                   .num_shapes = num_chunks != 0,
                                    .dtype = shape->dtype,
                                    .fp8_dispatch = shape->fp8_dispatch,
                                    .num_chains = kernel_chains(shape)};
@@ -192,6 +196,30 @@ kernel_world *kernel_world_open_with(const moe_shape *shape, uint32_t num_blocks
         }
         rank_open(w, seat, &layout);
     }
+}
+
+kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks)
+{
+    return kernel_world_open_with(shape, num_blocks, 0, 0, NULL);
+}
+
+kernel_world *kernel_world_open_with(const moe_shape *shape, uint32_t num_blocks,
+                                     uint32_t num_queues, uint32_t extra_slots,
+                                     const kernel_form *form)
+{
+    kernel_world *w = new_world(shape, num_blocks);
+
+    w->has_form = form != NULL;
+    w->form = form ? *form : (kernel_form){0};
+    open_ranks(w, num_queues, extra_slots, 0);
+    return w;
+}
+
+kernel_world *kernel_world_open_chunks(const moe_shape *shape, uint32_t num_blocks, int num_chunks)
+{
+    kernel_world *w = new_world(shape, num_blocks);
+
+    open_ranks(w, 0, 0, num_chunks);
     return w;
 }
 
@@ -201,6 +229,7 @@ void kernel_world_close(kernel_world *w)
         kernel_rank *r = &w->rank[seat];
         eep_stream_close(r->stream);
         eep_graph_close(r->graph);
+        eep_graph_close(r->chunked);
         eepi_tables_close(r->tables);
         for (int layer = 0; layer < w->shape.num_layers; layer++) {
             layer_close(&r->layer[layer]);
@@ -332,8 +361,8 @@ void kernel_rank_prepare(kernel_world *w, int seat, uint64_t step, uint64_t wait
     kernel_rank *r = &w->rank[seat];
     const eepk_shape *s = &w->layout;
 
-    *eepi_tables_launch(r->tables) =
-        (eepk_launch){step, r->epoch, r->announce, wait_ns, r->wants_loads};
+    *eepi_tables_launch(r->tables) = (eepk_launch){
+        step, r->epoch, r->announce, wait_ns, r->wants_loads, r->shape, r->wanted_shape};
     r->world->control->latch.step = 0; /* tests use a number again, which a step never does */
     for (int layer = 0; layer < w->shape.num_layers; layer++) {
         memset(r->layer[layer].rows, KERNEL_POISON, kernel_rows(w) * s->row_bytes);
@@ -352,7 +381,8 @@ void kernel_rank_launch(kernel_world *w, int seat, uint64_t step, uint64_t wait_
     if (w->hooks.before_step) {
         w->hooks.before_step(w->hooks.user, seat, w->rank[seat].epoch, step);
     }
-    OK(eep_graph_replay(w->rank[seat].graph, w->rank[seat].stream));
+    OK(eep_graph_replay(w->rank[seat].shape ? w->rank[seat].chunked : w->rank[seat].graph,
+                        w->rank[seat].stream));
 }
 
 const eepk_status *kernel_rank_end(kernel_world *w, int seat)

@@ -6,6 +6,7 @@
 #ifndef KERNEL_WORLD_H
 #define KERNEL_WORLD_H
 
+#include "eep/shapes.h"
 #include "graphs/device/tables.h"
 #include "tests/lib/world/reference_moe.h"
 
@@ -37,11 +38,14 @@ typedef struct kernel_rank {
     uint8_t *coloured[EEPK_COLOURS]; /* its windows */
     eep_stream *stream;
     eep_graph *graph;
+    eep_graph *chunked;           /* of shape 1; kernel_chunks.h captures it */
+    uint32_t shape, wanted_shape; /* of the next launch */
     uint64_t epoch, announce, wants_loads;
-    uint32_t delay_us;    /* that its experts take */
-    int32_t num_tokens;   /* read at replay */
-    uint64_t placement;   /* the same: what its physical ids were made under */
-    int32_t *slot_expert; /* [num_layers, num_slots] of the live view */
+    uint32_t delay_us;                    /* that its experts take */
+    int32_t num_tokens;                   /* read at replay */
+    int32_t chunk_tokens[EEP_MAX_CHUNKS]; /* of it, in steps of shape 1 */
+    uint64_t placement;                   /* the same: what its physical ids were made under */
+    int32_t *slot_expert;                 /* [num_layers, num_slots] of the live view */
     kernel_layer layer[KERNEL_MAX_LAYERS];
 } kernel_rank;
 
@@ -89,6 +93,9 @@ kernel_world *kernel_world_open(const moe_shape *shape, uint32_t num_blocks);
 kernel_world *kernel_world_open_with(const moe_shape *shape, uint32_t num_blocks,
                                      uint32_t num_queues, uint32_t extra_slots,
                                      const kernel_form *form);
+/* With a second shape, of shape->max_tokens in so many chunks; shape 0 has as many tokens as a
+ * chunk. 0: one shape. */
+kernel_world *kernel_world_open_chunks(const moe_shape *shape, uint32_t num_blocks, int num_chunks);
 void kernel_world_close(kernel_world *world);
 
 /* A view of the seats in `members` (bits) with each expert in at least one slot, the other slots

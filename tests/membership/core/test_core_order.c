@@ -92,3 +92,18 @@ Test(core_order, R3_an_order_of_a_process_that_is_in_no_view_does_not_count)
     cr_expect_null(win_and_plan());
     eepi_core_close(t.core);
 }
+
+/* A joiner reads the tags of its peers' steps, which are cut, near the step that its view names. */
+Test(core_order, S13_a_plan_names_a_step_that_its_proposer_had_begun)
+{
+    const uint64_t begun = 3ull << 40;
+
+    open_ready();
+    give(5, 3, 1, 2);
+    feed((eepi_input){.kind = EEPI_INPUT_TICK, .step = begun});
+    feed((eepi_input){.kind = EEPI_INPUT_TICK, .step = 7});
+    const eepi_view *plan = win_and_plan();
+    cr_assert_not_null(plan);
+    cr_expect_eq(plan->first_step, begun);
+    eepi_core_close(t.core);
+}

@@ -192,15 +192,21 @@ Test(stepper, M10_who_is_not_in_the_view_that_all_switch_to_has_left)
 
 static eepk_shape shape_of_four(void)
 {
-    return (eepk_shape){
-        .max_ranks = 4, .num_layers = 1, .num_chains = 1, .self = 3, .off_dispatch_tag = 0};
+    return (eepk_shape){.max_ranks = 4,
+                        .num_layers = 1,
+                        .num_chains = 1,
+                        .num_shapes = 3,
+                        .shapes = {{8, 1, 0, 0}, {8, 2, 1, 0}, {8, 4, 3, 0}},
+                        .self = 3,
+                        .off_dispatch_tag = 0};
 }
 
-/* Tags hold 34 bits of a step. */
+/* Tags hold 30 bits of a step. */
 Test(stepper, S13_a_joiner_reads_its_peers_steps_near_the_first_one_of_its_view)
 {
     static _Alignas(128) uint8_t window[2 * 4 * EEPK_LINE_BYTES];
-    const uint64_t first = (3ull << 34) - 5, now = (3ull << 34) + 200;
+    const uint64_t first = (3ull << EEPK_TAG_STEP_BITS) - 5,
+                   now = (3ull << EEPK_TAG_STEP_BITS) + 200;
     const eepk_shape shape = shape_of_four();
     const eepi_live view = live(8, first, 1);
     eepi_stepper s = fresh();
@@ -212,6 +218,79 @@ Test(stepper, S13_a_joiner_reads_its_peers_steps_near_the_first_one_of_its_view)
     cr_assert(!eepi_stepper_may_begin(&s, 0), "its first step is a peer's");
     cr_assert_eq(eepi_stepper_peer_step(&s, &shape, window), now);
     cr_assert_eq(eepi_stepper_begin(&s, now, 0).step, now);
+}
+
+/* ---------------------------------------------------------------- shapes */
+
+static uint32_t begins_with(eepi_stepper *s, uint32_t wanted, uint32_t peers)
+{
+    (void)eepi_stepper_begin(s, 0, 0);
+    return eepi_stepper_take_shape(s, wanted, peers);
+}
+
+static void ends_with(eepi_stepper *s, eepk_status status)
+{
+    cr_assert_eq(eepi_stepper_end(s, &status, 0), status.result == EEPK_STEP_OK);
+}
+
+Test(stepper, P6_who_ended_a_step_ok_begins_the_next_one_as_all_agreed)
+{
+    eepi_stepper s = serving();
+
+    cr_expect_eq(begins_with(&s, 2, EEPI_NO_SHAPE), 2, "nobody says otherwise");
+    ends_with(&s, (eepk_status){.wanted_shape = 1, .seen_shape = 2});
+    cr_expect_eq(begins_with(&s, 2, 0), 1, "it was agreed on, whatever others began with");
+    ends_with(&s, (eepk_status){.wanted_shape = 0, .seen_shape = 1});
+    cr_expect_eq(begins_with(&s, 2, EEPI_NO_SHAPE), 0);
+    ends_with(&s, (eepk_status){.wanted_shape = 2});
+    (void)eepi_stepper_begin(&s, s.step + 7, 0);
+    cr_expect_eq(eepi_stepper_take_shape(&s, 0, 1), 2, "of another step it is a least one");
+}
+
+Test(stepper, P6_an_aborted_step_is_followed_by_none_of_a_smaller_shape)
+{
+    eepi_stepper s = serving();
+
+    cr_expect_eq(begins_with(&s, 0, 1), 1, "a peer has begun it");
+    ends_with(&s, (eepk_status){.result = EEPK_STEP_DEADLINE, .seen_shape = 1});
+    cr_expect_eq(begins_with(&s, 0, EEPI_NO_SHAPE), 1, "its positions run again");
+    ends_with(&s, (eepk_status){.result = EEPK_STEP_SHAPE, .seen_shape = 2});
+    cr_expect_eq(begins_with(&s, 0, 1), 2);
+    ends_with(&s, (eepk_status){.result = EEPK_STEP_PEER_ABORT, .seen_shape = 2});
+    cr_expect_eq(begins_with(&s, 0, 0), 2, "until a step ends OK");
+    ends_with(&s, (eepk_status){.wanted_shape = 0, .seen_shape = 2});
+    cr_expect_eq(begins_with(&s, 2, EEPI_NO_SHAPE), 0);
+}
+
+Test(stepper, P6_the_shape_of_peers_is_read_from_their_tags)
+{
+    static _Alignas(128) uint8_t window[4 * EEPK_LINE_BYTES];
+    const eepk_shape shape = shape_of_four();
+    const struct {
+        uint64_t epoch, step;
+        uint32_t exchange, expected;
+    } tags[] = {{7, 41, 0, 0},
+                {7, 41, 1, 1},
+                {7, 41, 2, 1},
+                {7, 41, 3, 2},
+                {7, 41, 6, 2},
+                {7, 40, 6, EEPI_NO_SHAPE},
+                {7, 42, 6, EEPI_NO_SHAPE},
+                {6, 41, 6, EEPI_NO_SHAPE}};
+    eepi_stepper s = serving();
+
+    (void)eepi_stepper_begin(&s, 0, 0);
+    cr_assert_eq(s.step, 41);
+    cr_assert_eq(s.live.epoch, 7);
+    cr_expect_eq(eepi_stepper_peer_shape(&s, &shape, window), EEPI_NO_SHAPE);
+    for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++) {
+        *eepk_dispatch_tag(&shape, window, 0, 1) =
+            eepk_tag(tags[i].epoch, tags[i].step, tags[i].exchange, EEPK_PHASE_DISPATCH);
+        cr_expect_eq(eepi_stepper_peer_shape(&s, &shape, window), tags[i].expected, "case %zu", i);
+    }
+    *eepk_dispatch_tag(&shape, window, 0, 0) = eepk_tag(7, 41, 2, EEPK_PHASE_DISPATCH);
+    *eepk_dispatch_tag(&shape, window, 0, 2) = eepk_tag(7, 41, 0, EEPK_PHASE_DISPATCH);
+    cr_expect_eq(eepi_stepper_peer_shape(&s, &shape, window), 1, "the largest");
 }
 
 Test(stepper, D6_the_first_step_of_a_view_may_take_longer)

@@ -65,6 +65,26 @@ int sim_num_chains(void)
     return 1 + (int)(sim->options.seed * 0x9e3779b97f4a7c15u >> 63);
 }
 
+/* Half of the seeds have two: SIM_TOKENS / SIM_CHUNKS tokens at once, or SIM_TOKENS in chunks. */
+int sim_num_shapes(void)
+{
+    return 1 + (int)(sim->options.seed * 0xd1b54a32d192ed03u >> 63);
+}
+
+/* Ranks want what they have work for, and some what they like. */
+int32_t sim_wanted_shape(const sim_rank *r)
+{
+    if (sim_num_shapes() == 1) {
+        return 0;
+    }
+    return sim_random(4) ? r->num_work > SIM_TOKENS / SIM_CHUNKS : (int32_t)sim_random(SIM_SHAPES);
+}
+
+int sim_most_tokens(int32_t shape)
+{
+    return shape == 0 && sim_num_shapes() > 1 ? SIM_TOKENS / SIM_CHUNKS : SIM_TOKENS;
+}
+
 void sim_buffers_open(sim_rank *r)
 {
     size_t rows = eep_rows_capacity(r->context);
@@ -79,6 +99,7 @@ void sim_buffers_open(sim_rank *r)
         c->topk_weights = allocate(r, SIM_TOKENS * SIM_TOPK);
         c->topk_idx = (int32_t *)allocate(r, SIM_LAYERS * SIM_TOKENS * SIM_TOPK);
         c->num_tokens = (int32_t *)allocate(r, 1);
+        c->chunk_tokens = (int32_t *)allocate(r, SIM_CHUNKS);
         c->slot_begin = (int32_t *)allocate(r, SIM_SLOTS + 1);
         for (int pair = 0; pair < SIM_TOKENS * SIM_TOPK; pair++) {
             c->topk_weights[pair] = 1.0f;
@@ -98,26 +119,37 @@ static eep_status put_experts(sim_process *p, int layer, const sim_chain *c)
                       sizeof experts);
 }
 
-/* One half of an exchange; the experts follow a dispatch. */
-static eep_status put_half(sim_process *p, int layer, int chain, int half)
+static int chunks_of(int shape)
+{
+    return shape == 0 ? 1 : SIM_CHUNKS;
+}
+
+/* One half of an exchange; the experts follow a dispatch. `turn` counts layers and their chunks. */
+static eep_status put_half(sim_process *p, int shape, int turn, int chain, int half)
 {
     sim_rank *r = &p->rank;
     const sim_chain *c = &r->chain[chain];
+    const int layer = turn / chunks_of(shape), chunk = turn % chunks_of(shape);
     const int last = layer == sim->shape.num_layers - 1;
+    const int first = chunk * (SIM_TOKENS / SIM_CHUNKS);
+    const int32_t *num_tokens = shape == 0 ? c->num_tokens : c->chunk_tokens + chunk;
     const eep_dispatch_args dispatch = {.struct_bytes = sizeof dispatch,
                                         .chain = chain,
-                                        .x = layer == 0 ? c->x : c->middle,
-                                        .topk_idx = c->topk_idx + layer * SIM_TOKENS * SIM_TOPK,
-                                        .num_tokens = c->num_tokens,
+                                        .x = (layer == 0 ? c->x : c->middle) + first * SIM_HIDDEN,
+                                        .topk_idx =
+                                            c->topk_idx + (layer * SIM_TOKENS + first) * SIM_TOPK,
+                                        .num_tokens = num_tokens,
                                         .rows = c->rows,
-                                        .slot_begin = c->slot_begin};
+                                        .slot_begin = c->slot_begin,
+                                        .chunk = chunk};
     const eep_combine_args combine = {.struct_bytes = sizeof combine,
                                       .out_dtype = EEP_FP32,
                                       .rows = c->results,
                                       .topk_weights = c->topk_weights,
-                                      .num_tokens = c->num_tokens,
-                                      .out = last ? c->out : c->middle,
-                                      .chain = chain};
+                                      .num_tokens = num_tokens,
+                                      .out = (last ? c->out : c->middle) + first * SIM_HIDDEN,
+                                      .chain = chain,
+                                      .chunk = chunk};
     eep_status status;
 
     switch (half) {
@@ -134,46 +166,53 @@ static eep_status put_half(sim_process *p, int layer, int chain, int half)
 }
 
 /* All halves of all chains. How the chains mix is drawn by the seed, the same on all ranks. */
-static eep_status put_layers(sim_process *p)
+static eep_status put_layers(sim_process *p, int shape)
 {
-    const int halves = EEPK_NODES_PER_LAYER * sim->shape.num_layers;
-    uint64_t state = sim->options.seed ^ 0x636861696e73;
+    const int halves = EEPK_NODES_PER_LAYER * sim->shape.num_layers * chunks_of(shape);
+    uint64_t state = sim->options.seed ^ 0x636861696e73 ^ (uint64_t)shape << 60;
     int done[SIM_CHAINS] = {0};
     eep_status status = EEP_OK;
 
     for (int i = 0; i < halves * sim_num_chains() && status == EEP_OK; i++) {
         int chain = sim_num_chains() == 1 ? 0 : (int)(random_next(&state) % SIM_CHAINS);
         chain = done[chain] < halves ? chain : 1 - chain;
-        status = put_half(p, done[chain] / EEPK_NODES_PER_LAYER, chain,
+        status = put_half(p, shape, done[chain] / EEPK_NODES_PER_LAYER, chain,
                           done[chain] % EEPK_NODES_PER_LAYER);
         done[chain]++;
     }
     return status;
 }
 
-eep_status sim_capture(sim_process *p)
+static eep_status capture(sim_process *p, int shape)
 {
     sim_rank *r = &p->rank;
-    eep_status status;
+    eep_status status = eep_capture_begin(r->stream);
 
-    p->starts_kernels = 1;
-    status = eep_stream_open(r->device, &r->stream);
-    p->starts_kernels = 0;
-    sim_no_preemption(1); /* the device counts captures by thread, and all fibers are one */
     if (status == EEP_OK) {
-        status = eep_capture_begin(r->stream);
+        status = eep_step_latch_shape(r->context, shape, r->stream);
     }
     if (status == EEP_OK) {
-        status = eep_step_latch(r->context, r->stream);
-    }
-    if (status == EEP_OK) {
-        status = put_layers(p);
+        status = put_layers(p, shape);
     }
     if (status == EEP_OK) {
         status = eep_step_finish(r->context, r->stream);
     }
     if (status == EEP_OK) {
-        status = eep_capture_end(r->stream, &r->graph);
+        status = eep_capture_end(r->stream, &r->graph[shape]);
+    }
+    return status;
+}
+
+eep_status sim_capture(sim_process *p)
+{
+    eep_status status;
+
+    p->starts_kernels = 1;
+    status = eep_stream_open(p->rank.device, &p->rank.stream);
+    p->starts_kernels = 0;
+    sim_no_preemption(1); /* the device counts captures by thread, and all fibers are one */
+    for (int shape = 0; shape < sim_num_shapes() && status == EEP_OK; shape++) {
+        status = capture(p, shape);
     }
     sim_no_preemption(0);
     return status;

@@ -19,7 +19,8 @@ typedef struct placer_fixture {
     uint8_t *window;
     eepi_placer *placer;
     uint64_t begun_step; /* of the last begin word */
-    int blocks;          /* rows wait while it is 1; 2: somebody waits */
+    uint32_t begun_shape;
+    int blocks; /* rows wait while it is 1; 2: somebody waits */
 } placer_fixture;
 
 static void rows(void *user, uint64_t offset, const void *bytes, uint32_t num_bytes)
@@ -45,6 +46,7 @@ static void begin(void *user, const eepk_put *put)
 {
     cr_assert(put->source == SOURCE && put->epoch != 0 && put->completed < put->step);
     ((placer_fixture *)user)->begun_step = put->step;
+    ((placer_fixture *)user)->begun_shape = put->shape;
 }
 
 static void move_to(placer_fixture *f, uint64_t epoch, uint64_t step, bool lets_in)
@@ -372,6 +374,10 @@ Test(placer, N3_words_are_never_parked)
     put.kind = EEPK_PUT_BEGIN;
     cr_expect_eq(eepi_placer_place(f.placer, &put, NULL, GENERATION), EEPI_PLACED);
     cr_expect_eq(f.begun_step, 19);
+    cr_expect_eq(f.begun_shape, 0);
+    put.shape = 1;
+    cr_expect_eq(eepi_placer_place(f.placer, &put, NULL, GENERATION), EEPI_PLACED_MALFORMED,
+                 "there is one shape");
     close_placer(&f);
 }
 

@@ -219,9 +219,10 @@ Test(ring_lane, N3_a_begin_word_overtakes_a_full_ring)
     for (int i = 0; i < SLOTS - 1; i++) {
         put_row(&f, i);
     }
-    eepi_ring_put_begin(f.queue.ring, 8, 1000, 999, 3, 4);
+    eepi_ring_put_begin(f.queue.ring, 8, 1000, 2, 999, 3, 4);
     message = take(&f, EEPK_PUT_BEGIN);
     cr_expect(message.put.epoch == 8 && message.put.step == 1000 && message.put.completed == 999);
+    cr_expect_eq(message.put.shape, 2, "rule P6");
     cr_expect(message.put.source_generation == 3 && message.put.target_generation == 4);
     close_ring(&f);
 }
