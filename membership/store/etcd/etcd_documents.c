@@ -236,9 +236,11 @@ eep_status eepi_etcd_document_get(eepi_etcd_api *api, const char *key,
  * none). Failures leave it for the next collection. */
 static void remove_document(eepi_etcd_api *api, const char *place, uint64_t manifest)
 {
-    char key[EEPI_ETCD_KEY_BYTES];
+    char key[EEPI_ETCD_KEY_BYTES + 1];
     cJSON *answer = NULL;
-    snprintf(key, sizeof key, "%sm", place);
+    const size_t bytes = strlen(place);
+    memcpy(key, place, bytes);
+    memcpy(key + bytes, "m", 2);
     eepi_etcd_text_clear(&api->body);
     eepi_etcd_text_format(&api->body, "{\"compare\":[{");
     eepi_etcd_text_key(&api->body, "key", key);
@@ -266,15 +268,18 @@ static void collect_listed(eepi_etcd_api *api, const char *folder, const cJSON *
         eepi_etcd_entry entry = {0};
         bool is_entry =
             kv && eepi_etcd_api_entry(kv, folder_bytes, &entry) && strlen(entry.key) > hex_bytes;
-        bool is_other = !is_entry || strncmp(place + folder_bytes, entry.key, hex_bytes) != 0;
+        bool is_other =
+            !is_entry || !place[0] || strncmp(place + folder_bytes, entry.key, hex_bytes) != 0;
         if (place[0] && is_other && newest < base->manifest) {
             remove_document(api, place, manifest);
         }
         if (is_other) {
-            snprintf(place, sizeof place, "%s%.*s", folder, (int)hex_bytes,
-                     is_entry ? entry.key : "");
-            place[0] = is_entry ? place[0] : '\0';
+            memset(place, 0, sizeof place);
             newest = manifest = 0;
+        }
+        if (is_entry && is_other && folder_bytes + hex_bytes < sizeof place) {
+            memcpy(place, folder, folder_bytes);
+            memcpy(place + folder_bytes, entry.key, hex_bytes);
         }
         if (is_entry) {
             newest = entry.revision > newest ? entry.revision : newest;
