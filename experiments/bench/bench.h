@@ -66,6 +66,7 @@ void bench_exchange(const bench_run *run);
 void bench_deepep(const bench_run *run);
 void bench_overhead(const bench_run *run);
 void bench_forms(const bench_run *run);
+void bench_chunks(const bench_run *run);
 void bench_flips(const bench_run *run);
 void bench_aborts(const bench_run *run);
 void bench_memory(const bench_run *run);

@@ -9,7 +9,12 @@ static void report_shape(const bench_run *run, const char *label, const eep_conf
     eepi_table_sizes tables;
     eepk_shape shape;
     const char *why;
+    char prefill[48] = "";
 
+    if (config->num_shapes) {
+        snprintf(prefill, sizeof prefill, " and %d in %d", config->shapes[0].max_tokens,
+                 config->shapes[0].num_chunks);
+    }
     if (eepi_shape_make(config, &shape, &why) != EEP_OK) {
         bench_fatal("bad %s", why);
     }
@@ -19,10 +24,11 @@ static void report_shape(const bench_run *run, const char *label, const eep_conf
     tables = eepi_tables_sizes(&shape);
     bench_report_begin(run->report, "memory",
                        "%s: ranks %d, layers %d, experts %d, slots %d, topk %d, hidden %d, tokens "
-                       "%d, %s dispatch",
+                       "%d%s, %s dispatch",
                        label, config->max_ranks, config->num_layers, config->num_experts,
                        config->num_slots, config->top_k, config->hidden,
-                       config->num_max_tokens_per_rank, config->fp8_dispatch ? "fp8" : "bf16");
+                       config->num_max_tokens_per_rank, prefill,
+                       config->fp8_dispatch ? "fp8" : "bf16");
     bench_report_value(run->report, "window_control", "bytes", (double)windows.control_bytes);
     bench_report_value(run->report, "window_dispatch", "bytes", (double)windows.dispatch_bytes);
     bench_report_value(run->report, "window_combine", "bytes", (double)windows.combine_bytes);
@@ -38,6 +44,7 @@ static void report_shape(const bench_run *run, const char *label, const eep_conf
 
 void bench_memory(const bench_run *run)
 {
+    static const eep_shape prefill[] = {{4096, 8}, {4096, 1}};
     const bench_options *o = run->options;
     eep_config wide = {.struct_bytes = sizeof wide,
                        .num_ranks = 32,
@@ -61,6 +68,14 @@ void bench_memory(const bench_run *run)
     report_shape(run, "wide instance", &wide);
     wide.fp8_dispatch = 1;
     report_shape(run, "wide instance", &wide);
+    for (int i = 0; i < 2; i++) { /* a prefill beside decode steps: in chunks, and at once */
+        wide.shapes = &prefill[i];
+        wide.num_shapes = 1;
+        wide.fp8_dispatch = 0;
+        report_shape(run, "wide instance", &wide);
+        wide.fp8_dispatch = 1;
+        report_shape(run, "wide instance", &wide);
+    }
     report_shape(run, "benchmark", &ours);
     ours.fp8_dispatch = 1;
     report_shape(run, "benchmark", &ours);

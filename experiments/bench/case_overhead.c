@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Two kinds of a step that nothing happens to, each twice, interleaved: what elasticity costs
- * against the baseline, and what padded rows cost against packed ones. Both twice, since whoever
- * runs more often finds its code and data warmer. */
+ * against the baseline, padded rows against packed ones, chunks against one exchange. Both twice,
+ * since whoever runs more often finds its code and data warmer. */
 #include "experiments/bench/bench.h"
 #include "experiments/bench/graphs.h"
 
 #include <stdlib.h>
 
 enum { WARM_UP = 5, NUM_SIDES = 4, HOST_BLOCKS_FOR_BAR = 30, CUDA_BLOCKS_FOR_BAR = 300 };
+enum { NUM_CHUNKS = 8 };
 enum { NEW, BASE, NEW_AGAIN, BASE_AGAIN };
 
 /* What is compared with what. */
@@ -33,6 +34,14 @@ static const pairing against_packed = {
     "packed_again_over_packed",
     "packed_again_half_width",
     "padded_over_packed",
+    false};
+static const pairing against_whole = {
+    "chunks",
+    {BENCH_CHUNKED, BENCH_ELASTIC, BENCH_CHUNKED, BENCH_ELASTIC},
+    {"chunked_step", "whole_step", "chunked_step_again", "whole_step_again"},
+    "whole_again_over_whole",
+    "whole_again_half_width",
+    "chunked_over_whole",
     false};
 /* Each side stands at each place, and right behind each other one, once (Williams 1949). */
 static const int orders[NUM_SIDES][NUM_SIDES] = {
@@ -146,7 +155,9 @@ static void report(const bench_run *run, const bench_world *w, overhead *o)
 static void run_one(const bench_run *run, const pairing *pair, const bench_setup *setup,
                     int num_blocks)
 {
-    overhead o = {.pair = pair, .num_blocks = num_blocks, .steps_per_block = run->is_cuda ? 1 : 10};
+    overhead o = {.pair = pair,
+                  .num_blocks = num_blocks,
+                  .steps_per_block = run->is_cuda || setup->num_chunks ? 1 : 10};
     const size_t steps = (size_t)num_blocks * (size_t)o.steps_per_block;
     bench_checked checked;
     bench_world *w;
@@ -204,5 +215,21 @@ void bench_forms(const bench_run *run)
         setup.pads = true;
         setup.pin = !run->is_cuda && setup.num_ranks <= (int)bench_num_cores();
         run_one(run, &against_packed, &setup, with.repeats);
+    }
+}
+
+/* A prefill in chunks against one exchange of all its tokens, in windows that have room for that.
+ */
+void bench_chunks(const bench_run *run)
+{
+    const bench_defaults on_cuda = {8, 8, 100, {{4096}, 1}};
+    const bench_defaults on_host = {2, 2, 12, {{4096}, 1}};
+    const bench_defaults with = bench_defaults_of(run, &on_cuda, &on_host);
+
+    for (int i = 0; i < with.tokens.n && bench_wants(run, "bf16"); i++) {
+        bench_setup setup = bench_setup_of(run, &with, with.tokens.value[i]);
+        setup.num_chunks = with.tokens.value[i] < NUM_CHUNKS ? 1 : NUM_CHUNKS;
+        setup.pin = !run->is_cuda && setup.num_ranks <= (int)bench_num_cores();
+        run_one(run, &against_whole, &setup, with.repeats);
     }
 }

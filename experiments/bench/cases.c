@@ -72,11 +72,16 @@ bool bench_wants(const bench_run *run, const char *dtype)
 
 void bench_begin(const bench_run *run, const char *case_name, const bench_setup *s)
 {
+    char chunks[24] = "";
+
+    if (s->num_chunks) {
+        snprintf(chunks, sizeof chunks, " in %d chunks", s->num_chunks);
+    }
     bench_report_begin(run->report, case_name,
-                       "ranks %d, layers %d, experts %d, topk %d, hidden %d, tokens %d, %s "
+                       "ranks %d, layers %d, experts %d, topk %d, hidden %d, tokens %d%s, %s "
                        "dispatch, blocks %u%s",
                        s->num_ranks, s->num_layers, s->num_experts, s->top_k, s->hidden,
-                       s->num_tokens, s->fp8 ? "fp8" : "bf16", s->num_blocks,
+                       s->num_tokens, chunks, s->fp8 ? "fp8" : "bf16", s->num_blocks,
                        s->pin ? ", pinned" : "");
 }
 

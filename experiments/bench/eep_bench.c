@@ -21,6 +21,7 @@ static const struct {
 } cases[] = {
     {"overhead", bench_overhead, "a decode step against the same with fixed membership"},
     {"forms", bench_forms, "padded rows and counts against packed rows: 128 tokens, 8 ranks"},
+    {"chunks", bench_chunks, "a prefill of 4,096 tokens in 8 chunks against one exchange"},
     {"flip", bench_flips, "a step that flips to a planned view against its neighbours"},
     {"abort", bench_aborts, "from the abort word to the drained graph"},
     {"memory", bench_memory, "bytes of windows, tables and scratch per rank (computed)"},

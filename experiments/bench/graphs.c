@@ -206,11 +206,33 @@ static void put_elastic(bench_rank *r, eepi_kernel_id id, uint32_t blocks, uint3
     bench_ok(r->world, eep_launch(r->stream, kernel, blocks, threads, args, bytes), kernel->name);
 }
 
-static void put_layer(bench_rank *r, bench_kind kind, uint32_t layer)
+/* A chunk of it: the inputs and outputs of some of its tokens. */
+static void chunked_args(const bench_rank *r, uint32_t layer, uint32_t chunk,
+                         any_args *dispatch_out, any_args *combine_out)
+{
+    const eepk_shape *s = &r->shape;
+    const size_t first = (size_t)chunk * s->shapes[1].chunk_tokens;
+    eepk_dispatch_node_args *dispatch = &dispatch_out->dispatch;
+    eepk_combine_node_args *combine = &combine_out->combine;
+
+    elastic_args(r, layer, dispatch_out, combine_out);
+    dispatch->x = (const uint8_t *)dispatch->x + first * s->row_bytes;
+    dispatch->topk_idx += first * s->top_k;
+    dispatch->num_tokens++; /* a chunk's stand behind those of all (fill_inputs) */
+    dispatch->chunk = chunk;
+    combine->topk_weights += first * s->top_k;
+    combine->num_tokens++;
+    combine->out = (uint8_t *)combine->out + first * s->row_bytes;
+    combine->chunk = chunk;
+}
+
+static void put_layer(bench_rank *r, bench_kind kind, uint32_t layer, uint32_t chunk)
 {
     any_args dispatch, combine;
 
-    if (kind == BENCH_ELASTIC) {
+    if (kind == BENCH_CHUNKED) {
+        chunked_args(r, layer, chunk, &dispatch, &combine);
+    } else if (kind == BENCH_ELASTIC) {
         elastic_args(r, layer, &dispatch, &combine);
     } else if (kind == BENCH_PADDED) {
         padded_args(r, layer, &dispatch, &combine);
@@ -241,14 +263,15 @@ static void put_layer(bench_rank *r, bench_kind kind, uint32_t layer)
 void bench_capture_step(bench_rank *r, bench_kind kind)
 {
     const eepk_world_args world = {eepi_tables_world(r->tables)};
-    const eepk_latch_args latch = {world.world, 0, 0};
+    const uint32_t shape = kind == BENCH_CHUNKED, chunks = r->shape.shapes[shape].num_chunks;
+    const eepk_latch_args latch = {world.world, shape, 0};
 
     bench_ok(r->world, eep_capture_begin(r->stream), "capture");
     if (kind != BENCH_FIXED) {
         put_elastic(r, EEPI_KERNEL_latch, 1, 1, &latch, sizeof latch);
     }
-    for (uint32_t layer = 0; layer < r->shape.num_layers; layer++) {
-        put_layer(r, kind, layer);
+    for (uint32_t i = 0; i < r->shape.num_layers * chunks; i++) {
+        put_layer(r, kind, i / chunks, i % chunks);
     }
     if (kind != BENCH_FIXED) {
         put_elastic(r, EEPI_KERNEL_finish, 1, 1, &world, sizeof world);

@@ -53,6 +53,7 @@ static void *memory(bench_world *w, eep_memory kind, size_t bytes)
 static void make_shapes(bench_rank *r)
 {
     const bench_setup *c = &r->world->setup;
+    const eep_shape in_chunks = {c->num_tokens, c->num_chunks};
     const eep_config config = {.struct_bytes = sizeof config,
                                .rank = r->index,
                                .num_ranks = c->num_ranks,
@@ -64,7 +65,9 @@ static void make_shapes(bench_rank *r)
                                .hidden = c->hidden,
                                .num_max_tokens_per_rank = c->num_tokens,
                                .dtype = EEP_BF16,
-                               .fp8_dispatch = c->fp8};
+                               .fp8_dispatch = c->fp8,
+                               .shapes = &in_chunks,
+                               .num_shapes = c->num_chunks != 0};
     const char *why;
 
     if (eepi_shape_make(&config, &r->shape, &why) != EEP_OK) {
@@ -142,8 +145,10 @@ static void fill_inputs(bench_rank *r)
         memcpy(r->topk_weights[set], to + in->topk_weights, pairs * sizeof(float));
         bench_finish(r);
     }
-    *(int32_t *)r->staging = (int32_t)r->shape.num_max_tokens;
-    bench_ok(w, eep_copy_async(r->stream, r->inputs + in->num_tokens, r->staging, sizeof(int32_t)),
+    ((int32_t *)r->staging)[0] = (int32_t)r->shape.num_max_tokens;
+    ((int32_t *)r->staging)[1] = (int32_t)r->shape.shapes[r->shape.num_shapes - 1].chunk_tokens;
+    bench_ok(w,
+             eep_copy_async(r->stream, r->inputs + in->num_tokens, r->staging, 2 * sizeof(int32_t)),
              "copy of num_tokens");
     bench_finish(r);
 }
@@ -395,8 +400,10 @@ void bench_flip(bench_rank *r, eepi_view *view)
 void bench_replay(bench_rank *r, bench_kind kind)
 {
     if (kind != BENCH_FIXED) {
-        *eepi_tables_launch(r->tables) =
-            (eepk_launch){.step = ++r->step, .epoch = r->epoch, .wait_ns = patient_ns};
+        *eepi_tables_launch(r->tables) = (eepk_launch){.step = ++r->step,
+                                                       .epoch = r->epoch,
+                                                       .wait_ns = patient_ns,
+                                                       .shape = kind == BENCH_CHUNKED};
     }
     bench_ok(r->world, eep_graph_replay(r->graph[kind], r->stream), "replay");
 }

@@ -10,6 +10,7 @@
 #ifndef BENCH_WORLD_H
 #define BENCH_WORLD_H
 
+#include "eep/shapes.h"
 #include "experiments/bench/inputs.h"
 #include "experiments/bench/native.h"
 #include "graphs/device/tables.h"
@@ -28,7 +29,8 @@ enum {
 typedef enum bench_kind {
     BENCH_ELASTIC,
     BENCH_FIXED,
-    BENCH_PADDED, /* the elastic step with padded rows and counts (eep/forms.h) */
+    BENCH_PADDED,  /* the elastic step with padded rows and counts (eep/forms.h) */
+    BENCH_CHUNKED, /* the elastic step in chunks (eep/shapes.h), in windows for all of it */
     BENCH_NUM_KINDS
 } bench_kind;
 typedef enum bench_stamps {
@@ -53,6 +55,7 @@ typedef struct bench_setup {
     uint64_t seed;
     bool pin;                 /* rank i and its stream's worker on the i-th core (host) */
     const bench_peers *peers; /* NULL: all ranks are threads of this process */
+    int num_chunks;           /* of a chunked step; 0: there is none */
     bool pads;                /* there is room for padded rows (BF16) */
     bool meets;               /* ranks meet before a phase begins (peers, host): between stamps */
 } bench_setup;
