@@ -97,6 +97,15 @@ static bool add_view(launcher *self, const eepi_view *view)
     return true;
 }
 
+/* A foreign rank has told of its generation in its trace before any view can have it; a trace wakes
+ * nobody. */
+static void hear_all(launcher *self)
+{
+    for (int s = 0; self->ranks->trace && s < self->run.max_ranks; s++) {
+        launcher_read_rank(self, s);
+    }
+}
+
 static void on_view(launcher *self, const void *value, size_t size)
 {
     const char *why = "";
@@ -105,6 +114,7 @@ static void on_view(launcher *self, const void *value, size_t size)
         return;
     }
     memcpy(aligned, value, size);
+    hear_all(self);
     eepi_view *view = (eepi_view *)aligned;
     const record_view *last = launcher_last_view(self);
     if (eepi_view_check(aligned, size, &why) != EEP_OK ||
