@@ -228,11 +228,6 @@ eep_status eep_window_sizes_get(const eep_config *config, eep_window_sizes *size
     return EEP_OK;
 }
 
-size_t eep_dtype_bytes(eep_dtype dtype)
-{
-    return dtype == EEP_FP32 ? 4 : dtype == EEP_BF16 ? 2 : 0;
-}
-
 enum {
     CHAIN_PARTS = 13,
     SHARED_PARTS = 5,

@@ -191,11 +191,8 @@ typedef struct eep_config {
      * same on all ranks. */
     int32_t num_chains;
     /* Seats that serve together or not at all, as the ranks of one tensor parallel group do: 0 to
-     * n-1 are the first group, n to 2n-1 the next one, and so on. A view that leaves one out leaves
-     * out all of its group, a rank that leaves takes its group along, and a group is let in by one
-     * view or not at all. No expert has all of its replicas in one group where num_slots allows
-     * two. num_ranks and max_ranks are multiples of it. 0 or 1: each seat is on its own. The same
-     * on all ranks. */
+     * n-1 are the first group, and so on. A view takes in and leaves out whole groups. num_ranks and
+     * max_ranks are multiples of it. 0 or 1: each is on its own. The same on all ranks. */
     int32_t seats_per_group;
     /* Shapes that steps may have beside num_max_tokens_per_rank tokens at once, which is shape 0:
      * shapes 1, 2 and so on (eep/shapes.h). Borrowed for the call that gets the config. The same on

@@ -236,7 +236,7 @@ static void observe(eep_graph *graph)
     CHECK(eep_num_shapes(context) == 1);
     CHECK(eep_shape_get(context, 0, EEP_SIZED(&shape_info.s)) == EEP_OK);
     WHOLE(shape_info);
-    CHECK(shape_info.s.num_chunks == 1 && shape_info.s.rows_capacity == eep_rows_capacity(context));
+    CHECK(shape_info.s.num_chunks == 1 && shape_info.s.chunk_tokens == shape_info.s.max_tokens);
     CHECK(eep_watch_open(store_path, 1000000, error, sizeof error, &watch) == EEP_OK);
     CHECK(eep_watch_next(watch, 1000000, EEP_SIZED(&view.s), NULL, 0) == EEP_OK);
     WHOLE(view);

@@ -158,7 +158,8 @@ static int32_t some_replica(const kernel_world *w, int layer, int expert, uint64
 
     for (int at = 0; at < w->shape.max_ranks * w->shape.num_slots; at++) {
         const int seat = at / w->shape.num_slots, slot = at % w->shape.num_slots;
-        const eepi_view_slot *s = eepi_view_slot_at(w->view, layer, seat, slot);
+        const eepi_view_slot *s =
+            eepi_view_slot_at(w->view, kernel_view_layer(&w->shape, layer), seat, slot);
         if (eepi_view_is_member(w->view, seat) && s->state == EEPI_SLOT_HOLDS &&
             s->expert == expert && kernel_below(random, ++num) == 0) {
             id = at;
@@ -208,7 +209,7 @@ static bool goes_to(const kernel_world *w, int source, int layer, int i, int sea
         pair.number += j < i && l->topk_idx[j] == pair.expert;
         pair.num += l->topk_idx[j] == pair.expert;
     }
-    moe_replica(w->view, layer, &pair, &to_seat, &to_slot);
+    moe_replica(w->view, kernel_view_layer(&w->shape, layer), &pair, &to_seat, &to_slot);
     return to_seat == seat && to_slot == slot;
 }
 
