@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What kinds of faults and of bad inputs are called, and how large an element of a type is. */
+/* What kinds of faults and of bad inputs are called. */
 #include "eep/eep.h"
 
 const char *eep_fault_kind_name(eep_fault_kind kind)
@@ -17,9 +17,4 @@ const char *eep_bad_kind_name(eep_bad_kind kind)
                                         "empty slot"};
 
     return kind >= EEP_BAD_NUM_TOKENS && kind <= EEP_BAD_SLOT_EMPTY ? names[kind] : "unknown";
-}
-
-size_t eep_dtype_bytes(eep_dtype dtype)
-{
-    return dtype == EEP_FP32 ? 4 : dtype == EEP_BF16 ? 2 : 0;
 }

@@ -194,12 +194,10 @@ typedef struct eep_config {
      * n-1 are the first group, and so on. A view takes in and leaves out whole groups. num_ranks and
      * max_ranks are multiples of it. 0 or 1: each is on its own. The same on all ranks. */
     int32_t seats_per_group;
-    /* Shapes that steps may have beside num_max_tokens_per_rank tokens at once, which is shape 0:
-     * shapes 1, 2 and so on (eep/shapes.h). Borrowed for the call that gets the config. The same on
-     * all ranks. */
-    const struct eep_shape *shapes; /* [num_shapes]; NULL with 0 */
-    int32_t num_shapes;             /* below EEP_MAX_SHAPES */
-    int32_t reserved_shapes;        /* 0 */
+    /* Shapes 1, 2 and so on (eep/shapes.h), beside num_max_tokens_per_rank tokens at once, which is
+     * shape 0. Borrowed for the call that gets the config. The same on all ranks. */
+    const struct eep_shape *shapes;      /* [num_shapes]; NULL with 0 */
+    int32_t num_shapes, reserved_shapes; /* below EEP_MAX_SHAPES; 0 */
 } eep_config;
 
 /* Defaults, then EEP_RANK, EEP_SIZE, EEP_STORE, EEP_BULK (auto, shm or ucx), EEP_BULK_INTERFACE and
@@ -589,8 +587,7 @@ typedef struct eep_window_sizes {
     uint32_t reserved;
     uint64_t dispatch_bytes, combine_bytes, control_bytes;
 } eep_window_sizes;
-/* Needs the sizes alone, with those of `shapes`: `rank` may be -1, `device` and `store_path` NULL.
- * Any thread. */
+/* Needs the sizes alone: `rank` may be -1, `device` and `store_path` NULL. Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_window_sizes_get(const eep_config *config,
                                                        eep_window_sizes *sizes_out);
 

@@ -309,10 +309,22 @@ eepk_launch eepi_stepper_begin(eepi_stepper *s, uint64_t peer_step, uint64_t now
         .wait_ns = 1000u * (s->warm ? s->config.step_deadline_us : s->config.warmup_deadline_us)};
 }
 
+void eepi_stepper_hear_shape(eepi_stepper *s, uint64_t step, uint32_t shape)
+{
+    if (step > s->heard_step || (step == s->heard_step && shape > s->heard_shape)) {
+        s->heard_step = step;
+        s->heard_shape = shape;
+    }
+}
+
 uint32_t eepi_stepper_take_shape(eepi_stepper *s, uint32_t wanted, uint32_t peer_shape)
 {
-    const uint32_t choice = peer_shape == EEPI_NO_SHAPE ? wanted : peer_shape;
+    const bool has_heard = s->heard_step == s->step;
+    uint32_t choice = peer_shape == EEPI_NO_SHAPE ? wanted : peer_shape;
 
+    if (has_heard && (peer_shape == EEPI_NO_SHAPE || s->heard_shape > choice)) {
+        choice = s->heard_shape;
+    }
     assert(s->in_step);
     s->shape = s->due_step == s->step || choice < s->due_shape ? s->due_shape : choice;
     return s->shape;

@@ -55,13 +55,15 @@ typedef struct eepi_stepper {
     eepi_live announced; /* committed planned view, told to the others in-band */
     uint64_t flip_due;   /* digest that all members agreed in-band to switch to */
     bool wedged, in_step, flip_is_in_band;
-    bool warm;          /* a step under `live` has ended OK here */
-    bool must_follow;   /* joiner: the first step is a peer's, never its own */
-    uint64_t step;      /* last one begun, or the newest seen */
-    uint64_t jump_step; /* a peer is there; 0: none */
-    uint32_t shape;     /* of the last step begun (rule P6) */
-    uint32_t due_shape; /* of step due_step: all who ended the step before agree; else the least */
-    uint64_t due_step;  /* 0: the last step did not end OK */
+    bool warm;           /* a step under `live` has ended OK here */
+    bool must_follow;    /* joiner: the first step is a peer's, never its own */
+    uint64_t step;       /* last one begun, or the newest seen */
+    uint64_t jump_step;  /* a peer is there; 0: none */
+    uint32_t shape;      /* of the last step begun (rule P6) */
+    uint32_t due_shape;  /* of step due_step: all who ended the step before agree; else the least */
+    uint64_t due_step;   /* 0: the last step did not end OK */
+    uint64_t heard_step; /* the newest that a host told of, and the largest shape told with it */
+    uint32_t heard_shape;
     bool peers_are_newer; /* the last step met a newer epoch */
     eepi_step_mail mail;
     uint64_t began_us, typical_us; /* of steps that ended OK: a moving average */
@@ -128,6 +130,8 @@ bool eepi_stepper_may_begin(const eepi_stepper *stepper, uint64_t peer_step);
 bool eepi_stepper_wants(const eepi_stepper *stepper, uint64_t peer_step);
 /* Begin one: its number is a rendezvous that is never used again (rule D5). */
 eepk_launch eepi_stepper_begin(eepi_stepper *stepper, uint64_t peer_step, uint64_t now_us);
+/* A member's host tells with which shape it begins that step, before its tags are there (N3). */
+void eepi_stepper_hear_shape(eepi_stepper *stepper, uint64_t step, uint32_t shape);
 /* The shape of the step that was begun just now (rule P6): what all agreed on in the step before;
  * else that of the peers, or the wanted one, and none below what is known from aborted steps. */
 uint32_t eepi_stepper_take_shape(eepi_stepper *stepper, uint32_t wanted, uint32_t peer_shape);

@@ -13,6 +13,7 @@ enum { GATE_BOUND_US = 1000000 };
 typedef struct begun { /* the newest that a peer's host has told */
     uint64_t epoch, step, completed;
     uint32_t generation;
+    uint32_t shape; /* of that step */
 } begun;
 
 struct eepi_proxies {
@@ -55,7 +56,7 @@ static void hear_begin(void *listener, const eepk_put *put)
     if (put->source_generation > has->generation ||
         (put->source_generation == has->generation &&
          is_after(put->epoch, put->step, has->epoch, has->step))) {
-        *has = (begun){put->epoch, put->step, put->completed, put->source_generation};
+        *has = (begun){put->epoch, put->step, put->completed, put->source_generation, put->shape};
         is_news =
             is_after(put->epoch, put->step, __atomic_load_n(&proxies->own_epoch, __ATOMIC_ACQUIRE),
                      __atomic_load_n(&proxies->own_step, __ATOMIC_ACQUIRE));
@@ -84,6 +85,7 @@ uint64_t eepi_proxies_note_begun(eep_context *context)
             continue; /* no member that this rank steps with */
         }
         is_ahead |= eepi_stepper_hear_begin(stepper, b->epoch, b->step, b->completed);
+        eepi_stepper_hear_shape(stepper, b->step, b->shape);
         if (b->epoch == stepper->live.epoch && b->step > stepper->step && b->step > newest) {
             newest = b->step;
         }

@@ -296,3 +296,20 @@ Test(kernel_shapes, a_torn_header_ends_the_step)
         kernel_world_close(w);
     }
 }
+
+/* A peer is ahead: its tag is all that is left to see of what it began. */
+Test(kernel_shapes, P6_who_jumps_knows_the_shape_that_it_jumps_to)
+{
+    kernel_world *w = open_ranks(2);
+    const eepk_exchange_at first = {0, 0, EEPK_PHASE_DISPATCH, 0};
+    const eepk_status *status;
+
+    eepk_store_release(eepk_dispatch_tag(&w->layout, w->rank[0].window, 0, 1),
+                       eepk_tag_at(&w->layout, 1, STEP + 1, 1, first));
+    kernel_rank_launch(w, 0, STEP, kernel_long_ns);
+    status = kernel_rank_end(w, 0);
+    cr_expect_eq(status->result, EEPK_STEP_JUMP);
+    cr_expect_eq(status->jump_step, STEP + 1);
+    cr_expect_eq(status->seen_shape, 1);
+    kernel_world_close(w);
+}

@@ -262,6 +262,22 @@ Test(stepper, P6_an_aborted_step_is_followed_by_none_of_a_smaller_shape)
     cr_expect_eq(begins_with(&s, 2, EEPI_NO_SHAPE), 0);
 }
 
+/* Rows and tags of a PROXY peer wait for this rank's begin; its begin word does not. */
+Test(stepper, P6_a_begin_word_tells_the_shape_before_any_tag)
+{
+    eepi_stepper s = serving();
+
+    eepi_stepper_hear_shape(&s, 41, 1);
+    eepi_stepper_hear_shape(&s, 41, 0);
+    eepi_stepper_hear_shape(&s, 40, 2);
+    cr_expect_eq(begins_with(&s, 0, EEPI_NO_SHAPE), 1);
+    ends_with(&s, (eepk_status){.result = EEPK_STEP_SHAPE, .seen_shape = 1});
+    cr_expect_eq(begins_with(&s, 2, EEPI_NO_SHAPE), 2, "it was of step 41 alone");
+    ends_with(&s, (eepk_status){.wanted_shape = 0, .seen_shape = 2});
+    eepi_stepper_hear_shape(&s, 43, 2);
+    cr_expect_eq(begins_with(&s, 1, EEPI_NO_SHAPE), 0, "what was agreed on counts");
+}
+
 Test(stepper, P6_the_shape_of_peers_is_read_from_their_tags)
 {
     static _Alignas(128) uint8_t window[4 * EEPK_LINE_BYTES];
