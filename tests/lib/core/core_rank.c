@@ -51,7 +51,10 @@ static void give_mail(cluster *c, cluster_process *p)
                                      .step = mail.accused_step});
     }
     if (mail.drained) {
-        cluster_feed_to(c, p, (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = mail.drained_step});
+        cluster_feed_to(c, p,
+                        (eepi_input){.kind = EEPI_INPUT_DRAINED,
+                                     .step = mail.drained_step,
+                                     .collective = p->collective});
     }
 }
 

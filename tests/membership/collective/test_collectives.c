@@ -386,6 +386,9 @@ Test(collectives, P13_a_contribution_that_is_not_sound_is_not_there)
     head->bytes ^= 8;
     cr_expect_eq(caller_call(&c[0]), EEP_ERR_TIMEOUT, "its length");
     head->bytes ^= 8;
+    head->what.length ^= 1;
+    cr_expect_eq(caller_call(&c[0]), EEP_ERR_TIMEOUT, "what it is for");
+    head->what.length ^= 1;
     head->generation ^= 1;
     cr_expect_eq(caller_call(&c[0]), EEP_ERR_TIMEOUT, "its writer");
     head->generation ^= 1;
@@ -396,6 +399,24 @@ Test(collectives, P13_a_contribution_that_is_not_sound_is_not_there)
     cr_assert_eq(caller_call(&c[0]), EEP_OK);
     cr_assert_eq(caller_call(&c[1]), EEP_OK);
     check_gathered(c, 2);
+    world_close(&w);
+}
+
+/* A rank that promises has closed the ledger before: what it gave ends for nobody any more. */
+Test(collectives, P13_no_number_ends_behind_a_promise)
+{
+    world w;
+    caller c[2];
+
+    open_world(&w, 2);
+    make(c, &w, 2, CALL_ALLGATHER, 1);
+    c[0].timeout_us = 0;
+    c[1].timeout_us = 20000;
+    cr_assert_eq(caller_call(&c[0]), EEP_ERR_TIMEOUT);
+    eepi_collectives_stop(w.ranks[0].context);
+    cr_assert_eq(eepi_collectives_last(w.ranks[0].context), 0);
+    cr_assert_eq(caller_call(&c[1]), EEP_ERR_TIMEOUT);
+    cr_assert(caller_is_untouched(&c[1]));
     world_close(&w);
 }
 

@@ -101,3 +101,22 @@ Test(core_found, L1_an_instance_that_begins_again_repairs_what_nobody_loaded)
         expect_serving(c, 4);
     }
 }
+
+/* P13: the highest number that any member reports, whoever proposes; and no later view forgets it.
+ */
+Test(core_found, P13_a_fault_view_names_the_newest_collective_that_has_ended)
+{
+    FOR_SEEDS(&covered, c)
+    {
+        cluster_at(c, (int)cluster_random(c, 3))->collective = 7;
+        cluster_crash(c, 3);
+        expect_serving(c, 3);
+        EXPECT(c, c->view->collective == 7);
+        for (int seat = 0; seat < 3; seat++) {
+            cluster_at(c, seat)->collective = 0;
+        }
+        cluster_crash(c, 2);
+        cluster_run(c, SECOND);
+        EXPECT(c, c->view->collective == 7);
+    }
+}
