@@ -44,12 +44,25 @@ void eepi_staging_close(eep_context *context)
     free(context->staging);
 }
 
+/* Views that came one after the other may each name new memory, and none of them be installed here.
+ * What only the earlier ones named makes room for that of the next one (rule P7): three memories of
+ * a colour are kept, that of the live bank, of the newest document, and of a plan. */
+static void make_room(eep_context *context)
+{
+    const eepi_view *committed = eepi_core_view(context->core);
+
+    if (committed) {
+        eepi_peers_drop(context, committed);
+    }
+}
+
 static bool stage(eep_context *context, const eepi_view *view)
 {
     eepk_peer *peers = calloc((size_t)view->shape.max_ranks, sizeof *peers);
     eep_status status = EEP_ERR_NO_MEMORY;
 
     if (peers) {
+        make_room(context);
         status = eepi_peers_renew(context, view);
     }
     if (status == EEP_OK) {
