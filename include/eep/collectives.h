@@ -37,7 +37,9 @@
  * number differ (kind, root, bytes, type, operation), and EEP_ERR_NOT_FOUND the root is no member:
  * both are the same on all members, and the number has ended; EEP_ERR_TIMEOUT; EEP_ERR_ABORTED;
  * EEP_ERR_EVICTED, EEP_ERR_DRAINED this process is out of the view; EEP_ERR_NO_MEMORY,
- * EEP_ERR_SYSTEM before anything was given. Cost: one copy in, one copy out of each contribution
+ * EEP_ERR_SYSTEM before anything was given. If this rank's service is over for a failure of its
+ * own, they end with the status of eep_step_begin: EEP_ERR_SYSTEM where it cannot make or map the
+ * window memory that the agreed view names. Cost: one copy in, one copy out of each contribution
  * and its checksum, and at most one sleep. */
 #ifndef EEP_COLLECTIVES_H
 #define EEP_COLLECTIVES_H

@@ -30,7 +30,8 @@ extern "C" {
  * EEP_ERR_NOT_FOUND: that process is not in the newest view, so the evidence is void (it may be out
  * already). EEP_ERR_INVALID: a seat out of range, or a kind that libeep sees for itself.
  * EEP_ERR_STATE: no view yet; this rank is the only member; or its own seat with another kind than
- * EEP_FAULT_DEVICE. EEP_ERR_EVICTED, EEP_ERR_DRAINED: this rank's service is over. Any thread. */
+ * EEP_FAULT_DEVICE. EEP_ERR_EVICTED, EEP_ERR_DRAINED, or another status with which eep_step_begin
+ * ends (EEP_ERR_SYSTEM): this rank's service is over. Any thread. */
 EEP_API EEP_MUST_CHECK eep_status eep_fault_report(eep_context *context, int32_t seat,
                                                    uint32_t generation, eep_fault_kind kind);
 
@@ -50,7 +51,8 @@ typedef struct eep_verdict {
  * EEP_ERR_TIMEOUT: nothing is decided yet, the evidence stands, and the next call goes on waiting;
  * with 0 the call asks and looks once. EEP_ERR_NOT_FOUND: no view ever had that process.
  * EEP_ERR_STATE: no view yet; this rank is the only member, which cannot be expelled; or this
- * thread is in a step of the context. EEP_ERR_INVALID, EEP_ERR_EVICTED, EEP_ERR_DRAINED as above.
+ * thread is in a step of the context. EEP_ERR_INVALID, EEP_ERR_EVICTED, EEP_ERR_DRAINED,
+ * EEP_ERR_SYSTEM as above.
  * Of a group of seats (eep_config, seats_per_group) all are left out in the same view. Oneself: the
  * same as eep_drain, and returns at once with its status. To expel several, ask for each with 0
  * first: one view then leaves them all out.

@@ -427,7 +427,8 @@ typedef struct eep_step {
  * view if one is due, fixes the step's number. After EEP_OK the caller fills its inputs, replays
  * its graph and calls eep_step_end. EEP_ERR_TIMEOUT: still no view to serve under, try again.
  * EEP_ERR_UNCOVERED: experts have no copy left; nobody serves until a process that joins brings
- * them: try again, or give up. EEP_ERR_EVICTED, EEP_ERR_DRAINED: this rank's service is over. */
+ * them: try again, or give up. EEP_ERR_EVICTED, EEP_ERR_DRAINED: this rank's service is over; so it
+ * is with EEP_ERR_SYSTEM if it cannot make or map the window memory that the agreed view names. */
 EEP_API EEP_MUST_CHECK eep_status eep_step_begin(eep_context *context, uint64_t timeout_us,
                                                  eep_step *step_out);
 /* Wait for the step's end. EEP_OK: its results are right; make them current. EEP_ERR_ABORTED: it

@@ -5,6 +5,7 @@
 #define EEPI_COLLECTIVE_H
 
 #include "eep/collectives.h"
+#include "membership/context/outcome.h"
 #include "membership/view/view.h"
 
 #include <stdbool.h>
@@ -38,6 +39,6 @@ void eepi_collectives_follow(eep_context *context, const eepi_view *view);
 void eepi_collectives_stop(eep_context *context);
 /* The newest number that has ended, of a rank that has stopped: its report says so (rule P13). */
 uint64_t eepi_collectives_last(eep_context *context);
-/* This rank's service is over. */
-void eepi_collectives_end(eep_context *context, eep_status status);
+/* This rank's service is over, for what its outcome says. */
+void eepi_collectives_end(eep_context *context, const eepi_outcome *outcome);
 #endif

@@ -7,6 +7,7 @@
 #include "membership/context/log.h"
 
 #include <linux/futex.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -237,7 +238,7 @@ uint64_t eepi_collectives_last(eep_context *context)
     return last;
 }
 
-void eepi_collectives_end(eep_context *context, eep_status status)
+void eepi_collectives_end(eep_context *context, const eepi_outcome *outcome)
 {
     struct eepi_collectives *all = context->calls.collectives;
 
@@ -246,7 +247,8 @@ void eepi_collectives_end(eep_context *context, eep_status status)
         pthread_mutex_unlock(&all->lock);
         return;
     }
-    all->ended = status;
+    all->ended = outcome->ended;
+    snprintf(all->why, sizeof all->why, "%s", outcome->why);
     all->is_open = false;
     wake(all, all->pending.is_given ? all->pending.group : NULL);
     pthread_mutex_unlock(&all->lock);

@@ -252,7 +252,7 @@ static void fill_in(const struct eepi_collectives *all, eep_collective_result *r
 
 static eep_status say_over(const struct eepi_collectives *all, const char *call)
 {
-    return eepi_refuse(all->ended, "%s: %s", call, eep_strerror(all->ended));
+    return eepi_refuse(all->ended, "%s: %s", call, all->why);
 }
 
 /* The contributions seem to be there, or the number has ended: take them without the lock. If the

@@ -49,7 +49,8 @@ struct eepi_collectives {
     bool is_open;     /* a view is in force */
     bool is_numbered; /* `last` is known */
     eep_status ended; /* why this rank serves no more; EEP_OK */
-    uint64_t last;    /* newest number that has ended */
+    char why[EEPI_WHY_ENDED_BYTES];
+    uint64_t last; /* newest number that has ended */
     eepi_collective_area *own;
     eepi_collective_group *group; /* of the newest view; NULL: this rank is in none */
     eepi_collective_pending pending;

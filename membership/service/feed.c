@@ -26,13 +26,15 @@ static void follow_backups(eep_context *context)
 /* This rank's service may have ended in any of its parts: its collectives end with it. */
 static void follow_end(eep_context *context)
 {
-    eep_status ended;
+    eepi_outcome outcome = {.ended = EEP_OK};
 
     pthread_mutex_lock(&context->lock);
-    ended = context->outcome.ended;
+    if (context->outcome.ended != EEP_OK) {
+        outcome = context->outcome;
+    }
     pthread_mutex_unlock(&context->lock);
-    if (ended != EEP_OK) {
-        eepi_collectives_end(context, ended);
+    if (outcome.ended != EEP_OK) {
+        eepi_collectives_end(context, &outcome);
     }
 }
 

@@ -315,6 +315,8 @@ int sim_bulk_is_readable(eepi_bulk *bulk);
 /* ---- sim_rank.c */
 void sim_rank_start(int seat);
 float sim_expert_code(int layer, int expert);
+/* A call's status: this process could make no memory for its window, and so its service is over. */
+int sim_ended_for_memory(const sim_process *p, eep_status status);
 
 /* ---- parts/sim_network.c */
 /* Its kernels may have put something into rings. */

@@ -5,6 +5,7 @@
 
 #include "experiments/base/random.h"
 #include "graphs/device/device_share.h"
+#include "membership/context/context.h"
 #include "transport/checkpoint/checkpoint_files.h"
 
 #include <stdio.h>
@@ -382,11 +383,18 @@ static eep_status run_step(sim_process *p)
     return status == EEP_ERR_ABORTED ? EEP_OK : status;
 }
 
+int sim_ended_for_memory(const sim_process *p, eep_status status)
+{
+    return p->no_memory && status == EEP_ERR_SYSTEM &&
+           p->rank.context->outcome.ended == EEP_ERR_SYSTEM;
+}
+
 static int may_end_with(const sim_process *p, eep_status status)
 {
-    sim->ended_for_memory += status == EEP_ERR_SYSTEM;
-    return status == EEP_ERR_DRAINED || status == EEP_ERR_EVICTED ||
-           (status == EEP_ERR_SYSTEM && p->no_memory);
+    const int is_for_memory = sim_ended_for_memory(p, status);
+
+    sim->ended_for_memory += is_for_memory;
+    return status == EEP_ERR_DRAINED || status == EEP_ERR_EVICTED || is_for_memory;
 }
 
 static void *rank_main(void *argument)

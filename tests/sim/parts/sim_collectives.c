@@ -130,7 +130,8 @@ static bool call_once(sim_process *p, uint64_t bytes, uint64_t timeout_us, uint6
     }
     sim->collectives_aborted += status == EEP_ERR_ABORTED;
     SIM_MUST(status == EEP_ERR_TIMEOUT || status == EEP_ERR_ABORTED || status == EEP_ERR_EVICTED ||
-                 status == EEP_ERR_DRAINED || p->closes || p->over || !p->rank.joined,
+                 status == EEP_ERR_DRAINED || p->closes || p->over || !p->rank.joined ||
+                 sim_ended_for_memory(p, status),
              "P13", "%d.%u: a collective ends with: %s", p->seat, p->generation, eep_error_text());
     return status == EEP_ERR_TIMEOUT || status == EEP_ERR_ABORTED;
 }

@@ -66,7 +66,7 @@ static void expel(sim_process *p, int seat, uint32_t generation, uint64_t timeou
     } else {
         SIM_MUST(status == EEP_OK || status == EEP_ERR_TIMEOUT || status == EEP_ERR_STATE ||
                      status == EEP_ERR_NOT_FOUND || status == EEP_ERR_EVICTED ||
-                     status == EEP_ERR_DRAINED,
+                     status == EEP_ERR_DRAINED || sim_ended_for_memory(p, status),
                  "P11", "eep_expel: %s", eep_error_text());
     }
 }
