@@ -77,7 +77,7 @@ static void store_for_ever(const eepk_world *world)
                 (uint8_t *)(uintptr_t)eepk_peers(s, world->bank[world->control->latch.bank])[seat]
                     .address;
             const uint32_t chain = (uint32_t)sim_random(s->num_chains),
-                           token = (uint32_t)sim_random(SIM_TOKENS);
+                           token = (uint32_t)sim_random(s->num_max_tokens);
             if (!window || seat == s->self) {
                 continue;
             }
