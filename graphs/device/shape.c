@@ -15,6 +15,12 @@ static uint64_t line_up(uint64_t offset)
     return (offset + EEPK_LINE_BYTES - 1) / EEPK_LINE_BYTES * EEPK_LINE_BYTES;
 }
 
+/* Slots of all layers and seats. */
+static uint64_t all_slots(const eepk_shape *s)
+{
+    return (uint64_t)s->num_layers * s->max_ranks * s->num_slots;
+}
+
 enum { NO_SHAPE = -1 };
 
 /* The first shape that is not possible, with a text; NO_SHAPE: all are. */
