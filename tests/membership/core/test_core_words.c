@@ -100,6 +100,24 @@ Test(core_words, P11_the_word_of_a_rank_that_ends_is_worth_nothing)
     }
 }
 
+static int one_has_promised(cluster *c)
+{
+    return cluster_at(c, 1)->promised > 0;
+}
+
+/* Its report is on its way without the word: who proposes may have heard the word, or not. */
+Test(core_words, P11_a_word_behind_the_report_waits_for_a_view_that_has_heard_it)
+{
+    FOR_SEEDS(&wide, c)
+    {
+        cluster_crash(c, 4);
+        EXPECT(c, cluster_until(c, one_has_promised, SECOND));
+        cluster_evidence(c, 1, 2, EEP_FAULT_EXPELLED);
+        expect_serving(c, 3);
+        EXPECT(c, !is_in(c, 2) && !is_in(c, 4));
+    }
+}
+
 /* ------------------------------------------------------------------ groups */
 
 Test(core_words, P11_a_group_is_left_out_as_a_whole_and_comes_back_as_a_whole)
@@ -134,7 +152,7 @@ Test(core_words, P11_a_rank_that_leaves_takes_its_group_along)
     FOR_SEEDS(&pairs, c)
     {
         cluster_run(c, 2 * SECOND);
-        cluster_leave(c, 0);
+        cluster_leave(c, (int)(seed % 2)); /* whichever of the group */
         EXPECT(c, cluster_until(c, cluster_is_serving, 3 * SECOND));
         cluster_run(c, 3 * SECOND);
         EXPECT(c, !is_in(c, 0) && !is_in(c, 1) && eepi_view_num_active(c->view) == 4);
