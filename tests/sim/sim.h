@@ -163,6 +163,7 @@ struct sim_process {
     int failed;              /* it said so itself */
     int ends_instance;       /* its engine is to ask for the end of the instance */
     uint64_t released_epoch; /* of the last view of an instance that ended in order with it (M8) */
+    uint64_t last_ok_epoch;  /* of its last step that ended well */
     uint64_t idle_us;        /* when it last had nothing to do */
     uint64_t stuck_us;       /* its engine is to stay between two steps for so long */
     uint64_t tables_hash;    /* of the bank that its step has latched (S11) */
