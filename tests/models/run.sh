@@ -60,6 +60,7 @@ holds|yes|shapes|2 ranks, 2 shapes|-DRANKS=2
 holds|no|shapes|2 ranks, 3 shapes, 4 steps, one given up|-DRANKS=2 -DSHAPES=3 -DSTEPS=4 -DGIVE_UPS=1
 holds|yes|shapes|3 ranks, 2 shapes|-DSTEPS=2
 holds|no|shapes|3 ranks, 2 shapes, 3 steps|
+holds|no|shapes|3 ranks, 3 shapes|-DSHAPES=3
 holds|yes|flip|join, a missed deadline|-DJOIN
 holds|no|flip|join, a crash|-DJOIN -DDEADLINES=0 -DCRASHES=1
 holds|no|flip|leave, a crash|-DLEAVE -DDEADLINES=0 -DCRASHES=1
