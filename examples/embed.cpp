@@ -106,10 +106,20 @@ void run()
     std::int32_t *topk = pinned<std::int32_t>(device.get(), top_k);
     std::int32_t *num_tokens = pinned<std::int32_t>(device.get(), 1);
     std::int32_t *slot_begin = pinned<std::int32_t>(device.get(), experts + 1);
-    eep_dispatch_args dispatch = {sizeof dispatch, 0,    x,          topk,
-                                  num_tokens,      rows, slot_begin, nullptr};
-    eep_combine_args combine = {sizeof combine, EEP_FP32, rows, pinned<float>(device.get(), top_k),
-                                num_tokens,     out,      0,    0};
+    eep_dispatch_args dispatch{};
+    dispatch.struct_bytes = sizeof dispatch;
+    dispatch.x = x;
+    dispatch.topk_idx = topk;
+    dispatch.num_tokens = num_tokens;
+    dispatch.rows = rows;
+    dispatch.slot_begin = slot_begin;
+    eep_combine_args combine{};
+    combine.struct_bytes = sizeof combine;
+    combine.out_dtype = EEP_FP32;
+    combine.rows = rows;
+    combine.topk_weights = pinned<float>(device.get(), top_k);
+    combine.num_tokens = num_tokens;
+    combine.out = out;
     check(eep_capture_begin(stream.get()));
     check(eep_step_latch(context.get(), stream.get()));
     check(eep_dispatch(context.get(), 0, stream.get(), &dispatch));

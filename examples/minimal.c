@@ -74,8 +74,18 @@ static void run_rank(int32_t rank, const char *store, int tell_fd)
     int32_t *slot_begin = pinned(device, (EXPERTS + 1) * sizeof(int32_t));
     int32_t *topk = pinned(device, TOP_K * sizeof(int32_t)), *num = pinned(device, sizeof(int32_t));
     e.rows = rows, e.slot_begin = slot_begin, e.results = pinned(device, rows_bytes);
-    eep_dispatch_args d = {sizeof d, 0, x, topk, num, rows, slot_begin, NULL};
-    eep_combine_args c = {sizeof c, EEP_FP32, e.results, weights, num, out, 0, 0};
+    eep_dispatch_args d = {.struct_bytes = sizeof d,
+                           .x = x,
+                           .topk_idx = topk,
+                           .num_tokens = num,
+                           .rows = rows,
+                           .slot_begin = slot_begin};
+    eep_combine_args c = {.struct_bytes = sizeof c,
+                          .out_dtype = EEP_FP32,
+                          .rows = e.results,
+                          .topk_weights = weights,
+                          .num_tokens = num,
+                          .out = out};
     OK(eep_capture_begin(stream)); /* the step, captured once */
     OK(eep_step_latch(context, stream));
     OK(eep_dispatch(context, 0, stream, &d));

@@ -36,7 +36,7 @@ TYPES = "".join(f"typedef int {name};" for name in (
     "int8_t", "uint8_t", "int16_t", "uint16_t", "int32_t", "uint32_t", "int64_t", "uint64_t",
     "size_t"))
 # Written by hand in native/handles.c, with more than an entry.
-BY_HAND = {"eep_step_begin", "eep_step_end"}
+BY_HAND = {"eep_step_begin", "eep_step_begin_shape", "eep_step_end"}
 STEP_LOCKS = {"eep_context"}
 
 

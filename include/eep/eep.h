@@ -191,8 +191,8 @@ typedef struct eep_config {
      * same on all ranks. */
     int32_t num_chains;
     /* Seats that serve together or not at all, as the ranks of one tensor parallel group do: 0 to
-     * n-1 are the first group, and so on. A view takes in and leaves out whole groups. num_ranks and
-     * max_ranks are multiples of it. 0 or 1: each is on its own. The same on all ranks. */
+     * n-1 are the first group, and so on. A view takes in and leaves out whole groups. num_ranks
+     * and max_ranks are multiples of it. 0 or 1: each is on its own. The same on all ranks. */
     int32_t seats_per_group;
     /* Shapes 1, 2 and so on (eep/shapes.h), beside num_max_tokens_per_rank tokens at once, which is
      * shape 0. Borrowed for the call that gets the config. The same on all ranks. */

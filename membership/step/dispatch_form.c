@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The forms of a dispatch: their sizes, checks, and what they add to the arguments of nodes. Pure. */
+/* The forms of a dispatch: their sizes, checks, and what they add to the arguments of nodes. Pure.
+ */
 #include "membership/step/dispatch_form.h"
 
 #include "graphs/base/public_call.h"

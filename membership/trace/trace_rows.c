@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PERIOD_NS = 10000000, COUNT_PERIODS = 10, BATCH = 256, DEFAULT_MB = 256, MOST_MB = 1 << 20 };
+enum { PERIOD_NS = 10000000, COUNT_PERIODS = 10, BATCH = 240, DEFAULT_MB = 256, MOST_MB = 1 << 20 };
 
 struct eepi_trace {
     eepi_trace_config config;

@@ -114,7 +114,8 @@ class Names(unittest.TestCase):
                                                                            "profile"}
         self.assertEqual(known - fields, set())
         # Those of no effect, those that the package sets; others go by "further".
-        self.assertEqual(fields - known, {"struct_bytes", "store_path", "user", "stores_margin_us"})
+        self.assertEqual(fields - known, {"struct_bytes", "store_path", "user", "stores_margin_us",
+                                           "num_shapes", "reserved_shapes"})
 
     def test_each_counter_is_told(self):
         fields = {name for name, _ in ffi.typeof("eep_counters").fields}
@@ -372,6 +373,38 @@ class Steps(WithStore):
         self.assertEqual([b.out[1, 7] for b in both], [3.0, 4.0])
         context.close()
 
+    def test_steps_of_two_shapes(self):
+        context = eep.Context(self.store, rank=0, num_ranks=1, shapes=[(2 * TOKENS, 2)], **SHAPE)
+        self.assertEqual((context.num_shapes, context.shape(1)),
+                         (2, eep.ShapeInfo(2 * TOKENS, 2, TOKENS, context.rows_capacity)))
+        with self.assertRaises(eep.Invalid):
+            context.shape(2)
+        parts = [context.buffers() for _ in range(2)]
+        for slot in range(context.num_slots):
+            context.slot_alloc(0, slot, [(HIDDEN,)])
+        graphs = []
+        for shape in (0, 1):
+            with context.capture(shape=shape) as graph:
+                for chunk in range(shape + 1):
+                    b = parts[chunk]
+                    context.dispatch(0, chunk=chunk, **b.dispatch)
+                    context.stream.launch(lambda x, y: y.__setitem__(slice(None), x), b.rows,
+                                          b.results)
+                    context.combine(0, chunk=chunk, **b.combine)
+            graphs.append(graph)
+        context.join(10)
+        seen = []
+        for number, wanted in enumerate((0, 1, 1, 0, 0)):
+            with context.step(5, shape=wanted) as step:
+                for at, b in enumerate(parts):
+                    b.fill(np.full((1, HIDDEN), number + 10 * at), [[0, 1]], [[0.5, 0.5]])
+                graphs[step.shape].replay()
+            seen.append(step.shape)
+            self.assertEqual([b.out[0, 0] for b in parts[:step.shape + 1]],
+                             [number, number + 10][:step.shape + 1])
+        self.assertEqual(set(seen), {0, 1})
+        context.close()
+
     def test_without_a_graph(self):
         rank = self.rank()
         b, context = rank.buffers, rank.context
@@ -454,7 +487,8 @@ class Steps(WithStore):
     def test_a_step_that_was_lost_is_ended_by_the_next(self):
         """A signal between a begin and the block: nobody ends that step."""
         rank = self.rank()
-        self.assertEqual(lib.eepy_step_begin(rank.context._handle, 1000000, rank.context._step), 0)
+        self.assertEqual(lib.eepy_step_begin(rank.context._handle, 1000000, rank.context._step,
+                                             rank.context._shape), 0)
         rank.right(self)
         with self.assertRaisesRegex(eep.State, "is open"):
             with rank.context.step(5):

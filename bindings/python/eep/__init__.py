@@ -21,8 +21,8 @@ from .errors import (Aborted, Ahead, BadStepInput, CallError, Checksum, Conflict
                      Timeout, Uncovered, Unreachable, Unsupported, WorldError)
 from .kernels import Kernel
 from .loading import info, version
-from .reports import (BadInput, Counters, EventRecord, Fault, LogLine, Placement, Seat, Snapshot,
-                      StepWords, View)
+from .reports import (BadInput, Counters, EventRecord, Fault, LogLine, Placement, Seat, ShapeInfo,
+                      Snapshot, StepWords, View)
 from .sink import Sink
 from .store import Store
 from .watch import Watch
@@ -33,6 +33,6 @@ __all__ = [
     "Checksum", "Collective", "Conflict", "Context", "Counters", "Device", "DeviceFailed", "Drained", "Duplicate",
     "EepError", "Event", "EventRecord", "Evicted", "Fault", "Form", "FormSizes", "Graph", "Invalid", "Kernel",
     "KernelFailed", "LivePlacement", "LogLine", "MemorySizes", "NoMemory", "NotFound", "NotOwner", "PeerError", "Placement",
-    "Protocol", "RankError", "Seat", "SeatTaken", "Sink", "Snapshot", "State", "Step", "StepWords",
+    "Protocol", "RankError", "Seat", "SeatTaken", "ShapeInfo", "Sink", "Snapshot", "State", "Step", "StepWords",
     "Store", "Stream", "System", "TensorInfo", "Timeout", "Uncovered", "Unreachable", "Unsupported",
     "Verdict", "View", "Watch", "WorldError", "device_count", "info", "memory_sizes", "version", "window_sizes"]

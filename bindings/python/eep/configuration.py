@@ -48,6 +48,10 @@ class Config:
             value = choose(name, value, LEVELS)
         elif name == "bulk":
             value = choose(name, value, BULKS)
+        elif name == "shapes":
+            value = ffi.new("eep_shape[]", [tuple(shape) for shape in value])
+            self.keep.append(value)
+            self.struct.num_shapes = len(value)
         elif isinstance(value, str):
             value = ffi.new("char[]", value.encode())
             self.keep.append(value)

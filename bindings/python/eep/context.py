@@ -3,7 +3,7 @@
 import time
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Type, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from .errors import (TIMEOUT, BadStepInput, EepError, Invalid, KernelFailed, Not
 from .kernels import fail_if_any
 from .loading import ffi, lib, text_of
 from .objects import leaked, microseconds
-from .reports import (BadInput, Counters, EventRecord, Fault, LogLine, Placement, Snapshot, StepWords,
-                      enum_name, plain, seats_of, sized, take_records)
+from .reports import (BadInput, Counters, EventRecord, Fault, LogLine, Placement, ShapeInfo, Snapshot,
+                      StepWords, enum_name, plain, seats_of, sized, take_records)
 from .store import ERROR_BYTES, Store
 
 _JOIN_SLICE_US = 100000
@@ -32,14 +32,15 @@ EventHandler = Union[bool, Callable[[EventRecord], None]]
 
 class Step:
     """One step: `with context.step() as step:` begins it, and the end of the block ends it. In the
-    block fill the inputs and replay a graph."""
+    block fill the inputs and replay a graph of the step's shape."""
 
-    __slots__ = ("number", "epoch", "num_active", "_context", "_timeout_us")
+    __slots__ = ("number", "epoch", "num_active", "shape", "_context", "_timeout_us")
 
-    def __init__(self, context: "Context", timeout_us: int) -> None:
+    def __init__(self, context: "Context", timeout_us: int, shape: int = 0) -> None:
         self.number = 0      # the rendezvous number; never used again
         self.epoch = 0       # of the view that it runs under
         self.num_active = 0  # ranks in that view
+        self.shape = shape   # wanted before the begin; then that of the step
         self._context = context
         self._timeout_us = timeout_us
 
@@ -48,10 +49,13 @@ class Step:
         if context._entered:
             raise State("eep_step_begin: a step of this context is open")
         struct = context._step
-        status = lib.eepy_step_begin(context._handle, min(self._timeout_us, 100000), struct)
+        shape = context._shape
+        shape[0] = self.shape
+        status = lib.eepy_step_begin(context._handle, min(self._timeout_us, 100000), struct, shape)
         if status != 0:
             self._begin_later(status)
         context._entered = True
+        self.shape = shape[0]
         self.number, self.epoch, self.num_active = struct.step, struct.epoch, struct.num_active
         return self
 
@@ -62,7 +66,7 @@ class Step:
         while status == TIMEOUT and time.monotonic() < end:
             left_us = int((end - time.monotonic()) * 1e6)
             status = lib.eepy_step_begin(context._handle, min(max(left_us, 0), 100000),
-                                         context._step)
+                                         context._step, context._shape)
         if status != 0:
             raise error_of(status, "eep_step_begin")
 
@@ -104,6 +108,7 @@ class Context(Control, Collectives):
     event        None: no events; True or a function: as `log`, with EventRecord
     log_level    "none", "error", "warn", "info", "debug"
     bulk         "auto", "shm" or "ucx"
+    shapes       (max_tokens, num_chunks) of shapes 1, 2 and so on: eep/shapes.h
     """
 
     _closer = "py_close"
@@ -126,14 +131,15 @@ class Context(Control, Collectives):
             spread_distance: Optional[int] = None, backup_copies: Optional[int] = None,
             background_latency_percent: Optional[int] = None, loads_period_us: Optional[int] = None,
             num_chains: Optional[int] = None, seats_per_group: Optional[int] = None,
-            **further: Any) -> None:
+            shapes: Optional[Sequence[Tuple[int, int]]] = None, **further: Any) -> None:
         super().__init__()
         given = dict(locals())
         names = {name for name, _ in ffi.typeof("eep_config").fields}
         values = {name: value for name, value in given.items()
                   if name in names and name not in ("device", "log", "event")}
         for name, value in further.items():
-            if name not in names or name in ("struct_bytes", "reserved", "user", "store_path"):
+            if name not in names or name in ("struct_bytes", "num_shapes", "reserved_shapes", "user",
+                                             "store_path"):
                 raise Invalid(f"Context: eep_config has no field '{name}'")
             values[name] = value
         values["store_path"] = store.path if isinstance(store, Store) else store
@@ -146,6 +152,7 @@ class Context(Control, Collectives):
         self._rows: Dict[Any, int] = {}  # (layer, chain): of the form of the last dispatch
         self._entered = False
         self._step = sized("eep_step")
+        self._shape = ffi.new("int32_t *")
         self._config = Config(profile, values)
         self.config = self._config.struct
         self._config.struct.device = self.device._handle.it
@@ -305,16 +312,27 @@ class Context(Control, Collectives):
         """How many rows and bytes the arrays of a form have."""
         return form_sizes(self, form)
 
+    @property
+    def num_shapes(self) -> int:
+        """Shapes that steps may have; shape 0 is num_max_tokens_per_rank tokens at once."""
+        return int(lib.py_num_shapes(self._handle))
+
+    def shape(self, shape: int) -> ShapeInfo:
+        """The size of steps of that shape."""
+        info = sized("eep_shape_info")
+        self._check(lib.py_shape_get(self._handle, shape, info), "eep_shape_get")
+        return ShapeInfo(info.max_tokens, info.num_chunks, info.chunk_tokens, info.rows_capacity)
+
     @contextmanager
-    def capture(self, stream: Optional[Stream] = None) -> Iterator[Graph]:
-        """Capture a step: latch, then what the block puts (per layer a dispatch, the experts, a
+    def capture(self, stream: Optional[Stream] = None, shape: int = 0) -> Iterator[Graph]:
+        """Capture a step of that shape: latch, then what the block puts (per layer a dispatch, the experts, a
         combine), then finish. The graph is there behind the block. An exception in the block ends
         the capture without a graph."""
         where = stream or self.stream
         graph = Graph(where)
         begin_capture(where)
         try:
-            self.latch(where)
+            self.latch(where, shape)
             yield graph
             self.finish(where)
         except BaseException:
@@ -322,10 +340,11 @@ class Context(Control, Collectives):
             raise
         end_capture(where, graph)
 
-    def latch(self, stream: Optional[Stream] = None) -> None:
-        """The first node of a step. Steps run in this stream from now on."""
+    def latch(self, stream: Optional[Stream] = None, shape: int = 0) -> None:
+        """The first node of a step of that shape. Steps run in this stream from now on."""
         where = stream or self.stream
-        self._check(lib.py_step_latch(self._handle, where._handle), "eep_step_latch")
+        self._check(lib.py_step_latch_shape(self._handle, shape, where._handle)
+                    if shape else lib.py_step_latch(self._handle, where._handle), "eep_step_latch")
         self._runs_in(where)
 
     def finish(self, stream: Optional[Stream] = None) -> None:
@@ -345,29 +364,31 @@ class Context(Control, Collectives):
         stream._contexts.add(self)
 
     def dispatch(self, layer: int, *, x: Any, topk_idx: Any, num_tokens: Any, rows: Any,
-                 chain: int = 0, form: Optional[Form] = None, stream: Optional[Stream] = None,
-                 **others: Any) -> None:
+                 chain: int = 0, chunk: int = 0, form: Optional[Form] = None,
+                 stream: Optional[Stream] = None, **others: Any) -> None:
         """Send tokens to the ranks of their experts, and receive those of this rank's experts.
         `others` are further arrays of `Buffers`: slot_begin, row_scales, packed_scales, placement,
         slot_counts, source_tokens, layout_range. Shapes are told there; all arrays are read and
         written at each replay."""
         self._put(lib.py_dispatch, "eep_dispatch", layer, stream, dispatch_arguments(
             self, form or Form(), chain, x=x, topk_idx=topk_idx, num_tokens=num_tokens, rows=rows,
-            **others))
+            **others), chunk)
 
     def combine(self, layer: int, *, rows: Any, topk_weights: Any, num_tokens: Any, out: Any,
-                out_dtype: Any = None, chain: int = 0, stream: Optional[Stream] = None) -> None:
+                out_dtype: Any = None, chain: int = 0, chunk: int = 0,
+                stream: Optional[Stream] = None) -> None:
         """Send expert outputs `rows` back, and sum those of this rank's tokens into `out`."""
         self._put(lib.py_combine, "eep_combine", layer, stream, combine_arguments(
-            self, self._num_rows(layer, chain), rows, topk_weights, num_tokens, out, out_dtype, chain))
+            self, self._num_rows(layer, chain), rows, topk_weights, num_tokens, out, out_dtype, chain),
+            chunk)
 
     def dispatch_send(self, layer: int, *, x: Any, topk_idx: Any, num_tokens: Any, rows: Any,
-                      chain: int = 0, form: Optional[Form] = None,
+                      chain: int = 0, chunk: int = 0, form: Optional[Form] = None,
                       stream: Optional[Stream] = None, **others: Any) -> None:
         """The first half of a dispatch: kernels may run before `dispatch_receive`."""
         self._put(lib.py_dispatch_send, "eep_dispatch_send", layer, stream, dispatch_arguments(
             self, form or Form(), chain, x=x, topk_idx=topk_idx, num_tokens=num_tokens, rows=rows,
-            **others))
+            **others), chunk)
 
     def dispatch_receive(self, layer: int, chain: int = 0,
                          stream: Optional[Stream] = None) -> None:
@@ -376,11 +397,12 @@ class Context(Control, Collectives):
                                             (stream or self.stream)._handle), "eep_dispatch_receive")
 
     def combine_send(self, layer: int, *, rows: Any, topk_weights: Any, num_tokens: Any, out: Any,
-                     out_dtype: Any = None, chain: int = 0,
+                     out_dtype: Any = None, chain: int = 0, chunk: int = 0,
                      stream: Optional[Stream] = None) -> None:
         """The first half of a combine."""
         self._put(lib.py_combine_send, "eep_combine_send", layer, stream, combine_arguments(
-            self, self._num_rows(layer, chain), rows, topk_weights, num_tokens, out, out_dtype, chain))
+            self, self._num_rows(layer, chain), rows, topk_weights, num_tokens, out, out_dtype, chain),
+            chunk)
 
     def combine_receive(self, layer: int, chain: int = 0, stream: Optional[Stream] = None) -> None:
         """The second half: `out` is there behind it."""
@@ -388,8 +410,9 @@ class Context(Control, Collectives):
                                            (stream or self.stream)._handle), "eep_combine_receive")
 
     def _put(self, function: Callable[..., int], call: str, layer: int, stream: Optional[Stream],
-             arguments: Arguments) -> None:
+             arguments: Arguments, chunk: int) -> None:
         where = stream or self.stream
+        arguments.struct.chunk = chunk
         where._keep(arguments)
         self._check(function(self._handle, layer, where._handle, arguments.struct), call)
         if arguments.num_rows:
@@ -423,13 +446,14 @@ class Context(Control, Collectives):
                     f"within {self.config.join_timeout_us // 1000} ms", f"within {left_us // 1000} ms")
                 raise error_of(status, "eep_join", text)
 
-    def step(self, timeout: float = 1.0) -> Step:
+    def step(self, timeout: float = 1.0, shape: int = 0) -> Step:
         """A step, as a context manager. Its begin waits while the view is being changed, at most
         `timeout` seconds: Timeout, Uncovered, Evicted, Drained. Its end raises Aborted (compute the
         same positions again), BadStepInput (drop a request), KernelFailed, State or DeviceFailed.
         No exception: the results are right; make them current. An exception in the block aborts the
-        step."""
-        return Step(self, microseconds(timeout))
+        step. `shape` is the one that this rank wants its steps to have; step.shape tells which one the
+        step has: replay a graph of that shape."""
+        return Step(self, microseconds(timeout), shape)
 
     def step_wait(self, timeout: float = 1.0) -> bool:
         """For a rank without work: True as soon as a peer has started a step (then run one, with

@@ -150,6 +150,16 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class ShapeInfo:
+    """eep_shape_info: a step's size."""
+
+    max_tokens: int     # most tokens of a rank in a step, in each chain
+    num_chunks: int     # parts of each layer
+    chunk_tokens: int   # most tokens of a rank in a chunk
+    rows_capacity: int  # most rows that a dispatch of a chunk can deliver
+
+
+@dataclass(frozen=True)
 class StepWords:
     """Addresses for kernels that may take long (eep/words.h)."""
 

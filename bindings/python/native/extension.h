@@ -34,9 +34,10 @@ void eepy_fill(eepy_handle *handle, void *it);
  * is still in it. */
 int eepy_begin_close(eepy_handle *handle, int is_context, void **it_out);
 
-/* eep_step_begin. A step whose end was never called, because an exception came between, is ended
- * first. */
-int eepy_step_begin(eepy_handle *context, uint64_t timeout_us, eep_step *step_out);
+/* eep_step_begin, or eep_step_begin_shape where the context has several shapes: `shape` is the one
+ * that is wanted, and becomes that of the step. A step whose end was never called, because an
+ * exception came between, is ended first. */
+int eepy_step_begin(eepy_handle *context, uint64_t timeout_us, eep_step *step_out, int32_t *shape);
 int eepy_step_end(eepy_handle *context);
 /* eep_step_end after eep_step_abort: for a step whose caller failed. */
 int eepy_step_drop(eepy_handle *context);

@@ -83,7 +83,7 @@ static int end_step(eepy_handle *handle, eep_context *context)
     return status;
 }
 
-int eepy_step_begin(eepy_handle *handle, uint64_t timeout_us, eep_step *step_out)
+int eepy_step_begin(eepy_handle *handle, uint64_t timeout_us, eep_step *step_out, int32_t *shape)
 {
     void *it;
     int status = EEP_OK;
@@ -96,7 +96,9 @@ int eepy_step_begin(eepy_handle *handle, uint64_t timeout_us, eep_step *step_out
         status = end_step(handle, it);
     }
     if (status != EEP_ERR_DEVICE) {
-        status = eep_step_begin(it, timeout_us, EEP_SIZED(step_out));
+        status = eep_num_shapes(it) > 1
+                     ? eep_step_begin_shape(it, timeout_us, *shape, EEP_SIZED(step_out), shape)
+                     : eep_step_begin(it, timeout_us, EEP_SIZED(step_out));
         handle->in_step = status == EEP_OK;
     }
     eepy_leave(handle);
