@@ -36,6 +36,8 @@ static void run_experts(const void *args, eep_grid grid)
     }
 }
 
+static const eep_kernel experts = EEP_KERNEL("experts", run_experts, NULL, NULL, 0);
+
 static void *pinned(eep_device *device, size_t bytes)
 {
     void *memory;
@@ -45,7 +47,6 @@ static void *pinned(eep_device *device, size_t bytes)
 
 static void run_rank(int32_t rank, const char *store, int tell_fd)
 {
-    const eep_kernel experts = EEP_KERNEL("experts", run_experts, NULL, NULL, 0);
     eep_device *device;
     eep_stream *stream;
     eep_graph *graph;
@@ -74,18 +75,10 @@ static void run_rank(int32_t rank, const char *store, int tell_fd)
     int32_t *slot_begin = pinned(device, (EXPERTS + 1) * sizeof(int32_t));
     int32_t *topk = pinned(device, TOP_K * sizeof(int32_t)), *num = pinned(device, sizeof(int32_t));
     e.rows = rows, e.slot_begin = slot_begin, e.results = pinned(device, rows_bytes);
-    eep_dispatch_args d = {.struct_bytes = sizeof d,
-                           .x = x,
-                           .topk_idx = topk,
-                           .num_tokens = num,
-                           .rows = rows,
-                           .slot_begin = slot_begin};
-    eep_combine_args c = {.struct_bytes = sizeof c,
-                          .out_dtype = EEP_FP32,
-                          .rows = e.results,
-                          .topk_weights = weights,
-                          .num_tokens = num,
-                          .out = out};
+    eep_dispatch_args d = {.struct_bytes = sizeof d};
+    eep_combine_args c = {.struct_bytes = sizeof c, .out_dtype = EEP_FP32};
+    d.x = x, d.topk_idx = topk, d.num_tokens = num, d.rows = rows, d.slot_begin = slot_begin;
+    c.rows = e.results, c.topk_weights = weights, c.num_tokens = num, c.out = out;
     OK(eep_capture_begin(stream)); /* the step, captured once */
     OK(eep_step_latch(context, stream));
     OK(eep_dispatch(context, 0, stream, &d));

@@ -99,18 +99,11 @@ static void run(eep_device *device, const char *store_path)
                pinned(device, sizeof(int32_t)),        0};
     float *rows = pinned(device, eep_rows_capacity(ctx) * HIDDEN * sizeof(float));
     int32_t *slot_begin = pinned(device, (EXPERTS + 1) * sizeof(int32_t));
-    eep_dispatch_args d = {.struct_bytes = sizeof d,
-                           .x = b.x,
-                           .topk_idx = b.topk_idx,
-                           .num_tokens = b.num_tokens,
-                           .rows = rows,
-                           .slot_begin = slot_begin};
-    eep_combine_args c = {.struct_bytes = sizeof c,
-                          .out_dtype = EEP_FP32,
-                          .rows = rows,
-                          .topk_weights = b.topk_weights,
-                          .num_tokens = b.num_tokens,
-                          .out = b.out};
+    eep_dispatch_args d = {.struct_bytes = sizeof d};
+    eep_combine_args c = {.struct_bytes = sizeof c, .out_dtype = EEP_FP32};
+    d.x = b.x, d.topk_idx = b.topk_idx, d.num_tokens = b.num_tokens;
+    d.rows = rows, d.slot_begin = slot_begin;
+    c.rows = rows, c.topk_weights = b.topk_weights, c.num_tokens = b.num_tokens, c.out = b.out;
 
     OK(eep_capture_begin(stream));
     // README begins
