@@ -15,7 +15,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SPOILED = 0xa5, PLACERS = 2, MAX_QUEUES = 2 * SIM_MAX_SEATS, LONG_LATE_US = 2000000 };
+enum {
+    SPOILED = 0xa5,
+    PLACERS = 2,
+    MAX_QUEUES = 2 * SIM_MAX_SEATS,
+    LONG_LATE_US = 2000000,
+    MANY_SEATS = 32, /* from here on, rings have room for so many exchanges of a chain more: */
+    MORE_EXCHANGES = 4,
+};
 
 typedef struct lane lane;
 
@@ -70,16 +77,22 @@ static int is_bad(void)
 
 /* ------------------------------------------------------------------ who is PROXY */
 
+/* Most rings have room for one or two exchanges of each chain, so that steps abort for want of
+ * room. One full ring aborts the step of all. With 64 ranks about 4000 rings are sent into at once,
+ * and one of them would be full in nearly each step, long after the world has healed: no rank would
+ * serve. */
 void eepi_network_plan(eepk_shape *shape)
 {
+    const uint32_t least = eepi_ring_least_slots(shape);
+    const uint32_t more = shape->max_ranks < MANY_SEATS ? 0 : MORE_EXCHANGES;
     const uint64_t drawn = drawn_of(0);
 
     shape->num_queues = 0;
     shape->ring_slots = 0;
     if (sim->kinds >> SIM_PROXY & 1u) {
         shape->num_queues = 2 * shape->max_ranks;
-        shape->ring_slots = shape->num_chains * eepi_ring_least_slots(shape) +
-                            (uint32_t)(drawn >> 8) % (2 * eepi_ring_least_slots(shape));
+        shape->ring_slots =
+            shape->num_chains * (1 + more) * least + (uint32_t)(drawn >> 8) % (2 * least);
     }
 }
 
