@@ -15,7 +15,7 @@ from .collective import Collectives
 from .configuration import Config
 from .control import Control
 from .device import Device, Graph, Stream, begin_capture, end_capture, wait_in_slices
-from .errors import (TIMEOUT, BadStepInput, EepError, Invalid, KernelFailed, NotFound, State,
+from .errors import (TIMEOUT, BadStepInput, Drained, EepError, Invalid, KernelFailed, NotFound, State,
                      error_of)
 from .kernels import fail_if_any
 from .loading import ffi, lib, text_of
@@ -508,8 +508,12 @@ class Context(Control, Collectives):
         self._check(lib.py_drain(self._handle), "eep_drain")
 
     def end_instance(self) -> None:
-        """End the instance for all its ranks: each steps until Drained."""
-        self._check(lib.py_instance_end(self._handle), "eep_instance_end")
+        """End the instance for all its ranks: each steps until Drained. Several may ask; where the
+        end has come already, nothing happens."""
+        try:
+            self._check(lib.py_instance_end(self._handle), "eep_instance_end")
+        except Drained:
+            pass
 
     # ------------------------------------------------------------ observation
 
