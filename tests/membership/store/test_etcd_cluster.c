@@ -72,7 +72,7 @@ Test(etcd_cluster, clients_outlive_each_leader)
     uint64_t revision = 0;
     (void)etcd_answer(b, eepi_store_watch(b, "l/"));
     for (int turn = 0; turn < 3; turn++) {
-        char text[16];
+        char text[32];
         int leader = wait_for_leader();
         uint64_t begin_us = eepi_now_us(), now;
         snprintf(text, sizeof text, "turn %d", turn);
