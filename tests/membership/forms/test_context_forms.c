@@ -186,6 +186,7 @@ static void with_fp8(int32_t fp8, int32_t hidden, void (*look)(rank *r))
     eep_stream_close(r->stream);
     eep_device_close(config.device);
     r->context = NULL;
+    r->stream = NULL;
     world_close(&w);
 }
 
