@@ -433,6 +433,19 @@ static int num_graphs(const rank *r)
     return num;
 }
 
+bool world_store_is_etcd(void)
+{
+    const char *where = getenv("EEP_TEST_STORE");
+
+    return where && strncmp(where, "etcd", 4) == 0;
+}
+
+void world_expect_epoch(uint64_t epoch, uint64_t expected)
+{
+    cr_expect(world_store_is_etcd() ? epoch >= expected : epoch == expected,
+              "epoch %llu, and not %llu", (unsigned long long)epoch, (unsigned long long)expected);
+}
+
 /* No wrong number and no capture since the join, on all ranks that are open. */
 void world_check_right(world *w)
 {
