@@ -16,6 +16,7 @@ typedef struct caller {
     eep_stream *stream;
     eep_event *event;
     int events, lines; /* in which it called; atomic */
+    int inside;        /* callbacks that are in these calls; atomic */
     int wrong;         /* answers that are not what they should be */
     char line[900];    /* the last one about eep_close */
 } caller;
@@ -47,7 +48,7 @@ static void call_device(caller *c)
 
 static void call_all(caller *c)
 {
-    eep_context *context = __atomic_load_n(&c->context, __ATOMIC_ACQUIRE);
+    eep_context *context = __atomic_load_n(&c->context, __ATOMIC_SEQ_CST);
     eep_snapshot snapshot;
     eep_step step;
 
@@ -66,12 +67,20 @@ static void call_all(caller *c)
     call_device(c);
 }
 
+/* So that what is called can be closed once nobody is inside. */
+static void call_counted(caller *c)
+{
+    __atomic_fetch_add(&c->inside, 1, __ATOMIC_SEQ_CST);
+    call_all(c);
+    __atomic_fetch_sub(&c->inside, 1, __ATOMIC_SEQ_CST);
+}
+
 static void on_event(void *user, const eep_event_info *record)
 {
     caller *c = user;
 
     (void)record;
-    call_all(c);
+    call_counted(c);
     __atomic_fetch_add(&c->events, 1, __ATOMIC_SEQ_CST);
 }
 
@@ -83,7 +92,7 @@ static void on_log(void *user, eep_log_level level, const char *line)
     if (strstr(line, "eep_close")) {
         snprintf(c->line, sizeof c->line, "%s", line);
     }
-    call_all(c);
+    call_counted(c);
     __atomic_fetch_add(&c->lines, 1, __ATOMIC_SEQ_CST);
 }
 
@@ -111,7 +120,8 @@ Test(context_misuse, calls_from_callbacks_are_refused)
     }
     WORLD_WAIT(&w, __atomic_load_n(&c.events, __ATOMIC_SEQ_CST) > 0 &&
                        __atomic_load_n(&c.lines, __ATOMIC_SEQ_CST) > 0);
-    __atomic_store_n(&c.context, NULL, __ATOMIC_RELEASE);
+    __atomic_store_n(&c.context, NULL, __ATOMIC_SEQ_CST);
+    WORLD_WAIT(&w, __atomic_load_n(&c.inside, __ATOMIC_SEQ_CST) == 0);
     eep_event_close(c.event);
     eep_stream_close(c.stream);
     world_close(&w);
