@@ -2,6 +2,7 @@
 /* Sizes and offsets of a configuration: what is possible, and where everything lies. */
 #include "graphs/device/tables.h"
 
+#include "graphs/device/table_sizes.h"
 #include "eep/shapes.h"
 #include "graphs/base/public_call.h"
 
@@ -9,17 +10,6 @@ enum { MAX_TOKENS = 65535 }; /* of a rank in one exchange: an ordinal has 16 bit
 static_assert((int)EEP_MAX_SHAPES == (int)EEPK_MAX_SHAPES &&
                   (int)EEP_MAX_EXCHANGES == (1 << EEPK_TAG_EXCHANGE_BITS) - 1,
               "what a tag has room for");
-
-static uint64_t line_up(uint64_t offset)
-{
-    return (offset + EEPK_LINE_BYTES - 1) / EEPK_LINE_BYTES * EEPK_LINE_BYTES;
-}
-
-/* Slots of all layers and seats. */
-static uint64_t all_slots(const eepk_shape *s)
-{
-    return (uint64_t)s->num_layers * s->max_ranks * s->num_slots;
-}
 
 enum { NO_SHAPE = -1 };
 
@@ -139,7 +129,8 @@ eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, cons
         s.num_scales = (s.hidden + EEP_FP8_GROUP - 1) / EEP_FP8_GROUP;
         s.dispatch_row_bytes = (s.hidden + 15) / 16 * 16 + (s.num_scales + 3) / 4 * 16;
     }
-    s.header_bytes = (uint32_t)line_up(sizeof(eepk_source_header) + s.num_slots * sizeof(uint32_t));
+    s.header_bytes =
+        (uint32_t)eepi_line_up(sizeof(eepk_source_header) + s.num_slots * sizeof(uint32_t));
     s.rows_capacity = s.max_ranks * s.num_max_tokens * eepk_rows_per_token(&s);
 
     at = sizeof(eepk_window_header);
@@ -152,24 +143,24 @@ eep_status eepi_shape_make(const eep_config *config, eepk_shape *shape_out, cons
     s.off_header = at;
     at += sources * s.header_bytes;
     s.off_list = at;
-    at = line_up(at + sources * s.num_max_tokens * s.top_k * sizeof(eepk_list_entry));
+    at = eepi_line_up(at + sources * s.num_max_tokens * s.top_k * sizeof(eepk_list_entry));
     s.off_dispatch = at;
-    at = line_up(at + sources * s.num_max_tokens * s.dispatch_row_bytes);
+    at = eepi_line_up(at + sources * s.num_max_tokens * s.dispatch_row_bytes);
     s.off_combine = at;
     s.window_bytes =
-        line_up(at + (uint64_t)s.num_chains * s.num_max_tokens * s.top_k * s.row_bytes);
+        eepi_line_up(at + (uint64_t)s.num_chains * s.num_max_tokens * s.top_k * s.row_bytes);
 
     at = sizeof(eepk_bank_header);
     s.bank_off_generation = at;
-    at = line_up(at + s.max_ranks * sizeof(uint32_t));
+    at = eepi_line_up(at + s.max_ranks * sizeof(uint32_t));
     s.bank_off_peer = at;
-    at = line_up(at + s.max_ranks * sizeof(eepk_peer));
+    at = eepi_line_up(at + s.max_ranks * sizeof(eepk_peer));
     s.bank_off_first = at;
-    at = line_up(at + (uint64_t)s.num_layers * (s.num_experts + 1) * sizeof(uint32_t));
+    at = eepi_line_up(at + (uint64_t)s.num_layers * (s.num_experts + 1) * sizeof(uint32_t));
     s.bank_off_replica = at;
-    at = line_up(at + all_slots(&s) * sizeof(eepk_replica));
+    at = eepi_line_up(at + eepi_all_slots(&s) * sizeof(eepk_replica));
     s.bank_off_slot_expert = at;
-    s.bank_bytes = line_up(at + all_slots(&s) * sizeof(uint16_t));
+    s.bank_bytes = eepi_line_up(at + eepi_all_slots(&s) * sizeof(uint16_t));
     *shape_out = s;
     return EEP_OK;
 }

@@ -2,6 +2,7 @@
 /* The tables: allocated, staged, flipped. */
 #include "graphs/device/tables.h"
 
+#include "graphs/device/table_sizes.h"
 #include "graphs/device/device_ops.h"
 #include "graphs/device/rings.h"
 #include "graphs/base/public_call.h"
@@ -29,17 +30,6 @@ struct eepi_tables {
     uint64_t staged_epoch, staged_digest;
     eepi_slot_map slot_map[2]; /* what each bank says: of the idle one the service thread's */
 };
-
-/* Slots of all layers and seats. */
-static uint64_t all_slots(const eepk_shape *s)
-{
-    return (uint64_t)s->num_layers * s->max_ranks * s->num_slots;
-}
-
-static uint64_t line_up(uint64_t offset)
-{
-    return (offset + EEPK_LINE_BYTES - 1) / EEPK_LINE_BYTES * EEPK_LINE_BYTES;
-}
 
 enum {
     CHAIN_PARTS = 13,
@@ -105,7 +95,7 @@ static uint64_t scratch_bytes(const scratch_part *parts, int num)
     uint64_t bytes = 0;
 
     for (int i = 0; i < num; i++) {
-        bytes += line_up(parts[i].bytes);
+        bytes += eepi_line_up(parts[i].bytes);
     }
     return bytes;
 }
@@ -140,7 +130,7 @@ static eep_status scratch_open(eepi_tables *t, const eepk_shape *s)
 
     for (int i = 0; i < num && status == EEP_OK; i++) {
         *parts[i].to = at;
-        at += line_up(parts[i].bytes);
+        at += eepi_line_up(parts[i].bytes);
     }
     return status;
 }
@@ -177,10 +167,10 @@ static eep_status memory_open(eepi_tables *t, const eepk_shape *s)
 /* The host's copies of what slots hold. */
 static eep_status slot_maps_open(eepi_tables *t, const eepk_shape *s)
 {
-    uint16_t *experts = calloc(2 * all_slots(s), sizeof(uint16_t));
+    uint16_t *experts = calloc(2 * eepi_all_slots(s), sizeof(uint16_t));
 
     t->slot_map[0].experts = experts;
-    t->slot_map[1].experts = experts ? experts + all_slots(s) : NULL;
+    t->slot_map[1].experts = experts ? experts + eepi_all_slots(s) : NULL;
     return experts ? EEP_OK : EEP_ERR_NO_MEMORY;
 }
 
@@ -193,7 +183,7 @@ static void keep_slot_map(eepi_tables *t, uint32_t bank)
 
     map->epoch = header->epoch;
     map->placement = header->placement;
-    memcpy(map->experts, t->image + s->bank_off_slot_expert, all_slots(s) * sizeof(uint16_t));
+    memcpy(map->experts, t->image + s->bank_off_slot_expert, eepi_all_slots(s) * sizeof(uint16_t));
 }
 
 const eepi_slot_map *eepi_tables_slot_map(const eepi_tables *t)

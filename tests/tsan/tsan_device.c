@@ -2,6 +2,7 @@
 /* The host backend under ThreadSanitizer: a plain program, since it does not run under Criterion.
  * Threads put work into shared and own streams, order it by events, replay graphs and bound waits;
  * plain (not atomic) counters show whether the layer orders what it promises to order. Exits 0. */
+#include "tests/lib/check_or_abort.h"
 #include "eep/device.h"
 #include "graphs/device/device_ops.h"
 
@@ -14,15 +15,6 @@ enum { THREADS = 4, ROUNDS = 300, LONG_US = 20000000 };
 static eep_device *device;
 static eep_stream *shared;
 static uint64_t shared_count; /* written by the shared stream's worker only */
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-#define OK(call) CHECK((call) == EEP_OK)
 
 typedef struct count_args {
     uint64_t *counter;

@@ -2,21 +2,13 @@
 /* The nodes of a step, those of the engine's experts among them: captured, and one by one. */
 #include "tests/lib/world/kernel_world.h"
 
+#include "tests/lib/check_or_abort.h"
 #include "graphs/kernels/compiler_macros.h"
 
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-#define OK(call) CHECK((call) == EEP_OK)
 
 /* ------------------------------------------------------------------ the engine's part */
 

@@ -2,20 +2,13 @@
 /* Rings, placers and gates of a kernel world's ranks. */
 #include "tests/lib/world/kernel_proxies.h"
 
+#include "tests/lib/check_or_abort.h"
 #include "graphs/device/rings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { MOVE_BOUND_US = 20000000 };
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static uint32_t queue_of(const kernel_proxies *p, int target, uint32_t generation)
 {

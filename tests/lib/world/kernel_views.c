@@ -2,16 +2,10 @@
 /* Random views for the ranks of a kernel_world. */
 #include "tests/lib/world/kernel_world.h"
 
+#include "tests/lib/check_or_abort.h"
+
 #include <stdio.h>
 #include <stdlib.h>
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static void place_layer(const kernel_world *w, eepi_view *view, int layer, uint64_t *random)
 {

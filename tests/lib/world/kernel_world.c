@@ -2,6 +2,7 @@
 /* The ranks, their graphs, views, inputs and steps. */
 #include "tests/lib/world/kernel_world.h"
 
+#include "tests/lib/check_or_abort.h"
 #include "graphs/device/rings.h"
 #include "graphs/kernels/compiler_macros.h"
 #include "membership/context/bank_image.h"
@@ -13,15 +14,6 @@
 #include <string.h>
 
 enum { LONG_US = 60000000 };
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-#define OK(call) CHECK((call) == EEP_OK)
 
 uint64_t kernel_random(uint64_t *state)
 {
