@@ -4,6 +4,7 @@
 
 #include "experiments/control/control_path.h"
 #include "experiments/base/folder.h"
+#include "graphs/base/listen_at.h"
 #include "membership/store/store_socket.h"
 #include "transport/holder/holder_socket.h"
 
@@ -63,9 +64,7 @@ static bool take_turn(const char *path, int *held_out)
 
 static eep_status bind_at(const char *path, control_socket *out, char *error)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat info;
-    memcpy(address.sun_path, path, strlen(path) + 1);
     eep_status status = clear_path(path, error);
     if (status != EEP_OK) {
         return status;
@@ -73,10 +72,9 @@ static eep_status bind_at(const char *path, control_socket *out, char *error)
     out->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     /* Its connections take after it. An older kernel closes what is passed, and may wait for it. */
     eepi_holder_refuse_fds(out->fd);
-    /* The mode before the bind: Linux gives it to the file, so nobody else ever gets in. */
+    /* The mode first: Linux gives it to the file, so nobody else ever gets in. */
     if (out->fd < 0 || fchmod(out->fd, 0600) != 0 ||
-        bind(out->fd, (const struct sockaddr *)&address, sizeof address) != 0 ||
-        lstat(path, &info) != 0 || listen(out->fd, BACKLOG) != 0) {
+        eepi_listen_at(out->fd, path, BACKLOG, &info) != 0) {
         snprintf(error, CONTROL_ERROR_BYTES, "cannot listen on '%s': %s", path, strerror(errno));
         return EEP_ERR_SYSTEM;
     }

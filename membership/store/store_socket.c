@@ -4,6 +4,7 @@
 #include "membership/store/etcd/etcd_bridge.h"
 #include "membership/store/store_url.h"
 #include "transport/holder/holder_socket.h"
+#include "graphs/base/listen_at.h"
 #include "graphs/base/own_user.h"
 
 #include <errno.h>
@@ -256,38 +257,25 @@ static eep_status clear_path(int type, const char *path, char *error_out, size_t
     return EEP_OK;
 }
 
-static eep_status bind_and_listen(int type, const char *path, const struct sockaddr_un *address,
-                                  char *error_out, size_t error_bytes,
+static eep_status bind_and_listen(int type, const char *path, char *error_out, size_t error_bytes,
                                   eepi_store_listener *listener_out)
 {
     struct stat info;
-    bool bound = false;
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        goto fail;
-    }
-    if (type == SOCK_STREAM) { /* its connections take after it; the holder gets memory passed */
+    if (fd >= 0 && type == SOCK_STREAM) { /* its connections take after it; the holder gets memory
+                                             passed */
         eepi_holder_refuse_fds(fd);
     }
-    if (bind(fd, (const struct sockaddr *)address, sizeof *address) != 0) {
-        goto fail;
-    }
-    bound = true;
-    if (listen(fd, BACKLOG) != 0 || stat(path, &info) != 0) {
-        goto fail;
+    if (fd < 0 || eepi_listen_at(fd, path, BACKLOG, &info) != 0) {
+        eep_status status = refuse(EEP_ERR_SYSTEM, error_out, error_bytes,
+                                   "cannot listen on %s: %s", path, strerror(errno));
+        if (fd >= 0) {
+            close(fd);
+        }
+        return status;
     }
     *listener_out = (eepi_store_listener){.fd = fd, .device = info.st_dev, .inode = info.st_ino};
     return EEP_OK;
-fail:;
-    eep_status status = refuse(EEP_ERR_SYSTEM, error_out, error_bytes, "cannot listen on %s: %s",
-                               path, strerror(errno));
-    if (bound) {
-        unlink(path);
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-    return status;
 }
 
 eep_status eepi_store_socket_listen(const char *path, char *error_out, size_t error_bytes,
@@ -313,7 +301,7 @@ eep_status eepi_store_socket_listen_as(int type, const char *path, char *error_o
     if (lock_directory(directory)) {
         status = clear_path(type, path, error_out, error_bytes);
         if (status == EEP_OK) {
-            status = bind_and_listen(type, path, &address, error_out, error_bytes, listener_out);
+            status = bind_and_listen(type, path, error_out, error_bytes, listener_out);
         }
     } else {
         status = refuse(EEP_ERR_CONFLICT, error_out, error_bytes,
