@@ -211,8 +211,8 @@ static void end_replaced(eep_context *context, const char *difference)
              "an instance with another configuration has taken this store before this rank was in "
              "a view: %s",
              difference);
+    eepi_claim_give_back(context); /* before it is told: whoever knows that it is over may claim */
     eepi_end_service(context, EEP_ERR_EVICTED, why);
-    eepi_claim_give_back(context);
 }
 
 /* The numbers of another instance have come, while no view of ours exists. That instance looked for

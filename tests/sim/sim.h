@@ -171,8 +171,9 @@ struct sim_process {
     int closes;              /* its engine is about to close its context */
     uint64_t collective;     /* the last that ended OK here; when */
     uint64_t collective_ok_us;
-    int said_end;  /* that it stores nothing any more */
-    int no_memory; /* for its window */
+    int said_end;           /* that it stores nothing any more */
+    int no_memory;          /* for its window, */
+    uint64_t lacks_from_us; /* which it was first told then */
     eep_status ended;
     uint64_t call_us;      /* when its rank thread entered the library */
     uint64_t disturbed_us; /* it was stopped, delayed or cut off until then */

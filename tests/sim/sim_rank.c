@@ -393,6 +393,11 @@ static int may_end_with(const sim_process *p, eep_status status)
 {
     const int is_for_memory = sim_ended_for_memory(p, status);
 
+    /* its view may have failed to be installed for another cause before, for one try */
+    SIM_MUST(!is_for_memory || sim->now_us - p->lacks_from_us + SLACK_US >=
+                                   p->rank.context->config.drain_bound_us,
+             "L5", "%d.%u ended %llu us after it could first make no memory for its window",
+             p->seat, p->generation, (unsigned long long)(sim->now_us - p->lacks_from_us));
     sim->ended_for_memory += is_for_memory;
     return status == EEP_ERR_DRAINED || status == EEP_ERR_EVICTED || is_for_memory;
 }

@@ -70,6 +70,7 @@ static int lacks_memory(sim_process *p)
     p->no_memory |= sim_random(3) == 0;
     if (p->no_memory) {
         p->disturbed_us = sim->now_us;
+        p->lacks_from_us = p->lacks_from_us != 0 ? p->lacks_from_us : sim->now_us;
     }
     return p->no_memory;
 }
