@@ -227,13 +227,18 @@ Test(context_pauses, M2_a_pause_beside_a_fault_is_survived_by_default)
     world_close(&w);
 }
 
-static unsigned silent_ms[3]; /* by seat of the log, of a change that says so; atomic */
+static unsigned silent_ms[3];     /* by seat of the log, of a change that says so; atomic */
+static char left_because[3][160]; /* what the log says of the end of rank 2 */
 
 static void note_silence(void *user, eep_log_level level, const char *line)
 {
     static const char said[] = "left: rank 2 (generation 1: silent for ";
     const char *at = strstr(line, said);
+    const char *left = strstr(line, "left: rank 2");
 
+    if (left) {
+        snprintf(left_because[((const rank *)user)->seat], sizeof left_because[0], "%s", left);
+    }
     if (at && level == EEP_LOG_INFO) {
         __atomic_store_n(&silent_ms[((const rank *)user)->seat],
                          (unsigned)strtoul(at + strlen(said), NULL, 10), __ATOMIC_SEQ_CST);
@@ -265,7 +270,8 @@ Test(context_pauses, M5_a_process_that_stays_stopped_is_told_as_silent)
     world_advance(&w, 0, 1, 3);
     for (int32_t seat = 0; seat < 2; seat++) {
         unsigned ms = __atomic_load_n(&silent_ms[seat], __ATOMIC_SEQ_CST);
-        cr_expect(ms >= 250 && ms < WORLD_WAIT_MS, "rank %d: silent for %u ms", seat, ms);
+        cr_expect(ms >= 250 && ms < WORLD_WAIT_MS, "rank %d: silent for %u ms: %s", seat, ms,
+                  left_because[seat]);
     }
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "rank 2 ended with %x", status);
