@@ -13,6 +13,7 @@
 #include "membership/loads/gather.h"
 #include "membership/loads/loads.h"
 #include "membership/order/order.h"
+#include "membership/process/host.h"
 #include "membership/process/process.h"
 #include "membership/service/claim.h"
 #include "membership/service/fence.h"
@@ -121,6 +122,7 @@ static eep_status open_core(eep_context *context)
                              .background_delay_us = BACKGROUND_DELAY_US,
                              .background = c->background_bytes_per_s > 0,
                              .kill_fence = c->kill_fence,
+                             .host = context->process.host,
                              .shape = context->view_shape};
     eepi_detector_config detector = {.period_us = c->heartbeat_period_us,
                                      .suspect_us = c->heartbeat_suspect_us,
@@ -504,7 +506,9 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
         context->config.device = NULL; /* it is not held */
     }
     context->process.home = eepi_process_home();
-    if (status == EEP_OK && (context->process.start == 0 || context->process.home == 0)) {
+    context->process.host = eepi_host_id();
+    if (status == EEP_OK &&
+        (context->process.start == 0 || context->process.home == 0 || context->process.host == 0)) {
         status = eepi_fail(context, EEP_ERR_SYSTEM,
                            "/proc cannot be read or shows another pid namespace than this "
                            "process's, and peers watch it: mount it anew (unshare --mount-proc)");

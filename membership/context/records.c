@@ -19,8 +19,8 @@ enum {
 
 /* Layout: head, checksums, backup words, claims of backups, experts, bulk address. The first four
  * fields keep their place in every version. Version 1 had windows of 64 bytes and no number here,
- * version 2 one sequence. */
-enum { RECORD_VERSION = 3 };
+ * version 2 one sequence, version 3 no host. */
+enum { RECORD_VERSION = 4 };
 typedef struct record_head {
     uint32_t magic, version;
     int32_t seat;
@@ -28,7 +28,7 @@ typedef struct record_head {
     uint32_t bulk_address_bytes, unused;
     uint8_t ready, leaving, has_checkpoint, pad;
     int32_t pid;
-    uint64_t pid_start, home;
+    uint64_t pid_start, home, host;
     uint64_t order_number, order_digest, sequence_digest[EEP_MAX_SHAPES];
     eepi_window_descriptor window;
     eepi_view_shape shape;
@@ -77,6 +77,7 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     head->pid = record->pid;
     head->pid_start = record->pid_start;
     head->home = record->home;
+    head->host = record->member.host;
     head->order_number = record->member.order_number;
     head->order_digest = record->member.order_digest;
     memcpy(head->sequence_digest, record->member.sequence_digest, sizeof head->sequence_digest);
@@ -134,7 +135,7 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
         .member = {head->seat, head->generation, head->ready, head->leaving, experts, checksums,
                    (const uint64_t *)(from + s.backup), head->tensor_bytes, head->rates,
                    head->has_checkpoint, (const uint64_t *)(from + s.claims), head->order_number,
-                   head->order_digest, .sequence_digest = {0}},
+                   head->order_digest, .sequence_digest = {0}, .host = head->host},
         .pid = head->pid,
         .pid_start = head->pid_start,
         .home = head->home,

@@ -31,6 +31,7 @@ typedef struct eepi_core_config {
     uint64_t background_delay_us; /* after a change of members, before slots are moved */
     bool background;              /* restore redundancy and balance behind live traffic */
     bool kill_fence;
+    uint64_t host; /* of this rank, as in its member record (rule N9) */
     eepi_view_shape shape;
 } eepi_core_config;
 
@@ -56,6 +57,7 @@ typedef struct eepi_member {
     uint64_t order_number, order_digest;      /* of the placement it was given before; 0: none */
     uint64_t sequence_digest[EEP_MAX_SHAPES]; /* how its chains mix in each (rule P5); 0: there is
                                                * no such shape */
+    uint64_t host;                            /* where it runs, from eepi_host_id (rule N9) */
 } eepi_member;
 
 typedef struct eepi_suspect {

@@ -201,6 +201,7 @@ static void on_member(eepi_core *core, const eepi_member *member)
         (void)eepi_core_note_ended(core, member->seat, member->generation - 1);
     }
     peer->generation = member->generation;
+    peer->host = member->host;
     peer->ready = member->ready;
     peer->leaving = member->leaving;
     peer->has_checkpoint = member->has_checkpoint;

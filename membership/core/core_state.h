@@ -25,6 +25,7 @@ enum { NO_EVIDENCE = -1, NOBODY = -1, CORE_ROOM_KEPT = 16 };
 typedef struct core_peer {
     /* its process's record */
     uint32_t generation; /* 0: no record */
+    uint64_t host;       /* where it runs, by its record */
     uint8_t ready, leaving;
     bool has_checkpoint;
     uint64_t plan_after_us; /* a joiner that let a plan lapse is not planned for before */

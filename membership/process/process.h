@@ -15,10 +15,11 @@ typedef enum eepi_process_state {
     EEPI_PROCESS_GONE, /* each of its threads has left the kernel, its files are closed */
 } eepi_process_state;
 
-/* A process of this machine, for good. */
+/* A process, for good. */
 typedef struct eepi_process_name {
     uint64_t start; /* eepi_process_start */
     uint64_t home;  /* eepi_process_home: where its pid means something */
+    uint64_t host;  /* eepi_host_id */
 } eepi_process_name;
 
 /* Where this process lives: one number of the machine's boot, of its pid namespace and of its time

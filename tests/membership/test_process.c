@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Looking at processes: only the kernel's word ends one. */
+#include "membership/process/host.h"
 #include "membership/process/process.h"
 
 #include <criterion/criterion.h>
@@ -8,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -92,6 +94,31 @@ Test(process, P8_a_process_runs_as_long_as_any_thread_has_memory)
     cr_expect_eq(eepi_process_look(child, start), EEPI_PROCESS_GONE);
     waitpid(child, NULL, 0);
     close(set.fd);
+}
+
+/* Rule N9: a name of the operator's stands for the host; else a pid namespace is a host. */
+Test(process, N9_a_host_has_one_number_for_all_of_its_processes)
+{
+    int status = 0;
+    uint64_t host;
+    pid_t child;
+
+    cr_assert_eq(unsetenv(EEPI_HOST_VARIABLE), 0);
+    host = eepi_host_id();
+    cr_expect_neq(host, 0);
+    child = fork();
+    if (child == 0) {
+        _exit(eepi_host_id() != host);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+
+    cr_assert_eq(setenv(EEPI_HOST_VARIABLE, "rack-7", 1), 0);
+    cr_expect_neq(eepi_host_id(), host);
+    host = eepi_host_id();
+    cr_expect_eq(eepi_host_id(), host);
+    cr_assert_eq(setenv(EEPI_HOST_VARIABLE, "rack-8", 1), 0);
+    cr_expect_neq(eepi_host_id(), host);
 }
 
 /* There /proc shows another start time of the same process. */

@@ -42,7 +42,12 @@ Test(records, one_of_another_version_of_libeep_is_refused_by_name)
 {
     const int32_t none[2] = {-1, -1};
     const uint64_t zero[2] = {0, 0};
-    const eepi_record record = {.member = {1, 7, false, false, none, zero, zero, NULL, NULL, true}};
+    const eepi_record record = {.member = {.seat = 1,
+                                           .generation = 7,
+                                           .experts = none,
+                                           .checksums = zero,
+                                           .backup = zero,
+                                           .host = 99}};
     eepi_record read;
     size_t bytes = 0;
     uint32_t *encoded = eepi_record_encode(&record, &shape, &bytes);
@@ -50,6 +55,7 @@ Test(records, one_of_another_version_of_libeep_is_refused_by_name)
 
     cr_assert_not_null(encoded);
     cr_assert_eq(eepi_record_decode(encoded, bytes, &shape, &read), EEP_OK);
+    cr_expect_eq(read.member.host, 99);
     encoded[1]++;
     cr_expect_eq(eepi_record_decode(encoded, bytes, &shape, &read), EEP_ERR_PROTOCOL);
     eepi_record_say_refused(encoded, bytes, text, sizeof text);

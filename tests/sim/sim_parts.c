@@ -5,6 +5,7 @@
 #include "graphs/kernels/compiler_macros.h"
 #include "graphs/kernels/table_layout.h"
 #include "membership/context/context.h"
+#include "membership/process/host.h"
 #include "membership/process/process.h"
 #include "transport/bulk/bulk.h"
 #include "transport/window/window.h"
@@ -46,6 +47,11 @@ static sim_process *by_pid(int32_t pid)
 }
 
 uint64_t eepi_process_home(void)
+{
+    return 1;
+}
+
+uint64_t eepi_host_id(void)
 {
     return 1;
 }
