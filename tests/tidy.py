@@ -28,6 +28,7 @@ FLOORS = [
     ("graphs/device",),
     ("graphs/host", "graphs/cuda"),
     ("membership/view",),
+    ("transport/secure",),
     ("transport/window",),
     ("transport/proxy",),
     ("transport/holder",),

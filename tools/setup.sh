@@ -3,7 +3,7 @@
 # Sourced by ./demo and ./check: installs what is missing (Debian packages), configures, builds.
 # Sets BUILD. Uses: $root, $install (yes|no).
 packages=(gcc libc6-dev meson ninja-build pkg-config git python3 python3-matplotlib libucx-dev
-          libhwloc-dev libibverbs-dev libcjson-dev libxxhash-dev libcriterion-dev libyaml-dev spin)
+          libhwloc-dev libibverbs-dev libcjson-dev libsodium-dev libxxhash-dev libcriterion-dev libyaml-dev spin)
 
 # For ./check alone: the linters, the API reference and manual pages, the C++ example, schemas, the
 # Python package. With --no-install their steps are left out where they are missing.

@@ -5,9 +5,13 @@
 #define EEPI_ETCD_API_H
 
 #include "membership/store/etcd/etcd_http.h"
-#include "membership/store/etcd/sha256.h"
 
-enum { EEPI_ETCD_KEY_BYTES = 320, EEPI_ETCD_WHY_BYTES = 240, EEPI_ETCD_TOKEN_BYTES = 768 };
+enum {
+    EEPI_ETCD_KEY_BYTES = 320,
+    EEPI_ETCD_WHY_BYTES = 240,
+    EEPI_ETCD_TOKEN_BYTES = 768,
+    EEPI_ETCD_DIGEST_BYTES = 32
+}; /* SHA-256 */
 
 typedef struct eepi_etcd_api {
     const eepi_store_url *url;
@@ -19,7 +23,7 @@ typedef struct eepi_etcd_api {
     eepi_etcd_text mine;               /* for whoever makes a value of several parts */
     char why[EEPI_ETCD_WHY_BYTES];     /* the last call that was refused, or not answered */
     /* The document that was written or read last (etcd_documents.h). */
-    unsigned char cached[EEPI_SHA256_BYTES];
+    unsigned char cached[EEPI_ETCD_DIGEST_BYTES];
     unsigned char *document;
     size_t document_bytes;
 } eepi_etcd_api;

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "membership/store/etcd/etcd_documents.h"
 
+#include <assert.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEX_BYTES = 2 * EEPI_SHA256_BYTES + 1, KEY_HEX = 16, PUT_TRIES = 3 };
+enum { HEX_BYTES = 2 * EEPI_ETCD_DIGEST_BYTES + 1, KEY_HEX = 16, PUT_TRIES = 3 };
+
+static_assert(EEPI_ETCD_DIGEST_BYTES == crypto_hash_sha256_BYTES, "SHA-256");
 
 static void to_hex(const unsigned char *bytes, size_t size, char *hex_out)
 {
@@ -34,9 +38,9 @@ void eepi_etcd_reference_encode(const eepi_etcd_reference *reference,
                                 unsigned char bytes_out[EEPI_ETCD_REFERENCE_BYTES])
 {
     bytes_out[0] = 1;
-    memcpy(bytes_out + 1, reference->digest, EEPI_SHA256_BYTES);
-    number_to(bytes_out + 1 + EEPI_SHA256_BYTES, reference->size);
-    number_to(bytes_out + 9 + EEPI_SHA256_BYTES, reference->manifest);
+    memcpy(bytes_out + 1, reference->digest, EEPI_ETCD_DIGEST_BYTES);
+    number_to(bytes_out + 1 + EEPI_ETCD_DIGEST_BYTES, reference->size);
+    number_to(bytes_out + 9 + EEPI_ETCD_DIGEST_BYTES, reference->manifest);
 }
 
 bool eepi_etcd_reference_decode(const unsigned char *bytes, size_t size,
@@ -45,9 +49,9 @@ bool eepi_etcd_reference_decode(const unsigned char *bytes, size_t size,
     if (size != EEPI_ETCD_REFERENCE_BYTES || bytes[0] != 1) {
         return false;
     }
-    memcpy(reference_out->digest, bytes + 1, EEPI_SHA256_BYTES);
-    reference_out->size = number_from(bytes + 1 + EEPI_SHA256_BYTES);
-    reference_out->manifest = number_from(bytes + 9 + EEPI_SHA256_BYTES);
+    memcpy(reference_out->digest, bytes + 1, EEPI_ETCD_DIGEST_BYTES);
+    reference_out->size = number_from(bytes + 1 + EEPI_ETCD_DIGEST_BYTES);
+    reference_out->manifest = number_from(bytes + 9 + EEPI_ETCD_DIGEST_BYTES);
     return true;
 }
 
@@ -55,9 +59,9 @@ bool eepi_etcd_reference_decode(const unsigned char *bytes, size_t size,
 static size_t folder_of(const eepi_etcd_api *api, const char *key,
                         char folder_out[EEPI_ETCD_KEY_BYTES])
 {
-    unsigned char digest[EEPI_SHA256_BYTES];
+    unsigned char digest[EEPI_ETCD_DIGEST_BYTES];
     char hex[KEY_HEX + 1];
-    eepi_sha256(key, strlen(key), digest);
+    crypto_hash_sha256(digest, (const unsigned char *)key, strlen(key));
     to_hex(digest, KEY_HEX / 2, hex);
     return (size_t)snprintf(folder_out, EEPI_ETCD_KEY_BYTES, "%sd/%s/", api->url->prefix, hex);
 }
@@ -68,7 +72,7 @@ static size_t place_of(const eepi_etcd_api *api, const char *key, const unsigned
 {
     char hex[HEX_BYTES];
     size_t bytes = folder_of(api, key, place_out);
-    to_hex(digest, EEPI_SHA256_BYTES, hex);
+    to_hex(digest, EEPI_ETCD_DIGEST_BYTES, hex);
     return bytes + (size_t)snprintf(place_out + bytes, EEPI_ETCD_KEY_BYTES - bytes, "%s/", hex);
 }
 
@@ -153,7 +157,7 @@ eep_status eepi_etcd_document_put(eepi_etcd_api *api, const char *key, const voi
     eepi_etcd_reference reference = {.size = size};
     eep_status status = EEP_ERR_NOT_FOUND;
     size_t place_bytes;
-    eepi_sha256(bytes, size, reference.digest);
+    crypto_hash_sha256(reference.digest, bytes, size);
     place_bytes = place_of(api, key, reference.digest, place);
     for (int i = 0; i < PUT_TRIES && status == EEP_ERR_NOT_FOUND; i++) {
         status = EEP_OK;
@@ -180,7 +184,7 @@ static eep_status read_pieces(eepi_etcd_api *api, const char *key,
     char place[EEPI_ETCD_KEY_BYTES];
     const size_t size = (size_t)reference->size;
     const size_t place_bytes = place_of(api, key, reference->digest, place);
-    unsigned char digest[EEPI_SHA256_BYTES];
+    unsigned char digest[EEPI_ETCD_DIGEST_BYTES];
     eep_status status = EEP_OK;
     for (size_t k = 0; piece_at(k, size) < size && status == EEP_OK; k++) {
         const size_t at = piece_at(k, size), bytes = piece_at(k + 1, size) - at;
@@ -196,7 +200,7 @@ static eep_status read_pieces(eepi_etcd_api *api, const char *key,
         free(entry.bytes);
     }
     if (status == EEP_OK) {
-        eepi_sha256(to, size, digest);
+        crypto_hash_sha256(digest, to, size);
         status = memcmp(digest, reference->digest, sizeof digest) == 0 ? EEP_OK : EEP_ERR_NOT_FOUND;
     }
     return status;

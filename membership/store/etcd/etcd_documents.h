@@ -17,11 +17,11 @@
 enum {
     EEPI_ETCD_INLINE_BYTES = 32 * 1024, /* a value up to this stands in its key */
     EEPI_ETCD_PIECE_BYTES = 256 * 1024,
-    EEPI_ETCD_REFERENCE_BYTES = 1 + EEPI_SHA256_BYTES + 8 + 8,
+    EEPI_ETCD_REFERENCE_BYTES = 1 + EEPI_ETCD_DIGEST_BYTES + 8 + 8,
 };
 
 typedef struct eepi_etcd_reference {
-    unsigned char digest[EEPI_SHA256_BYTES];
+    unsigned char digest[EEPI_ETCD_DIGEST_BYTES];
     uint64_t size;     /* bytes of the document */
     uint64_t manifest; /* revision of the manifest that the writer of the reference has seen */
 } eepi_etcd_reference;

@@ -1,42 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Digests, base64 and numbers, as etcd's JSON gateway has them. */
+/* Base64 and numbers, as etcd's JSON gateway has them. */
 #include "membership/store/etcd/etcd_text.h"
-#include "membership/store/etcd/sha256.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static void expect_digest(const char *text, const char *hex)
-{
-    unsigned char digest[EEPI_SHA256_BYTES];
-    char found[2 * EEPI_SHA256_BYTES + 1];
-    eepi_sha256(text, strlen(text), digest);
-    for (int i = 0; i < EEPI_SHA256_BYTES; i++) {
-        snprintf(found + 2 * i, 3, "%02x", digest[i]);
-    }
-    cr_expect_str_eq(found, hex);
-}
-
-/* FIPS 180-4's examples, and sizes around a block. */
-Test(etcd_text, digests)
-{
-    char text[130];
-    expect_digest("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-    expect_digest("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-    expect_digest("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
-                  "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
-    memset(text, 'a', sizeof text);
-    text[55] = '\0';
-    expect_digest(text, "9f4390f8d30c2dd92ec9f095b65e2b9ae9b0a925a5258e241c9f1e910f734318");
-    text[55] = 'a';
-    text[64] = '\0';
-    expect_digest(text, "ffe054fe7ae0cb6dc65c3af9b61d5209f439851db43d0ba5997337df154668eb");
-    text[64] = 'a';
-    text[129] = '\0';
-    expect_digest(text, "c12cb024a2e5551cca0e08fce8f1c5e314555cc3fef6329ee994a3db752166ae");
-}
 
 static char *encode(const void *first, size_t first_bytes, const void *second, size_t second_bytes)
 {

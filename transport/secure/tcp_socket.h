@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* TCP sockets between libeep's processes: which addresses are taken, connecting and listening
+ * without a wait that has no bound. Any thread. */
+#ifndef EEPI_TCP_SOCKET_H
+#define EEPI_TCP_SOCKET_H
+
+#include "eep/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The host is this machine's own, by its loopback interface: 127.0.0.0/8, ::1, localhost. */
+bool eepi_tcp_is_loopback(const char *host);
+/* Which hosts are taken: without a key those of the loopback interface alone, with one each
+ * address. Names are not looked up, since that takes as long as it likes; and 0.0.0.0 and :: are
+ * every interface, which nobody has named. EEP_ERR_INVALID, with the reason in `why`. */
+EEP_MUST_CHECK eep_status eepi_tcp_check_host(const char *host, bool has_key, char *why,
+                                              size_t why_bytes);
+/* Connect, waiting at most `wait_ms` for the other end; with 0 the connection may still be under
+ * way, and the first bytes that are sent or received show how it went. The socket does not block
+ * and is closed by exec. EEP_ERR_UNREACHABLE, EEP_ERR_SYSTEM: errno. EEP_ERR_INVALID: no
+ * address. */
+EEP_MUST_CHECK eep_status eepi_tcp_connect(const char *host, uint16_t port, int wait_ms,
+                                           int *fd_out);
+/* Bind and listen on that one address. EEP_ERR_CONFLICT: somebody listens there. On failure the
+ * reason is written to `error_out` if that is not NULL. */
+EEP_MUST_CHECK eep_status eepi_tcp_listen(const char *host, uint16_t port, char *error_out,
+                                          size_t error_bytes, int *fd_out);
+/* For each connection: small messages leave at once, and a silent end is noticed within 5 s. */
+void eepi_tcp_prepare(int fd);
+/* A number for the address at the other end, without its port: equal ones are one host (of IPv6:
+ * one network of 64 bits). */
+uint64_t eepi_tcp_peer(int fd);
+#endif
