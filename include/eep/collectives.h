@@ -28,7 +28,9 @@
  *
  * Before eep_join has returned EEP_OK (or EEP_ERR_UNCOVERED) a rank's collectives concern itself
  * alone: they end at once, with the number and the epoch 0. From then on it takes part with the
- * next number that the others have not begun without it.
+ * next number that the others have not begun without it. A rank waits for a joiner from the moment
+ * in which its eep_snapshot_get has the epoch of the joiner's view; until then the earlier members
+ * may end numbers without it.
  *
  * Capture. What these calls do is no part of a graph: EEP_ERR_STATE while the calling thread, or
  * this context, captures a stream.

@@ -90,6 +90,7 @@ static eepi_live live_of(const eep_context *context, const eepi_view *view)
 
 static void follow_seats(eep_context *context, const eepi_view *view)
 {
+    eepi_collectives_follow(context, view); /* first: who sees the epoch has its members */
     pthread_mutex_lock(&context->lock);
     for (int seat = 0; seat < view->shape.max_ranks; seat++) {
         const eepi_view_seat *s = eepi_view_seat_at(view, seat);
@@ -97,7 +98,6 @@ static void follow_seats(eep_context *context, const eepi_view *view)
     }
     context->observed.seats_epoch = view->epoch;
     pthread_mutex_unlock(&context->lock);
-    eepi_collectives_follow(context, view);
     eepi_rank_wake(context); /* a thread may wait in eep_expel for this */
     eepi_ready(context, EEP_READY_VIEW);
     eepi_peers_drop(context, view);

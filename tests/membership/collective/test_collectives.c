@@ -327,6 +327,9 @@ Test(collectives, P13_a_successor_goes_on_with_the_others)
     rank_run(&w.ranks[1]);
     world_set_modes(&w, 0, 2, RANK_FOLLOW);
     WORLD_WAIT(&w, w.ranks[1].joined);
+    for (int i = 0; i < 3; i++) { /* until then the other two may end a number without it */
+        caller_await_epoch(&w.ranks[i], 3);
+    }
     make(c, &w, 3, CALL_ALLGATHER, 7);
     callers_run(c, 3);
     check_alike(c, 3, EEP_OK, 7);
