@@ -16,11 +16,12 @@ extern "C" {
 typedef struct eep_store eep_store;
 
 /* Serve on `path`, which is a path, `unix:PATH` or `tcp://HOST:PORT?local=PATH` (docs/STORES.md):
- * over TCP, on loopback addresses alone, beside the socket at PATH. PATH (at most 107 bytes) lies
- * in a directory that exists, is ours, and is closed to all others, as by mode 0700. A thread of
- * its own serves. A stale socket file is replaced, also one that a forked child of an ended process
- * still holds; EEP_ERR_CONFLICT if a living store answers there. Only processes of the same user,
- * and root, may connect to the socket. `error_out` may be NULL.
+ * over TCP, beside the socket at PATH. Without a key (key-file=FILE or EEP_KEY_FILE) it serves on
+ * loopback addresses alone. PATH (at most 107 bytes) lies in a directory that exists, is ours, and
+ * is closed to all others, as by mode 0700. A thread of its own serves. A stale socket file is
+ * replaced, also one that a forked child of an ended process still holds; EEP_ERR_CONFLICT if a
+ * living store answers there. Only processes of the same user, and root, may connect to the socket.
+ * `error_out` may be NULL.
  *
  * A second socket, PATH.holder, comes with it: there the memory is held that ranks copy weights
  * through (EEP_BULK_SHM), and ranks are introduced to each other. It goes away with the store.

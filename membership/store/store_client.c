@@ -4,6 +4,7 @@
 #include "membership/store/store_link.h"
 #include "membership/store/store_socket.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,10 +79,14 @@ static void wait_for_socket(const eepi_store_client *client, uint64_t end_us)
     if (client->fd < 0 && client->next_connect_us < wake_us) {
         wake_us = client->next_connect_us;
     }
-    if (client->fd >= 0 && client->next_look_us < wake_us) {
+    if (client->opening && now + EEPI_STORE_LOOK_US < wake_us) {
+        wake_us = now + EEPI_STORE_LOOK_US;
+    }
+    if (eepi_store_link_is_up(client) && client->next_look_us < wake_us) {
         wake_us = client->next_look_us;
     }
-    if (client->fd >= 0 && client->ttl_us > 0 && client->next_keepalive_us < wake_us) {
+    if (eepi_store_link_is_up(client) && client->ttl_us > 0 &&
+        client->next_keepalive_us < wake_us) {
         wake_us = client->next_keepalive_us;
     }
     if (wake_us > now) {
@@ -152,7 +157,7 @@ static uint64_t request(eepi_store_client *client, eepi_store_message *message, 
     message->id = client->next_id++;
     if (!valid) {
         item->reply.status = EEP_ERR_INVALID;
-    } else if (client->fd >= 0) {
+    } else if (eepi_store_link_is_up(client)) {
         if (eepi_store_link_send(client, message)) {
             eepi_store_items_push(&client->pending, item);
             return message->id;
@@ -280,8 +285,18 @@ static eep_status connect_within(eepi_store_client *client, uint64_t timeout_us)
 {
     uint64_t start_us = eepi_now_us(), retry_us = FIRST_RETRY_US;
     for (;;) {
-        eep_status status = eepi_store_link_connect(client, &client->fd);
+        eep_status status = eepi_store_link_connect(client);
         uint64_t spent_us = eepi_now_us() - start_us;
+        if (status == EEP_OK && client->opening) {
+            status = eepi_store_link_open_within(client,
+                                                 spent_us < timeout_us ? timeout_us - spent_us : 0);
+            if (status != EEP_OK) {
+                const int error = errno;
+                eepi_store_link_break(client);
+                errno = error; /* for eepi_store_socket_why */
+            }
+            spent_us = eepi_now_us() - start_us;
+        }
         if (status != EEP_ERR_UNREACHABLE || spent_us >= timeout_us) {
             return status;
         }
@@ -290,6 +305,16 @@ static eep_status connect_within(eepi_store_client *client, uint64_t timeout_us)
         nanosleep(&pause, NULL);
         retry_us = 2 * retry_us < EEPI_STORE_RECONNECT_US ? 2 * retry_us : EEPI_STORE_RECONNECT_US;
     }
+}
+
+/* The way to the store, before the first connection. */
+static eep_status prepare(eepi_store_client *client)
+{
+    if (client->url.scheme == EEPI_STORE_ETCD) {
+        return eepi_etcd_open(&client->url, &client->etcd);
+    }
+    client->has_key = client->url.key_file[0] != '\0';
+    return client->has_key ? eepi_store_link_read_key(client) : EEP_OK;
 }
 
 eep_status eepi_store_client_open(const char *address, uint64_t timeout_us,
@@ -315,13 +340,10 @@ eep_status eepi_store_client_open(const char *address, uint64_t timeout_us,
         status = EEP_ERR_SYSTEM;
         goto fail;
     }
-    if (url.scheme == EEPI_STORE_ETCD) {
-        status = eepi_etcd_open(&url, &client->etcd);
-        if (status != EEP_OK) {
-            goto fail;
-        }
+    status = prepare(client);
+    if (status == EEP_OK) {
+        status = connect_within(client, timeout_us);
     }
-    status = connect_within(client, timeout_us);
     if (status != EEP_OK) {
         goto fail;
     }
@@ -330,6 +352,7 @@ eep_status eepi_store_client_open(const char *address, uint64_t timeout_us,
     return EEP_OK;
 fail:
     eepi_etcd_close(client->etcd);
+    eepi_secure_key_wipe(&client->secure_config.key);
     free(client->notice);
     free(client);
     return status;
@@ -361,10 +384,16 @@ void eepi_store_client_close(eepi_store_client *client)
     if (!client) {
         return;
     }
-    if (client->fd >= 0) {
+    if (eepi_store_link_is_up(client)) {
         say_bye(client);
+    }
+    if (client->fd >= 0) {
         shutdown(client->fd, SHUT_RDWR); /* a forked child may hold a copy */
         close(client->fd);
+    }
+    if (client->has_key) {
+        eepi_secure_end(&client->secure);
+        eepi_secure_key_wipe(&client->secure_config.key);
     }
     eepi_etcd_close(client->etcd);
     list_free(&client->pending);
@@ -383,7 +412,7 @@ int eepi_store_client_fd(const eepi_store_client *client)
 
 int eepi_store_client_wants_write(const eepi_store_client *client)
 {
-    return client->fd >= 0 && client->out_begin < client->out_end;
+    return eepi_store_link_owes(client);
 }
 
 eep_status eepi_store_client_refusal(const eepi_store_client *client)
@@ -402,7 +431,10 @@ const char *eepi_store_client_why(const eepi_store_client *client)
     case EEP_ERR_SYSTEM:
         return "its process has no descriptor left: raise its limit (ulimit -n)";
     case EEP_ERR_STATE:
-        return "it serves processes of its own user only, and this one is of another";
+        return client->has_key ? client->why
+               : client->url.scheme == EEPI_STORE_TCP
+                   ? "it asks for the job's key (key-file=PATH or EEP_KEY_FILE)"
+                   : "it serves processes of its own user only, and this one is of another";
     case EEP_ERR_NO_MEMORY:
         return "it has as many connections as it takes";
     default:

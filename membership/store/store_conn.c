@@ -111,6 +111,18 @@ static void iov_add(struct iovec *iov, size_t *num_io, const void *bytes, size_t
     *skip_io = 0;
 }
 
+/* false: the socket takes no more, ever. */
+static bool put_out(eepi_store_conn *conn, struct iovec *iov, size_t num, size_t *sent_out)
+{
+    if (conn->secure) {
+        return eepi_store_secure_send(conn->secure, conn->fd, iov, num, sent_out) == EEP_OK;
+    }
+    struct msghdr header = {.msg_iov = iov, .msg_iovlen = num};
+    ssize_t sent = sendmsg(conn->fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+    *sent_out = sent > 0 ? (size_t)sent : 0;
+    return sent >= 0 || errno == EAGAIN || errno == EINTR;
+}
+
 /* One sendmsg of the first messages; returns the bytes sent, 0 when the socket is full. */
 static size_t send_some(eepi_store_conn *conn)
 {
@@ -126,21 +138,18 @@ static size_t send_some(eepi_store_conn *conn)
             iov_add(iov, &num, zeros, eepi_store_wire_padding(size), &skip);
         }
     }
-    struct msghdr header = {.msg_iov = iov, .msg_iovlen = num};
-    ssize_t sent = sendmsg(conn->fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent < 0) {
-        if (errno != EAGAIN && errno != EINTR) {
-            mute(conn);
-        }
+    size_t sent = 0;
+    if (!put_out(conn, iov, num, &sent)) {
+        mute(conn);
         return 0;
     }
-    conn->out_sent += (size_t)sent;
+    conn->out_sent += sent;
     while (conn->out_first && conn->out_sent >= conn->out_first->bytes) {
         size_t rest = conn->out_sent - conn->out_first->bytes;
         out_pop(conn);
         conn->out_sent = rest;
     }
-    return (size_t)sent;
+    return sent;
 }
 
 /* ---------------------------------------------------------------- requests */
@@ -321,33 +330,47 @@ static void renew(eepi_store_conn *conn)
     }
 }
 
+/* Bytes from the socket into the inbox. false: none now, or the connection is over. */
+static bool receive(eepi_store_conn *conn, size_t *got_out, bool *more_out)
+{
+    size_t space = 0;
+    void *bytes;
+    ssize_t got;
+    if (conn->secure) {
+        const eep_status status = eepi_store_conn_receive(conn, got_out);
+        if (status != EEP_OK && status != EEP_ERR_TIMEOUT) {
+            kill_conn(conn);
+        }
+        *more_out = true;
+        return status == EEP_OK;
+    }
+    bytes = eepi_store_inbox_space(&conn->inbox, &space);
+    got = bytes ? recv(conn->fd, bytes, space, MSG_DONTWAIT) : 0;
+    if (got > 0) {
+        eepi_store_inbox_filled(&conn->inbox, (size_t)got);
+        *got_out = (size_t)got;
+        *more_out = (size_t)got == space;
+    } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+        kill_conn(conn);
+    }
+    return got > 0;
+}
+
 /* The first request's output is pushed first: mark_dirty before its changes wake the watchers. */
 static void read_some(eepi_store_conn *conn)
 {
-    size_t total = 0;
+    size_t total = 0, got = 0;
+    bool more = true;
     mark_dirty(conn);
-    while (total < ROUND_BYTES && !conn->dead && !conn->paused) {
-        size_t space = 0;
-        void *bytes = eepi_store_inbox_space(&conn->inbox, &space);
-        if (!bytes) {
-            kill_conn(conn);
+    while (more && total < ROUND_BYTES && !conn->dead && !conn->paused) {
+        if (!receive(conn, &got, &more)) {
             return;
         }
-        ssize_t got = recv(conn->fd, bytes, space, MSG_DONTWAIT);
-        if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-            return;
-        }
-        if (got <= 0) {
-            kill_conn(conn);
-            return;
-        }
-        eepi_store_inbox_filled(&conn->inbox, (size_t)got);
-        conn->heard_us = conn->store->now_us;
-        total += (size_t)got;
-        renew(conn);
-        serve(conn);
-        if ((size_t)got < space) {
-            return;
+        total += got;
+        if (got > 0) {
+            conn->heard_us = conn->store->now_us;
+            renew(conn);
+            serve(conn);
         }
     }
 }
@@ -370,9 +393,22 @@ void eepi_store_conn_ready(eepi_store_conn *conn, uint32_t events)
 
 /* ---------------------------------------------------------------- pushing */
 
+/* Something is to be sent, in the queue or in the channel. */
+static bool owes(const eepi_store_conn *conn)
+{
+    size_t unsent = 0;
+    if (conn->secure && !conn->mute) {
+        (void)eepi_secure_unsent(conn->secure, &unsent);
+    }
+    return conn->out_first || unsent > 0;
+}
+
 static void push(eepi_store_conn *conn)
 {
-    size_t total = 0;
+    size_t total = 0, none;
+    if (conn->secure && !conn->mute && !put_out(conn, NULL, 0, &none)) {
+        mute(conn);
+    }
     while (!conn->dead) {
         if (conn->out_first) {
             size_t sent = total < ROUND_BYTES ? send_some(conn) : 0;
@@ -390,7 +426,7 @@ static void push(eepi_store_conn *conn)
             break;
         }
     }
-    uint32_t events = (conn->paused ? 0 : EPOLLIN) | (conn->out_first ? EPOLLOUT : 0);
+    uint32_t events = (conn->paused ? 0 : EPOLLIN) | (owes(conn) ? EPOLLOUT : 0);
     if (!conn->dead && events != conn->epoll_events) {
         struct epoll_event event = {.events = events, .data.ptr = conn};
         if (epoll_ctl(conn->store->epoll_fd, EPOLL_CTL_MOD, conn->fd, &event) != 0) {
@@ -433,16 +469,30 @@ void eepi_store_conns_changed(void *user, const char *key, uint64_t revision,
 
 /* ---------------------------------------------------------------- life */
 
-bool eepi_store_conn_new(struct eep_store *store, int fd)
+static bool greet(eepi_store_conn *conn)
+{
+    eepi_store_conn *crowded = NULL;
+    const bool done = eepi_store_conn_greet(conn, &crowded);
+    if (crowded) {
+        kill_conn(crowded);
+    }
+    return done;
+}
+
+bool eepi_store_conn_new(struct eep_store *store, int fd, bool secure)
 {
     eepi_store_conn *conn = calloc(1, sizeof *conn);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = conn};
-    if (!conn || epoll_ctl(store->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
-        free(conn);
+    if (!conn) {
         return false;
     }
     conn->store = store;
     conn->fd = fd;
+    if ((secure && !greet(conn)) || epoll_ctl(store->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+        eepi_store_conn_unsecure(conn);
+        free(conn);
+        return false;
+    }
     conn->since_us = conn->heard_us = store->now_us;
     conn->epoll_events = EPOLLIN;
     conn->next = store->conns;
@@ -481,6 +531,7 @@ void eepi_store_conn_free(eepi_store_conn *conn)
     store->num_conns--;
     mute(conn);
     end_socket(conn);
+    eepi_store_conn_unsecure(conn);
     for (size_t i = 0; i < conn->num_prefixes; i++) {
         free(conn->prefix[i]);
     }
@@ -517,7 +568,7 @@ size_t eepi_store_conns_guests(const struct eep_store *store)
 {
     size_t num = 0;
     for (const eepi_store_conn *conn = store->conns; conn; conn = conn->next) {
-        num += is_guest(conn);
+        num += is_guest(conn) && (!conn->secure || eepi_secure_is_open(conn->secure));
     }
     return num;
 }
@@ -525,6 +576,9 @@ size_t eepi_store_conns_guests(const struct eep_store *store)
 uint64_t eepi_store_conns_expire(struct eep_store *store)
 {
     uint64_t next_us = UINT64_MAX;
+    for (eepi_store_conn *late; (late = eepi_store_conns_unproven(store, &next_us));) {
+        kill_conn(late);
+    }
     for (eepi_store_conn *conn = store->conns; conn; conn = conn->next) {
         uint64_t end_us = conn->since_us + store->hello_us;
         if (conn->asked || conn->dead) {

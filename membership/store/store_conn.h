@@ -3,11 +3,13 @@
 #ifndef EEPI_STORE_CONN_H
 #define EEPI_STORE_CONN_H
 
+#include "membership/store/store_secure.h"
 #include "membership/store/store_socket.h"
 #include "membership/store/store_table.h"
 #include "membership/store/store_url.h"
 #include "membership/store/store_wire.h"
 #include "transport/holder/holder.h"
+#include "transport/secure/secure_waiting.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -39,8 +41,9 @@ typedef struct eepi_store_conn {
     bool mute;   /* its reading end is gone: output is dropped, what it sent is still done */
     bool dead;   /* to be freed at the end of the round */
     bool asked;  /* it has sent a whole request */
-    uint64_t since_us; /* when it was accepted */
-    uint64_t heard_us; /* when it last sent something */
+    uint64_t since_us;           /* when it was accepted */
+    uint64_t heard_us;           /* when it last sent something */
+    eepi_secure_channel *secure; /* that it speaks through; NULL: none */
     eepi_store_inbox inbox;
     eepi_store_out *out_first, *out_last;
     size_t out_sent; /* bytes of out_first that are gone */
@@ -52,7 +55,11 @@ typedef struct eepi_store_conn {
 
 struct eep_store {
     eepi_store_listener listener;
-    int tcp_fd; /* listens beside it; -1: there is none */
+    int tcp_fd;   /* listens beside it; -1: there is none */
+    bool has_key; /* and whoever comes over TCP proves it */
+    eepi_secure_config secure_config;
+    eepi_secure_waiting waiting; /* connections without a proof yet; their owners are the conns */
+    eepi_secure_counts counts;
     char path[EEPI_STORE_SOCKET_BYTES];
     eepi_holder *holder; /* beside the store, with a thread of its own */
     eepi_store_listener holder_listener;
@@ -75,21 +82,40 @@ struct eep_store {
     pthread_t thread;
 };
 
-/* Take over a connected socket. false: no memory; the socket stays the caller's. */
-bool eepi_store_conn_new(struct eep_store *store, int fd);
+/* Take over a connected socket. With `secure` it has to prove the key first. false: no memory; the
+ * socket stays the caller's. */
+bool eepi_store_conn_new(struct eep_store *store, int fd, bool secure);
 void eepi_store_conn_free(eepi_store_conn *conn);
 /* A guest has neither a lease nor a watch: it is no rank, and whoever merely holds a connection is
  * one. Drop the guest that is needed least, other than `but`: one that has asked for nothing goes
  * first, then the one that was silent longest. false: there is none. */
 bool eepi_store_conns_evict(struct eep_store *store, const eepi_store_conn *but);
+/* How many there are, without those that have not proved the key yet: these have a bound of their
+ * own. */
 size_t eepi_store_conns_guests(const struct eep_store *store);
-/* Drop those that have asked for nothing since they were accepted, hello_us ago. Returns
- * when the next is due; UINT64_MAX: never. */
+/* Drop those that have asked for nothing since they were accepted, hello_us ago, and those that
+ * have not proved the key in time. Returns when the next is due; UINT64_MAX: never. */
 uint64_t eepi_store_conns_expire(struct eep_store *store);
 /* epoll reported `events` on it. */
 void eepi_store_conn_ready(eepi_store_conn *conn, uint32_t events);
 /* Push the output of all connections that have some, until there is none that can be pushed. */
 void eepi_store_conns_push(struct eep_store *store);
+/* How many were let in over TCP with the key, and refused, for what. Any thread. */
+eepi_secure_counts eepi_store_counts(const struct eep_store *store);
+
+/* store_conn_secure.c: of connections that speak through a channel. Who calls them drops the
+ * connections that they name; they have counted them.
+ *
+ * Begin, and make room among those without a proof: *crowded_out has to go for it; NULL: none.
+ * false: no memory. */
+bool eepi_store_conn_greet(eepi_store_conn *conn, eepi_store_conn **crowded_out);
+/* Read once. EEP_OK: something came; *got_out of it is for the inbox, and may be 0.
+ * EEP_ERR_TIMEOUT: nothing is there now. Else the connection is over. */
+EEP_MUST_CHECK eep_status eepi_store_conn_receive(eepi_store_conn *conn, size_t *got_out);
+/* One whose time for the proof is up; NULL: none, and the next one's is up at *next_us_out. */
+eepi_store_conn *eepi_store_conns_unproven(struct eep_store *store, uint64_t *next_us_out);
+/* It goes: what of it is in the channel. */
+void eepi_store_conn_unsecure(eepi_store_conn *conn);
 /* The table's change function: tell every watcher. `user` is the store. */
 void eepi_store_conns_changed(void *user, const char *key, uint64_t revision,
                               eepi_store_value *value);

@@ -2,8 +2,8 @@
 #include "membership/store/store_link.h"
 
 #include "membership/store/store_socket.h"
-#include "membership/store/store_tcp.h"
 #include "transport/holder/holder_socket.h"
+#include "transport/secure/tcp_socket.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -15,6 +15,7 @@
 enum {
     OUT_MAX_BYTES = 64 * 1024 * 1024, /* unsent requests beyond this are refused */
     OUT_KEEP_BYTES = 256 * 1024,
+    CONNECT_MS = 100, /* for an address of the loopback interface, which answers at once */
 };
 
 /* ---------------------------------------------------------------- items */
@@ -78,18 +79,47 @@ static void set_mute(eepi_store_client *client)
     shutdown(client->fd, SHUT_WR);
 }
 
+/* One send of what waits; returns the bytes that are gone. */
+static size_t push_some(eepi_store_client *client)
+{
+    unsigned char *from = client->out + client->out_begin;
+    const size_t bytes = client->out_end - client->out_begin;
+    ssize_t sent;
+    if (client->has_key) {
+        struct iovec part = {.iov_base = from, .iov_len = bytes};
+        size_t taken = 0;
+        if (eepi_store_secure_send(&client->secure, client->fd, &part, 1, &taken) != EEP_OK) {
+            set_mute(client);
+        }
+        return taken;
+    }
+    sent = send(client->fd, from, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+        set_mute(client);
+    }
+    return sent > 0 ? (size_t)sent : 0;
+}
+
+bool eepi_store_link_owes(const eepi_store_client *client)
+{
+    size_t unsent = 0;
+    if (client->fd >= 0 && client->has_key && !client->mute) {
+        (void)eepi_secure_unsent(&client->secure, &unsent);
+    }
+    return client->fd >= 0 && (client->out_begin < client->out_end || unsent > 0);
+}
+
 void eepi_store_link_flush(eepi_store_client *client)
 {
-    while (client->fd >= 0 && client->out_begin < client->out_end) {
-        ssize_t sent = send(client->fd, client->out + client->out_begin,
-                            client->out_end - client->out_begin, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0) {
-            if (errno != EAGAIN && errno != EINTR) {
-                set_mute(client);
-            }
+    while (eepi_store_link_owes(client)) {
+        const size_t gone = push_some(client);
+        if (client->mute) {
             return;
         }
-        client->out_begin += (size_t)sent;
+        client->out_begin += gone;
+        if (gone == 0) {
+            return;
+        }
     }
     client->out_begin = client->out_end = 0;
     if (client->out_capacity > OUT_KEEP_BYTES) {
@@ -140,7 +170,7 @@ bool eepi_store_link_send(eepi_store_client *client, const eepi_store_message *m
     if (client->mute) {
         return true; /* it shares the fate of those before it */
     }
-    if (client->out_begin == client->out_end) {
+    if (client->out_begin == client->out_end && !client->has_key) {
         struct msghdr header = {.msg_iov = part, .msg_iovlen = 3};
         ssize_t result = sendmsg(client->fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (result < 0 && errno != EAGAIN && errno != EINTR) {
@@ -167,6 +197,9 @@ bool eepi_store_link_send(eepi_store_client *client, const eepi_store_message *m
             client->out_end += part[i].iov_len - skip;
         }
     }
+    if (client->has_key) {
+        eepi_store_link_flush(client);
+    }
     return true;
 }
 
@@ -177,7 +210,10 @@ static void drop_connection(eepi_store_client *client)
     shutdown(client->fd, SHUT_RDWR); /* a forked child may hold a copy */
     close(client->fd);
     client->fd = -1;
-    client->mute = false;
+    client->mute = client->opening = false;
+    if (client->has_key) {
+        eepi_secure_end(&client->secure);
+    }
     client->out_begin = client->out_end = 0;
     client->num_restoring = 0;
     client->next_connect_us = eepi_now_us() + EEPI_STORE_RECONNECT_US;
@@ -244,35 +280,37 @@ static bool send_restoring(eepi_store_client *client)
 
 static const eepi_store_reply reconnected = {.kind = EEPI_STORE_RECONNECTED, .key = ""};
 
-eep_status eepi_store_link_connect(eepi_store_client *client, int *fd_out)
+eep_status eepi_store_link_connect(eepi_store_client *client)
 {
+    const eepi_store_endpoint *to = &client->url.endpoint[0];
+    eep_status status;
     switch (client->url.scheme) {
     case EEPI_STORE_UNIX:
-        return eepi_store_socket_connect(client->url.path, fd_out);
-    case EEPI_STORE_TCP:
-        return eepi_store_tcp_connect(&client->url.endpoint[0], fd_out);
+        return eepi_store_socket_connect(client->url.path, &client->fd);
+    case EEPI_STORE_ETCD:
+        return eepi_etcd_connect(client->etcd, &client->fd);
     default:
-        return eepi_etcd_connect(client->etcd, fd_out);
+        break;
     }
+    status = eepi_tcp_connect(to->host, to->port, client->has_key ? 0 : CONNECT_MS, &client->fd);
+    if (status == EEP_OK && client->has_key) {
+        status = eepi_store_link_greet(client);
+        if (status != EEP_OK) {
+            eepi_store_link_break(client);
+        }
+    }
+    return status;
 }
 
-static void reconnect(eepi_store_client *client)
+bool eepi_store_link_is_up(const eepi_store_client *client)
+{
+    return client->fd >= 0 && !client->opening;
+}
+
+/* What stands is said again, on a connection that is open. */
+static void restore(eepi_store_client *client)
 {
     eepi_store_item *word = NULL;
-    client->next_connect_us = eepi_now_us() + EEPI_STORE_RECONNECT_US;
-    if (!client->notice) {
-        client->notice = eepi_store_notice_new();
-    }
-    if (!client->notice) {
-        return;
-    }
-    eep_status status = eepi_store_link_connect(client, &client->fd);
-    if (status != EEP_OK) {
-        if (status != EEP_ERR_SYSTEM) { /* what refused us is not there any more */
-            client->refusal = client->etcd && status == EEP_ERR_STATE ? status : EEP_OK;
-        }
-        return;
-    }
     client->next_keepalive_us = eepi_now_us() + client->ttl_us / 3;
     if (!send_restoring(client)) {
         eepi_store_link_break(client);
@@ -289,6 +327,27 @@ static void reconnect(eepi_store_client *client)
     }
 }
 
+static void reconnect(eepi_store_client *client)
+{
+    client->next_connect_us = eepi_now_us() + EEPI_STORE_RECONNECT_US;
+    if (!client->notice) {
+        client->notice = eepi_store_notice_new();
+    }
+    if (!client->notice) {
+        return;
+    }
+    eep_status status = eepi_store_link_connect(client);
+    if (status != EEP_OK) {
+        if (status != EEP_ERR_SYSTEM) { /* what refused us is not there any more */
+            client->refusal = client->etcd && status == EEP_ERR_STATE ? status : EEP_OK;
+        }
+        return;
+    }
+    if (!client->opening) {
+        restore(client);
+    }
+}
+
 /* What is due: reconnect, keep-alive, unsent output. */
 static void maintain(eepi_store_client *client)
 {
@@ -298,9 +357,17 @@ static void maintain(eepi_store_client *client)
             return;
         }
         reconnect(client);
-        if (client->fd < 0) {
-            return;
+    }
+    if (client->opening) {
+        eep_status status = eepi_store_link_open(client);
+        if (status == EEP_OK) {
+            restore(client);
+        } else if (status != EEP_ERR_TIMEOUT) {
+            eepi_store_link_break(client);
         }
+    }
+    if (!eepi_store_link_is_up(client)) {
+        return;
     }
     /* A child that it forked keeps the connection open: then no end of it is seen here. */
     if (now >= client->next_look_us) {
@@ -369,6 +436,9 @@ static eep_status accept_message(eepi_store_client *client, const eepi_store_mes
 static eep_status receive(eepi_store_client *client)
 {
     size_t space = 0;
+    if (client->has_key) {
+        return eepi_store_secure_receive(&client->secure, client->fd, &client->inbox, &space);
+    }
     void *bytes = eepi_store_inbox_space(&client->inbox, &space);
     if (!bytes) {
         return EEP_ERR_NO_MEMORY;
@@ -385,7 +455,7 @@ static eep_status receive(eepi_store_client *client)
 eep_status eepi_store_link_take(eepi_store_client *client, eepi_store_reply *reply_out)
 {
     maintain(client);
-    while (client->fd >= 0) {
+    while (eepi_store_link_is_up(client)) {
         eepi_store_message message;
         eep_status status = eepi_store_inbox_next(&client->inbox, &message);
         if (status == EEP_OK) {

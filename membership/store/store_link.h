@@ -7,6 +7,7 @@
 #include "graphs/base/clock.h"
 #include "membership/store/etcd/etcd_bridge.h"
 #include "membership/store/store_client.h"
+#include "membership/store/store_secure.h"
 #include "membership/store/store_url.h"
 #include "membership/store/store_wire.h"
 
@@ -36,8 +37,13 @@ typedef struct eepi_store_watched {
 
 struct eepi_store_client {
     eepi_store_url url;
-    eepi_etcd *etcd;    /* our way there, if it is etcd; else NULL */
-    int fd;             /* -1: disconnected */
+    eepi_etcd *etcd; /* our way there, if it is etcd; else NULL */
+    int fd;          /* -1: disconnected */
+    bool has_key;    /* this connection speaks through a channel; */
+    bool opening;    /* it is not open yet: nothing is asked of the store so far */
+    eepi_secure_config secure_config;
+    eepi_secure_channel secure;
+    char why[EEPI_SECURE_WHY_BYTES]; /* why it was refused last */
     bool mute;          /* this connection takes no more output; its end is about to be read */
     eep_status refusal; /* with which the store turned us away; until it answers something else, or
                            nothing listens there */
@@ -79,6 +85,25 @@ EEP_MUST_CHECK eep_status eepi_store_link_take(eepi_store_client *client,
 /* Give the connection up: DISCONNECTED, then each request without an answer as UNREACHABLE, go to
  * `kept`. Needs no memory. */
 void eepi_store_link_break(eepi_store_client *client);
-/* A new connection to where the store is. As eepi_store_socket_connect. */
-EEP_MUST_CHECK eep_status eepi_store_link_connect(eepi_store_client *client, int *fd_out);
+/* A new connection to where the store is; `fd` is set. As eepi_store_socket_connect. Where there is
+ * a key it may still be `opening`. */
+EEP_MUST_CHECK eep_status eepi_store_link_connect(eepi_store_client *client);
+/* Requests can be sent. */
+bool eepi_store_link_is_up(const eepi_store_client *client);
+/* Something waits to be sent. */
+bool eepi_store_link_owes(const eepi_store_client *client);
+
+/* store_link_secure.c: of a connection that speaks through a channel.
+ *
+ * The key that the address names. EEP_ERR_INVALID, EEP_ERR_SYSTEM: eepi_store_secure_why. */
+EEP_MUST_CHECK eep_status eepi_store_link_read_key(eepi_store_client *client);
+/* Begin one on `fd`. */
+EEP_MUST_CHECK eep_status eepi_store_link_greet(eepi_store_client *client);
+/* Go on with a connection that is `opening`. EEP_OK: it is open. EEP_ERR_TIMEOUT: not yet. Else it
+ * cannot be opened: the client's refusal and its `why` say more, if the other end was not just
+ * gone. */
+EEP_MUST_CHECK eep_status eepi_store_link_open(eepi_store_client *client);
+/* Wait for that, at most `timeout_us`: EEP_ERR_UNREACHABLE if it takes longer. */
+EEP_MUST_CHECK eep_status eepi_store_link_open_within(eepi_store_client *client,
+                                                      uint64_t timeout_us);
 #endif

@@ -6,9 +6,9 @@
 #include "graphs/base/thread.h"
 #include "membership/process/seat_file.h"
 #include "membership/store/store_conn.h"
-#include "membership/store/store_tcp.h"
 #include "graphs/base/descriptors.h"
 #include "transport/holder/holder_socket.h"
+#include "transport/secure/tcp_socket.h"
 #include "graphs/base/reserve.h"
 
 #include <assert.h>
@@ -93,18 +93,21 @@ static void accept_some(struct eep_store *store, int listener)
             }
             return;
         }
-        if (listener == store->tcp_fd) { /* of this machine, whoever it is (docs/STORES.md) */
-            eepi_store_tcp_prepare(fd);
+        const bool by_tcp = listener == store->tcp_fd, proves = by_tcp && store->has_key;
+        if (by_tcp) { /* without a key: of this machine, whoever it is (docs/STORES.md) */
+            eepi_tcp_prepare(fd);
         } else if (!eepi_holder_is_trusted(fd)) { /* nobody makes room for another user */
             turn_away(fd, &(eep_status){EEP_ERR_STATE});
             continue;
         }
-        bool has_room = store->num_conns < MAX_CONNS || eepi_store_conns_evict(store, NULL);
-        if (!has_room || !eepi_store_conn_new(store, fd)) {
+        /* Nobody makes room for one who has not proved the key. */
+        bool has_room =
+            store->num_conns < MAX_CONNS || (!proves && eepi_store_conns_evict(store, NULL));
+        if (!has_room || !eepi_store_conn_new(store, fd, proves)) {
             turn_away(fd, &(eep_status){EEP_ERR_NO_MEMORY});
             continue;
         }
-        if (eepi_store_conns_guests(store) > store->most_guests) {
+        if (!proves && eepi_store_conns_guests(store) > store->most_guests) {
             (void)eepi_store_conns_evict(store, store->conns); /* not the newcomer */
         }
     }
@@ -283,6 +286,7 @@ static void release(struct eep_store *store)
     close_fd(store->stop_fd);
     close_fd(store->reserve_fd);
     eepi_store_table_free(store->table);
+    eepi_secure_key_wipe(&store->secure_config.key);
     free(store);
 }
 
@@ -299,6 +303,20 @@ static eep_status parse_address(const char *address, eepi_store_url *url_out, ch
         status = EEP_ERR_INVALID;
     }
     return status;
+}
+
+/* The port; with a key, if the address names one. */
+static eep_status listen_on_tcp(struct eep_store *store, const eepi_store_url *url, char *text)
+{
+    eep_status status = EEP_OK;
+    store->has_key = url->key_file[0] != '\0';
+    if (store->has_key) {
+        status =
+            eepi_store_secure_config(url, true, &store->secure_config, text, EEPI_ERROR_TEXT_BYTES);
+    }
+    return status == EEP_OK ? eepi_tcp_listen(url->endpoint[0].host, url->endpoint[0].port, text,
+                                              EEPI_ERROR_TEXT_BYTES, &store->tcp_fd)
+                            : status;
 }
 
 /* All parts of a store whose memory is there; `text` (of EEPI_ERROR_TEXT_BYTES) says why not. What
@@ -318,8 +336,7 @@ static eep_status open_parts(struct eep_store *store, const char *address, char 
     }
     memcpy(store->path, url.path, sizeof store->path);
     if (url.scheme == EEPI_STORE_TCP) {
-        status =
-            eepi_store_tcp_listen(&url.endpoint[0], text, EEPI_ERROR_TEXT_BYTES, &store->tcp_fd);
+        status = listen_on_tcp(store, &url, text);
         if (status != EEP_OK) {
             return status;
         }

@@ -2,6 +2,7 @@
 #include "membership/store/store_socket.h"
 
 #include "membership/store/etcd/etcd_bridge.h"
+#include "membership/store/store_secure.h"
 #include "membership/store/store_url.h"
 #include "transport/holder/holder_socket.h"
 #include "graphs/base/listen_at.h"
@@ -100,6 +101,8 @@ const char *eepi_store_socket_why(const char *address, eep_status status, char *
     }
     if (url.scheme == EEPI_STORE_ETCD) {
         snprintf(text, bytes, "%s", eepi_etcd_why());
+    } else if (url.key_file[0] != '\0' && *eepi_store_secure_why() != '\0') {
+        snprintf(text, bytes, "%s", eepi_store_secure_why());
     } else if (status == EEP_ERR_STATE && url.scheme == EEPI_STORE_UNIX &&
                lstat(url.path, &info) == 0) {
         snprintf(text, bytes, "it belongs to uid %u, and this process is of uid %u%s",

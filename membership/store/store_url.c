@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "membership/store/store_url.h"
 
+#include "transport/secure/tcp_socket.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ETCD_PORT = 2379, TIMEOUT_MS = 1500, TIMEOUT_MOST_MS = 60 * 1000 };
+enum { ETCD_PORT = 2379, TIMEOUT_MS = 1500, TIMEOUT_MOST_MS = 60 * 1000, WHY_BYTES = 320 };
 #define DEFAULT_PREFIX "eep/"
 
 /* What is left of the text, and where to say what is wrong with it. */
@@ -90,19 +92,38 @@ static eep_status take_endpoint(const reader *r, char *text, int default_port, e
     return EEP_OK;
 }
 
-static eep_status take_parameter(const reader *r, char *text, eepi_store_url *url)
+/* A parameter that is a text. false: there is none of that name. */
+static bool take_text(const reader *r, const char *name, const char *value, eepi_store_url *url,
+                      eep_status *status_out)
 {
     const struct {
+        eepi_store_scheme scheme;
         const char *name;
         char *to;
         size_t bytes;
-    } files[] = {
-        {"password-file", url->password_file, sizeof url->password_file},
-        {"ca", url->ca, sizeof url->ca},
-        {"cert", url->cert, sizeof url->cert},
-        {"key", url->key, sizeof url->key},
+    } texts[] = {
+        {EEPI_STORE_ETCD, "password-file", url->password_file, sizeof url->password_file},
+        {EEPI_STORE_ETCD, "ca", url->ca, sizeof url->ca},
+        {EEPI_STORE_ETCD, "cert", url->cert, sizeof url->cert},
+        {EEPI_STORE_ETCD, "key", url->key, sizeof url->key},
+        {EEPI_STORE_TCP, "key-file", url->key_file, sizeof url->key_file},
+        {EEPI_STORE_TCP, "instance", url->instance, sizeof url->instance},
     };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        if (texts[i].scheme == url->scheme && strcmp(name, texts[i].name) == 0) {
+            *status_out = copy(texts[i].to, texts[i].bytes, value)
+                              ? EEP_OK
+                              : wrong(r, "%s has more than %zu bytes", name, texts[i].bytes - 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+static eep_status take_parameter(const reader *r, char *text, eepi_store_url *url)
+{
     char *value = strchr(text, '=');
+    eep_status status = EEP_OK;
     if (!value || value[1] == '\0') {
         return wrong(r, "'%s': a parameter is NAME=VALUE", text);
     }
@@ -122,14 +143,9 @@ static eep_status take_parameter(const reader *r, char *text, eepi_store_url *ur
                    ? EEP_OK
                    : wrong(r, "timeout-ms is 1 to %d", TIMEOUT_MOST_MS);
     }
-    for (size_t i = 0; url->scheme == EEPI_STORE_ETCD && i < sizeof files / sizeof *files; i++) {
-        if (strcmp(text, files[i].name) == 0) {
-            return copy(files[i].to, files[i].bytes, value)
-                       ? EEP_OK
-                       : wrong(r, "%s: a path of more than %zu bytes", text, files[i].bytes - 1);
-        }
-    }
-    return wrong(r, "'%s' is no parameter of such a store", text);
+    return take_text(r, text, value, url, &status)
+               ? status
+               : wrong(r, "'%s' is no parameter of such a store", text);
 }
 
 /* What lies behind the question mark. */
@@ -146,20 +162,31 @@ static eep_status take_parameters(const reader *r, char *text, eepi_store_url *u
 
 static eep_status take_tcp(const reader *r, char *text, eepi_store_url *url)
 {
-    char *parameters = strchr(text, '?');
+    char *parameters = strchr(text, '?'), why[WHY_BYTES];
+    const char *key_file = getenv("EEP_KEY_FILE");
     eep_status status;
     if (parameters) {
         *parameters++ = '\0';
     }
     url->scheme = EEPI_STORE_TCP;
     status = take_endpoint(r, text, 0, url);
-    if (status == EEP_OK && !eepi_store_host_is_loopback(url->endpoint[0].host)) {
-        return wrong(r,
-                     "tcp://%.80s is no loopback address: connections are not authenticated, so "
-                     "only 127.0.0.0/8, [::1] and localhost are taken",
-                     url->endpoint[0].host);
+    if (status == EEP_OK) {
+        status = take_parameters(r, parameters, url);
     }
-    return status == EEP_OK ? take_parameters(r, parameters, url) : status;
+    if (status == EEP_OK && url->key_file[0] == '\0' && key_file &&
+        !copy(url->key_file, sizeof url->key_file, key_file)) {
+        status = wrong(r, "EEP_KEY_FILE has more than %zu bytes", sizeof url->key_file - 1);
+    }
+    for (const char *at = url->instance; status == EEP_OK && *at; at++) {
+        if (*at < 0x20 || *at > 0x7e) {
+            status = wrong(r, "an instance is named with printable ASCII characters");
+        }
+    }
+    if (status == EEP_OK && eepi_tcp_check_host(url->endpoint[0].host, url->key_file[0] != '\0',
+                                                why, sizeof why) != EEP_OK) {
+        status = wrong(r, "tcp://%s", why);
+    }
+    return status;
 }
 
 static eep_status take_prefix(const reader *r, const char *text, eepi_store_url *url)
@@ -220,17 +247,6 @@ static eep_status take_etcd(const reader *r, char *text, eepi_store_url *url)
         return wrong(r, "ca, cert and key need tls=1");
     }
     return status;
-}
-
-bool eepi_store_host_is_loopback(const char *host)
-{
-    unsigned int part[4];
-    int end = 0;
-    if (strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0) {
-        return true;
-    }
-    return sscanf(host, "%3u.%3u.%3u.%3u%n", &part[0], &part[1], &part[2], &part[3], &end) == 4 &&
-           host[end] == '\0' && part[0] == 127 && part[1] < 256 && part[2] < 256 && part[3] < 256;
 }
 
 eep_status eepi_store_url_parse(const char *text, eepi_store_url *url_out, char *why,

@@ -42,6 +42,9 @@ typedef struct eepi_store_url {
     char path[EEPI_STORE_SOCKET_BYTES];
     eepi_store_endpoint endpoint[EEPI_STORE_ENDPOINTS_MAX];
     int num_endpoints;
+    /* TCP alone. */
+    char key_file[EEPI_STORE_FILE_BYTES];   /* of the job's key, EEP_KEY_FILE included; "": none */
+    char instance[EEPI_STORE_PREFIX_BYTES]; /* both ends say the same; "" */
     /* ETCD alone. */
     char prefix[EEPI_STORE_PREFIX_BYTES]; /* of all keys, with a slash at its end */
     char user[EEPI_STORE_PREFIX_BYTES];   /* "": none */
@@ -56,6 +59,4 @@ typedef struct eepi_store_url {
 /* EEP_ERR_INVALID with the reason in `why`, which may be NULL with 0 bytes. */
 EEP_MUST_CHECK eep_status eepi_store_url_parse(const char *text, eepi_store_url *url_out, char *why,
                                                size_t why_bytes);
-/* The host is this machine's own, by its loopback interface. */
-bool eepi_store_host_is_loopback(const char *host);
 #endif

@@ -4,7 +4,6 @@
 #include "membership/store/store_client.h"
 
 #include <assert.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -192,6 +191,36 @@ void *eepi_store_inbox_space(eepi_store_inbox *inbox, size_t *bytes_out)
     *bytes_out = inbox->capacity - inbox->end;
     assert(*bytes_out > 0);
     return inbox->data + inbox->end;
+}
+
+bool eepi_store_inbox_put(eepi_store_inbox *inbox, const void *bytes, size_t size)
+{
+    const size_t used = inbox->end - inbox->begin;
+    if (used == 0) {
+        inbox->begin = inbox->end = 0;
+    }
+    if (inbox->capacity < used + size || (used == 0 && inbox->capacity > INBOX_KEEP_BYTES)) {
+        const size_t twice = 2 * used > INBOX_BYTES ? 2 * used : INBOX_BYTES;
+        const size_t capacity = used + size > twice ? used + size : twice;
+        unsigned char *data = malloc(capacity);
+        if (!data) {
+            return false;
+        }
+        if (used > 0) {
+            memcpy(data, inbox->data + inbox->begin, used);
+        }
+        free(inbox->data);
+        *inbox = (eepi_store_inbox){.data = data, .capacity = capacity, .end = used};
+    } else if (inbox->capacity - inbox->end < size) {
+        memmove(inbox->data, inbox->data + inbox->begin, used);
+        inbox->begin = 0;
+        inbox->end = used;
+    }
+    if (size > 0) {
+        memcpy(inbox->data + inbox->end, bytes, size);
+    }
+    inbox->end += size;
+    return true;
 }
 
 void eepi_store_inbox_filled(eepi_store_inbox *inbox, size_t bytes)

@@ -1,25 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The store's messages on a unix socket: frames of fixed layout, and the buffer they arrive in.
+/* The store's messages, on a unix socket or in a channel: frames of fixed layout, and the buffer
+ * they arrive in.
  *
  *   0        48                48 + key field             + value_size       padded to 8
  *   +--------+-----------------+--------------------------+------------------+
  *   | header | key, NUL, pad 8 | value (value_size bytes) | pad to 8         |
  *   +--------+-----------------+--------------------------+------------------+
  *
- * Both ends are on one machine, so numbers are in its byte order; every part starts 8-aligned, so
- * a value can be used where it lies. Every length has a cap that is checked before a byte is
- * allocated or read. Pure: no I/O, no clock. Any thread, one at a time per inbox. */
+ * Numbers are in the byte order of the machine; one of the other order finds no magic. Every part
+ * starts 8-aligned, so a value can be used where it lies. Every length has a cap that is checked
+ * before a byte is allocated or read. Pure: no I/O, no clock. Any thread, one at a time per inbox.
+ */
 #ifndef EEPI_STORE_WIRE_H
 #define EEPI_STORE_WIRE_H
 
 #include "eep/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum {
     EEPI_STORE_MAGIC = 0x53504545, /* "EEPS" in the bytes of a little-endian machine */
-    EEPI_STORE_VERSION = 1,
+    EEPI_STORE_VERSION = 1,        /* the newest that this build speaks, */
+    EEPI_STORE_VERSION_OLDEST = 1, /* and the oldest */
     EEPI_STORE_HEADER_BYTES = 48,
     EEPI_STORE_HEAD_MAX = EEPI_STORE_HEADER_BYTES + 128, /* header and the longest key field */
     EEPI_STORE_WATCH_MAX = 64,                           /* watched prefixes of one connection */
@@ -80,6 +84,9 @@ typedef struct eepi_store_inbox {
  * of memory, nothing changed then. Call only after eepi_store_inbox_next said EEP_ERR_TIMEOUT; ends
  * the validity of earlier messages. */
 void *eepi_store_inbox_space(eepi_store_inbox *inbox, size_t *bytes_out);
+/* The same at once, for bytes that lie elsewhere; at any time. false: no memory, nothing changed.
+ */
+EEP_MUST_CHECK bool eepi_store_inbox_put(eepi_store_inbox *inbox, const void *bytes, size_t size);
 /* `bytes` were put there. */
 void eepi_store_inbox_filled(eepi_store_inbox *inbox, size_t bytes);
 /* Take the next whole message: it points into the inbox until the next _space or _free.

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 enum { NAP_MS = 10, LOOK_US = 20000, BEGIN_US = 200000 };
@@ -272,8 +273,20 @@ void world_prepare(world *w, int32_t num_ranks, int32_t max_ranks)
     w->config.store_path = w->path;
 }
 
-/* EEP_TEST_STORE: "tcp", or an address that instances have in common, each below its own prefix.
- * The store of this host serves in each case, if only for its files and its holder. */
+/* A job's key, beside the socket. */
+static void write_key(const world *w)
+{
+    char name[sizeof w->path + 4];
+    int fd;
+    snprintf(name, sizeof name, "%s.key", w->path);
+    fd = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(fd >= 0 && write(fd, "000102030405060708090a0b0c0d0e0f", 32) == 32);
+    close(fd);
+}
+
+/* EEP_TEST_STORE: "tcp", the same with a key as "tcp-key", or an address that instances have in
+ * common, each below its own prefix. The store of this host serves in each case, if only for its
+ * files and its holder. */
 static const char *give_address(world *w)
 {
     const char *where = getenv("EEP_TEST_STORE");
@@ -286,20 +299,31 @@ static const char *give_address(world *w)
                  w->path);
         return w->address;
     }
+    if (strcmp(where, "tcp-key") == 0) {
+        write_key(w);
+        snprintf(w->address, sizeof w->address, "tcp://127.0.0.1:%u?local=%s&key-file=%s.key",
+                 test_free_port(), w->path, w->path);
+        return w->address;
+    }
     snprintf(w->address, sizeof w->address, "%s%s?local=%s", where, strrchr(w->directory, '/'),
              w->path);
     return w->path;
 }
 
-void world_open(world *w, int32_t num_ranks, int32_t max_ranks)
+void world_serve(world *w)
 {
     char error[256] = "";
+    cr_assert_eq(eep_store_open(w->served, error, sizeof error, &w->store), EEP_OK, "%s", error);
+}
+
+void world_open(world *w, int32_t num_ranks, int32_t max_ranks)
+{
     world_prepare(w, num_ranks, max_ranks);
     snprintf(w->directory, sizeof w->directory, "/tmp/eep-context-XXXXXX");
     cr_assert_not_null(mkdtemp(w->directory));
     snprintf(w->path, sizeof w->path, "%s/store", w->directory);
-    cr_assert_eq(eep_store_open(give_address(w), error, sizeof error, &w->store), EEP_OK, "%s",
-                 error);
+    w->served = give_address(w);
+    world_serve(w);
 }
 
 void world_start(world *w)
@@ -347,12 +371,15 @@ void world_close(world *w)
     for (int32_t seat = 0; seat < WORLD_SEATS; seat++) {
         rank_close(&w->ranks[seat]);
     }
+    char key_file[sizeof w->path + 4];
     eep_store_close(w->store);
     for (int32_t seat = 0; seat < WORLD_SEATS; seat++) {
         char path[sizeof w->path + 16];
         snprintf(path, sizeof path, "%s.seat%d", w->path, seat);
         unlink(path);
     }
+    snprintf(key_file, sizeof key_file, "%s.key", w->path);
+    unlink(key_file); /* if there is one */
     cr_assert_eq(rmdir(w->directory), 0, "the store left files behind");
     pthread_cond_destroy(&w->changed);
     pthread_mutex_destroy(&w->lock);

@@ -134,6 +134,7 @@ typedef struct world {
     void *user;           /* for both */
     char directory[64], path[96];
     char address[256]; /* what ranks are given; EEP_TEST_STORE */
+    const char *served; /* where the store serves: one of the two */
     eep_store *store;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -147,6 +148,8 @@ void world_prepare(world *w, int32_t num_ranks, int32_t max_ranks);
 /* Before the ranks open: steps of WORLD_TOKENS / WORLD_CHUNKS tokens, or of WORLD_TOKENS in chunks.
  */
 void world_add_chunks(world *w);
+/* The store comes back empty, at its address. */
+void world_serve(world *w);
 /* A store, and a configuration of ranks that wait patiently; nothing runs yet. */
 void world_open(world *w, int32_t num_ranks, int32_t max_ranks);
 /* Open, capture and start ranks 0 .. num_ranks-1, and wait until all have joined. */

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,6 +40,16 @@ static inline void remove_directory(void)
 {
     unlink(path);
     rmdir(directory);
+}
+
+/* A file with a key, in the directory. */
+static inline void write_key(char *path_out, size_t bytes)
+{
+    FILE *file;
+    snprintf(path_out, bytes, "%s/key", directory);
+    umask(0077);
+    file = fopen(path_out, "w");
+    cr_assert(file && fputs("000102030405060708090a0b0c0d0e0f\n", file) >= 0 && fclose(file) == 0);
 }
 
 static inline eep_store *open_store(void)

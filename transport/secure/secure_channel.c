@@ -249,22 +249,29 @@ static eepi_secure_fault take_proof(eepi_secure_channel *channel, const unsigned
 /* The next message of the hellos. EEP_ERR_TIMEOUT: more bytes are needed, unless it is open now. */
 static eep_status next_hello(eepi_secure_channel *channel)
 {
-    const size_t wanted = channel->state == EEPI_SECURE_AWAITS_PROOF ? EEPI_SECURE_PROOF_BYTES
-                                                                     : EEPI_SECURE_HELLO_BYTES;
-    const unsigned char *bytes;
-    eepi_secure_fault fault;
-    if (channel->in.end - channel->in.begin < wanted) {
+    static const struct {
+        eepi_secure_type type;
+        size_t bytes;
+        eepi_secure_fault (*take)(eepi_secure_channel *channel, const unsigned char *bytes);
+    } awaited[] = {
+        [EEPI_SECURE_AWAITS_HELLO] = {EEPI_SECURE_HELLO, EEPI_SECURE_HELLO_BYTES, take_hello},
+        [EEPI_SECURE_AWAITS_ANSWER] = {EEPI_SECURE_ANSWER, EEPI_SECURE_HELLO_BYTES, take_answer},
+        [EEPI_SECURE_AWAITS_PROOF] = {EEPI_SECURE_PROOF, EEPI_SECURE_PROOF_BYTES, take_proof},
+    };
+    const eepi_secure_state state = channel->state;
+    const size_t used = channel->in.end - channel->in.begin;
+    const unsigned char *bytes = used > 0 ? channel->in.data + channel->in.begin : NULL;
+    eepi_secure_fault fault = EEPI_SECURE_GARBAGE; /* its beginning tells that at once */
+    if (used < EEPI_SECURE_TYPE_BYTES) {
         return EEP_ERR_TIMEOUT;
     }
-    bytes = channel->in.data + channel->in.begin;
-    if (channel->state == EEPI_SECURE_AWAITS_HELLO) {
-        fault = take_hello(channel, bytes);
-    } else if (channel->state == EEPI_SECURE_AWAITS_ANSWER) {
-        fault = take_answer(channel, bytes);
-    } else {
-        fault = take_proof(channel, bytes);
+    if (eepi_secure_is_type(bytes, awaited[state].type)) {
+        if (used < awaited[state].bytes) {
+            return EEP_ERR_TIMEOUT;
+        }
+        fault = awaited[state].take(channel, bytes);
+        channel->in.begin += awaited[state].bytes;
     }
-    channel->in.begin += wanted;
     return fault == EEPI_SECURE_FINE ? EEP_OK : end_for(channel, fault);
 }
 

@@ -3,7 +3,6 @@
 
 #include <assert.h>
 #include <sodium.h>
-#include <stdbool.h>
 #include <string.h>
 
 enum {
@@ -82,7 +81,7 @@ static void put_type(unsigned char *to, eepi_secure_type type)
     put(to + 4, type, 4);
 }
 
-static bool has_type(const unsigned char *from, eepi_secure_type type)
+bool eepi_secure_is_type(const unsigned char from[EEPI_SECURE_TYPE_BYTES], eepi_secure_type type)
 {
     return get(from, 4) == MAGIC && get(from + 4, 4) == (uint64_t)type;
 }
@@ -114,7 +113,7 @@ eep_status eepi_secure_hello_decode(eepi_secure_type type,
 {
     eepi_secure_hello hello = {0};
     eepi_secure_identity *peer = &hello.identity;
-    if (!has_type(bytes, type)) {
+    if (!eepi_secure_is_type(bytes, type)) {
         return EEP_ERR_PROTOCOL;
     }
     hello.newest = (uint16_t)get(bytes + AT_VERSIONS, 2);
@@ -167,8 +166,8 @@ void eepi_secure_answer_sign(const eepi_secure_key *key, const unsigned char *he
     code(key, label_answer, hello, EEPI_SECURE_HELLO_BYTES, answer, AT_PROOF, answer + AT_PROOF);
 }
 
-int eepi_secure_answer_is_signed(const eepi_secure_key *key, const unsigned char *hello,
-                                 const unsigned char *answer)
+bool eepi_secure_answer_is_signed(const eepi_secure_key *key, const unsigned char *hello,
+                                  const unsigned char *answer)
 {
     unsigned char right[EEPI_SECURE_MAC_BYTES];
     code(key, label_answer, hello, EEPI_SECURE_HELLO_BYTES, answer, AT_PROOF, right);
@@ -184,12 +183,13 @@ void eepi_secure_proof_make(const eepi_secure_key *key, const unsigned char *hel
          proof_out + PROOF_AT);
 }
 
-int eepi_secure_proof_is_right(const eepi_secure_key *key, const unsigned char *hello,
-                               const unsigned char *answer, const unsigned char *proof)
+bool eepi_secure_proof_is_right(const eepi_secure_key *key, const unsigned char *hello,
+                                const unsigned char *answer, const unsigned char *proof)
 {
     unsigned char right[EEPI_SECURE_PROOF_BYTES];
     eepi_secure_proof_make(key, hello, answer, right);
-    return has_type(proof, EEPI_SECURE_PROOF) && is_same(right + PROOF_AT, proof + PROOF_AT);
+    return eepi_secure_is_type(proof, EEPI_SECURE_PROOF) &&
+           is_same(right + PROOF_AT, proof + PROOF_AT);
 }
 
 void eepi_secure_session_keys(const eepi_secure_key *key, const unsigned char *hello,

@@ -22,9 +22,11 @@
 
 #include "transport/secure/secure_key.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
+    EEPI_SECURE_TYPE_BYTES = 8, /* what each begins with: magic 4 | type 4 */
     EEPI_SECURE_HELLO_BYTES = 256,
     EEPI_SECURE_PROOF_BYTES = 48, /* magic 4 | type 4 | proof 32 | 0 8 */
     EEPI_SECURE_NONCE_BYTES = 32,
@@ -59,6 +61,8 @@ typedef struct eepi_secure_hello {
     unsigned char nonce[EEPI_SECURE_NONCE_BYTES];
 } eepi_secure_hello;
 
+/* Does such a message begin so? */
+bool eepi_secure_is_type(const unsigned char from[EEPI_SECURE_TYPE_BYTES], eepi_secure_type type);
 /* Write it with a proof of zeros. The texts' limits are the caller's duty, asserted. */
 void eepi_secure_hello_encode(eepi_secure_type type, const eepi_secure_hello *hello,
                               unsigned char bytes_out[EEPI_SECURE_HELLO_BYTES]);
@@ -70,13 +74,13 @@ eepi_secure_hello_decode(eepi_secure_type type, const unsigned char bytes[EEPI_S
 /* Put the server's proof into its ANSWER; or look whether it has the right one. */
 void eepi_secure_answer_sign(const eepi_secure_key *key, const unsigned char *hello,
                              unsigned char *answer);
-int eepi_secure_answer_is_signed(const eepi_secure_key *key, const unsigned char *hello,
-                                 const unsigned char *answer);
+bool eepi_secure_answer_is_signed(const eepi_secure_key *key, const unsigned char *hello,
+                                  const unsigned char *answer);
 /* The client's PROOF, of EEPI_SECURE_PROOF_BYTES; or is it the right one? */
 void eepi_secure_proof_make(const eepi_secure_key *key, const unsigned char *hello,
                             const unsigned char *answer, unsigned char *proof_out);
-int eepi_secure_proof_is_right(const eepi_secure_key *key, const unsigned char *hello,
-                               const unsigned char *answer, const unsigned char *proof);
+bool eepi_secure_proof_is_right(const eepi_secure_key *key, const unsigned char *hello,
+                                const unsigned char *answer, const unsigned char *proof);
 /* The keys of one connection, for what the client and for what the server sends. */
 void eepi_secure_session_keys(const eepi_secure_key *key, const unsigned char *hello,
                               const unsigned char *answer, eepi_secure_key *from_client_out,

@@ -69,6 +69,10 @@ eep_status eepi_secure_receive(eepi_secure_channel *channel, int fd)
 static eep_status exchange(eepi_secure_channel *channel, int fd, eep_status status)
 {
     const eep_status flushed = eepi_secure_flush(channel, fd); /* an answer, a proof */
+    size_t unsent = 0;
+    bool was_there; /* it has taken our hello: a connection was made */
+    (void)eepi_secure_unsent(channel, &unsent);
+    was_there = unsent == 0;
     if (status != EEP_ERR_TIMEOUT) {
         return status;
     }
@@ -76,7 +80,7 @@ static eep_status exchange(eepi_secure_channel *channel, int fd, eep_status stat
     if (status == EEP_ERR_TIMEOUT && flushed != EEP_OK) {
         status = flushed;
     }
-    if (status == EEP_ERR_UNREACHABLE && channel->state < EEPI_SECURE_OPEN) {
+    if (status == EEP_ERR_UNREACHABLE && channel->state < EEPI_SECURE_OPEN && was_there) {
         channel->fault = EEPI_SECURE_UNPROVEN;
     }
     return status;

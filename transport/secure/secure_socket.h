@@ -18,7 +18,8 @@ EEP_MUST_CHECK eep_status eepi_secure_flush(eepi_secure_channel *channel, int fd
 EEP_MUST_CHECK eep_status eepi_secure_receive(eepi_secure_channel *channel, int fd);
 /* The next message, reading and sending as needed: EEP_OK, EEP_ERR_TIMEOUT (none now),
  * EEP_ERR_UNREACHABLE (gone), EEP_ERR_PROTOCOL (refused: the channel's fault), EEP_ERR_NO_MEMORY.
- * Where the other end is gone before the channel was open, its fault is EEPI_SECURE_UNPROVEN. */
+ * Where the other end was there, and is gone before the channel is open, the fault is
+ * EEPI_SECURE_UNPROVEN. */
 EEP_MUST_CHECK eep_status eepi_secure_take(eepi_secure_channel *channel, int fd,
                                            const void **payload_out, size_t *bytes_out);
 /* Wait until the channel is open, at most `timeout_us`: for start-up code that has nothing else to

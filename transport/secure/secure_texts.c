@@ -90,8 +90,7 @@ const char *eepi_secure_why(const eepi_secure_channel *channel, char *text, size
         say_peer(channel, text, bytes);
         break;
     case EEPI_SECURE_UNPROVEN:
-        snprintf(text, bytes, "it has proved no key within %d s: it has none or another one",
-                 EEPI_SECURE_BEFORE_US / 1000000);
+        snprintf(text, bytes, "it has proved no key: it has none, or another one");
         break;
     case EEPI_SECURE_FINE:
     case EEPI_SECURE_FAULTS:

@@ -66,7 +66,8 @@ void *eepi_secure_waiting_expire(eepi_secure_waiting *waiting, uint64_t now_us,
         *next_us_out = UINT64_MAX;
         return NULL;
     }
-    end_us = waiting->waiter[0].since_us + EEPI_SECURE_BEFORE_US;
+    end_us = waiting->waiter[0].since_us +
+             (waiting->bound_us ? waiting->bound_us : EEPI_SECURE_BEFORE_US);
     *next_us_out = end_us;
     return end_us <= now_us ? remove_at(waiting, 0) : NULL;
 }

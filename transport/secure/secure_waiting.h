@@ -18,6 +18,7 @@ typedef struct eepi_secure_waiter {
 typedef struct eepi_secure_waiting {
     eepi_secure_waiter waiter[EEPI_SECURE_BEFORE_MAX]; /* oldest first */
     int num;
+    uint64_t bound_us; /* 0: EEPI_SECURE_BEFORE_US; tests want less */
 } eepi_secure_waiting;
 
 /* One more. Returns the owner that has to go for it, already removed: the caller closes it, as

@@ -172,7 +172,6 @@ Test(context, uncovered_experts_close_the_service_until_a_rank_brings_them)
  * when the store is back. */
 Test(context, a_rank_that_closes_is_heard_without_the_store)
 {
-    char error[256] = "";
     world w;
     world_open(&w, 4, 4);
     world_start(&w);
@@ -186,7 +185,7 @@ Test(context, a_rank_that_closes_is_heard_without_the_store)
     for (int32_t seat = 0; seat < 3; seat++) {
         WORLD_WAIT(&w, rank_events(&w.ranks[seat], EEP_EVENT_SUSPECTED) >= 1);
     }
-    cr_assert_eq(eep_store_open(w.path, error, sizeof error, &w.store), EEP_OK, "%s", error);
+    world_serve(&w);
     for (int32_t seat = 0; seat < 3; seat++) {
         WORLD_WAIT(&w, w.ranks[seat].last_active == 3);
     }
@@ -203,7 +202,6 @@ Test(context, a_rank_that_closes_is_heard_without_the_store)
 /* The store loses its memory while ranks step: no step is lost, and the next fault is agreed on. */
 Test(context, the_store_restarts_while_ranks_step)
 {
-    char error[256] = "";
     world w;
     world_open(&w, 4, 4);
     world_start(&w);
@@ -214,7 +212,7 @@ Test(context, the_store_restarts_while_ranks_step)
         WORLD_WAIT(&w, rank_events(&w.ranks[seat], EEP_EVENT_STORE_LOST) == 1);
     }
     world_advance(&w, 0, 3, FIRST);
-    cr_assert_eq(eep_store_open(w.path, error, sizeof error, &w.store), EEP_OK, "%s", error);
+    world_serve(&w);
     for (int32_t seat = 0; seat < 4; seat++) {
         WORLD_WAIT(&w, rank_events(&w.ranks[seat], EEP_EVENT_STORE_BACK) == 1);
     }

@@ -62,7 +62,7 @@ Test(store_conformance, embedded_in_this_process)
     eep_store_close(store);
 }
 
-static char tcp_address[160];
+static char tcp_address[256];
 
 static eep_store *open_tcp_store(void)
 {
@@ -87,6 +87,21 @@ Test(store_conformance, over_tcp)
     expect_conformance(
         (store_world){.address = tcp_address, .restart = restart_tcp, .user = &store});
     eep_store_close(store);
+}
+
+/* The same with a key: each message is numbered and has a code. */
+Test(store_conformance, over_tcp_with_a_key)
+{
+    char key_file[100];
+    write_key(key_file, sizeof key_file);
+    snprintf(tcp_address, sizeof tcp_address,
+             "tcp://127.0.0.1:%u?local=%s&instance=job 7&key-file=%s", test_free_port(), path,
+             key_file);
+    eep_store *store = open_tcp_store();
+    expect_conformance(
+        (store_world){.address = tcp_address, .restart = restart_tcp, .user = &store});
+    eep_store_close(store);
+    unlink(key_file);
 }
 
 static void restart_etcd(void *user)

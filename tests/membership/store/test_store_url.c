@@ -3,6 +3,7 @@
 #include "membership/store/store_url.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <string.h>
 
 static eepi_store_url parse(const char *text)
@@ -54,7 +55,8 @@ Test(store_url, tcp_is_for_loopback_addresses)
     cr_expect_str_eq(url.path, "");
     (void)parse("tcp://localhost:1");
     (void)parse("tcp://127.1.2.3:1");
-    refuse("tcp://10.0.0.1:7000", "not authenticated");
+    refuse("tcp://10.0.0.1:7000", "without a key");
+    refuse("tcp://10.0.0.1:7000?instance=a", "not authenticated");
     refuse("tcp://0.0.0.0:7000", "not authenticated");
     refuse("tcp://example.org:7000", "not authenticated");
     refuse("tcp://127.0.0.1.example.org:7000", "not authenticated");
@@ -69,6 +71,27 @@ Test(store_url, tcp_is_for_loopback_addresses)
     refuse("tcp://127.0.0.1:7000?tls=1", "no parameter");
     refuse("tcp://127.0.0.1:7000?local=", "NAME=VALUE");
     refuse("http://127.0.0.1:7000", "no kind of store");
+}
+
+Test(store_url, with_a_key_tcp_is_for_each_address)
+{
+    eepi_store_url url = parse("tcp://10.0.0.1:7000?key-file=/k&instance=job 7&local=/run/eep/s");
+    cr_expect_str_eq(url.key_file, "/k");
+    cr_expect_str_eq(url.instance, "job 7");
+    cr_expect_str_eq(url.endpoint[0].host, "10.0.0.1");
+    (void)parse("tcp://[fd00::1]:7000?key-file=/k");
+    refuse("tcp://0.0.0.0:7000?key-file=/k", "every interface");
+    refuse("tcp://[::]:7000?key-file=/k", "every interface");
+    refuse("tcp://example.org:7000?key-file=/k", "names are not looked up");
+    refuse("tcp://10.0.0.1:7000?key-file=", "NAME=VALUE");
+    refuse("tcp://10.0.0.1:7000?key=0123", "no parameter");
+    refuse("tcp://10.0.0.1:7000?key-file=/k&instance=a\tb", "printable");
+    setenv("EEP_KEY_FILE", "/other", 1);
+    cr_expect_str_eq(parse("tcp://10.0.0.1:7000").key_file, "/other");
+    cr_expect_str_eq(parse("tcp://127.0.0.1:7000").key_file, "/other");
+    cr_expect_str_eq(parse("tcp://10.0.0.1:7000?key-file=/k").key_file, "/k");
+    cr_expect_str_eq(parse("/run/eep/s").key_file, "");
+    unsetenv("EEP_KEY_FILE");
 }
 
 Test(store_url, etcd_has_endpoints_a_prefix_and_parameters)
