@@ -123,6 +123,7 @@ static eep_status open_core(eep_context *context)
                              .background = c->background_bytes_per_s > 0,
                              .kill_fence = c->kill_fence,
                              .host = context->process.host,
+                             .store_keeps = eepi_store_keeps(context->store),
                              .shape = context->view_shape};
     eepi_detector_config detector = {.period_us = c->heartbeat_period_us,
                                      .suspect_us = c->heartbeat_suspect_us,

@@ -36,7 +36,9 @@ FLOORS = [
     ("transport/checkpoint",),
     ("transport",),
     ("repair",),
+    ("membership/hosts",),
     ("membership/core",),
+    ("membership/stepper",),
     ("membership/process",),
     ("membership/store",),
     ("membership/backup",),
@@ -83,7 +85,7 @@ NEVER = [
 # The only folders and files of the project that these may include.
 ONLY = {"experiments/oracle": ("experiments/oracle/", "experiments/base/", "include/eep/status.h")}
 # Pure: no clock, thread, socket or device, of the project or of the system.
-PURE = ("membership/core", "membership/view", "repair/planner", "repair/placement",
+PURE = ("membership/core", "membership/stepper", "membership/hosts", "membership/view", "repair/planner", "repair/placement",
         "repair/link_costs", "repair/background", "membership/store/store_table", "experiments/script/script")
 IMPURE = ("graphs/base/", "time.h", "pthread.h", "poll.h", "unistd.h", "sys/")
 # Bags that were emptied once: how many members they may have.

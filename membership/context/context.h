@@ -25,7 +25,7 @@
 #include "membership/context/retries.h"
 #include "membership/context/wake.h"
 #include "membership/core/core.h"
-#include "membership/core/stepper.h"
+#include "membership/stepper/stepper.h"
 #include "membership/process/detector.h"
 #include "membership/process/process.h"
 #include "membership/store/store_client.h"

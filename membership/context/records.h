@@ -9,7 +9,8 @@
 
 #include <stdbool.h>
 
-/* Keys. Those of a seat are followed by its number. */
+/* Keys. Those of a seat are followed by its number; reports and acknowledgements also by the
+ * generation of whoever puts them (rule N20). */
 #define EEPI_KEY_INSTANCE "instance"
 #define EEPI_KEY_VIEW     "view"
 #define EEPI_KEY_PLAN     "plan"
@@ -21,7 +22,7 @@
 #define EEPI_KEY_REFUSED  "refused/"
 #define EEPI_KEY_LOADS    "loads"
 #define EEPI_KEY_ORDER    "order/"
-#define EEPI_KEY_PROBE    "probe" /* never written: asked for to see that the store answers */
+#define EEPI_KEY_PROBE    "probe/" /* written to see that the store takes it */
 
 /* A process in a seat: how to reach it, and what it brings. */
 typedef struct eepi_record {

@@ -31,7 +31,8 @@ typedef struct eepi_core_config {
     uint64_t background_delay_us; /* after a change of members, before slots are moved */
     bool background;              /* restore redundancy and balance behind live traffic */
     bool kill_fence;
-    uint64_t host; /* of this rank, as in its member record (rule N9) */
+    uint64_t host;    /* of this rank, as in its member record (rule N9) */
+    bool store_keeps; /* the store never forgets what it has answered for (rule N19) */
     eepi_view_shape shape;
 } eepi_core_config;
 
@@ -122,6 +123,8 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_PLAN,         /* view: a plan to stage */
     EEPI_INPUT_EXIT,         /* end: as somebody told it */
     EEPI_INPUT_LISTENS,      /* all reports and acknowledgements that the store has were told */
+    EEPI_INPUT_REPORTED,     /* step: the store has acknowledged this rank's newest report, of that
+                              * epoch */
     EEPI_INPUT_EVIDENCE,     /* suspect: seen by this rank; EEP_FAULT_EXIT: the first sign */
     EEPI_INPUT_MEMORY_GONE,  /* suspect.seat, .generation: this rank saw that the process has no
                               * memory any more: where end_is_proof that ends its stores */

@@ -21,10 +21,15 @@
  * the seat, which it may do only after that (M7). */
 static bool has_ended(const eepi_core *core, int seat)
 {
-    uint32_t last = core->has_view ? eepi_view_seat_at(core->view, seat)->generation : 0;
+    const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
+    const core_peer *peer = &core->peers[seat];
 
-    return last == 0 || eepi_core_process_has_ended(core, seat, last) ||
-           core->peers[seat].generation > last;
+    if (!core->has_view || s->generation == 0 ||
+        eepi_core_process_has_ended(core, seat, s->generation) ||
+        eepi_view_is_fenced(core->view, seat)) {
+        return true;
+    }
+    return peer->generation > s->generation && peer->host == s->host; /* N8 */
 }
 
 /* An instance begins, or begins again after all of its processes have ended, since then nobody is

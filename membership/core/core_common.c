@@ -145,13 +145,46 @@ static int word_of(const eepi_core *core, int seat)
     return kind;
 }
 
+bool eepi_core_is_local(const eepi_core *core, int seat)
+{
+    return eepi_view_seat_at(core->view, seat)->host == core->config.host;
+}
+
+bool eepi_core_are_apart(const eepi_core *core, int seat, int other)
+{
+    return eepi_view_seat_at(core->view, seat)->host != eepi_view_seat_at(core->view, other)->host;
+}
+
+bool eepi_core_is_of_pair(int kind)
+{
+    return kind == EEP_FAULT_SILENT || kind == EEP_FAULT_RESET;
+}
+
+bool eepi_core_is_unheard(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+
+    return core->has_view && seat != core->config.seat && peer->unheard != 0 &&
+           eepi_core_needs(core, seat) && !eepi_core_is_local(core, seat) &&
+           eepi_view_seat_at(core->view, seat)->generation == peer->unheard;
+}
+
+static bool is_cut(const eepi_core *core, int seat)
+{
+    return core->cut[seat / 64] >> (seat % 64) & 1u;
+}
+
 int eepi_core_evidence(const eepi_core *core, int seat)
 {
-    const int seen = eepi_core_seen(core, seat);
+    int seen = eepi_core_seen(core, seat);
     int word;
 
     if (!core->has_view || seat == core->config.seat) {
         return NO_EVIDENCE;
+    }
+    if ((is_cut(core, seat) || eepi_core_is_unheard(core, seat)) &&
+        eepi_core_is_stronger(EEP_FAULT_SILENT, seen)) {
+        seen = EEP_FAULT_SILENT;
     }
     word = word_of(core, seat);
     return eepi_core_is_stronger(word, seen) ? word : seen;

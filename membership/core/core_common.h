@@ -50,6 +50,15 @@ bool eepi_core_is_word(int kind);
 int eepi_core_group_seats(const eepi_core *core);
 /* A member of its group has asked to leave, so all of them do: bits of eepi_leaving. */
 uint8_t eepi_core_group_leaves(const eepi_core *core, const eepi_view *view, int seat);
+/* It runs on this rank's host, as far as is known: this rank may look at its process and kill it.
+ * Others are behind the gates of those that they store to (rules N7, N13). */
+bool eepi_core_is_local(const eepi_core *core, int seat);
+/* Two members run on different hosts: silence between them accuses the pair (rule N10). */
+bool eepi_core_are_apart(const eepi_core *core, int seat, int other);
+/* A kind of evidence that accuses a pair where that is so. */
+bool eepi_core_is_of_pair(int kind);
+/* Valid evidence that this rank does not hear the member, which runs on another host. */
+bool eepi_core_is_unheard(const eepi_core *core, int seat);
 /* The member has promised never to serve the newest view (rule M2): it has reported under it, or
  * under a newer one. */
 bool eepi_core_has_reported(const eepi_core *core, int seat);

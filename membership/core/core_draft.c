@@ -57,7 +57,7 @@ eepi_view *eepi_core_draft(eepi_core *core, eepi_view_cause cause)
 
 void eepi_core_drop_checkpoint(eepi_view *draft, int seat)
 {
-    eepi_view_seat_at(draft, seat)->flags = 0;
+    eepi_view_seat_at(draft, seat)->flags &= (uint8_t)~EEPI_SEAT_HAS_CHECKPOINT;
 }
 
 eep_status eepi_core_plan_coverage(eepi_core *core, eepi_view *draft, int *num_fills_out)
@@ -160,7 +160,7 @@ void eepi_core_commit(eepi_core *core)
 {
     eepi_action *action;
 
-    if (core->cas_in_flight) {
+    if (core->cas_in_flight || core->store_forgot) {
         return;
     }
     if (core->draft->cause != EEPI_VIEW_PLANNED) { /* a plan is as it was staged */

@@ -151,13 +151,39 @@ void eepi_core_free_seat(const eepi_core *core, eepi_view *draft, int seat)
     }
 }
 
+static bool has_member(const eepi_view *view, uint64_t host)
+{
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        if (eepi_view_is_member(view, seat) && eepi_view_seat_at(view, seat)->host == host) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What older generations of the seat may store is not known to be on that host. */
+void eepi_core_free_behind_gates(eepi_view *draft)
+{
+    for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
+        eepi_view_seat *s = eepi_view_seat_at(draft, seat);
+        if (s->generation == 0 || eepi_view_is_member(draft, seat) ||
+            (s->state == EEP_SEAT_VACANT && s->reach == 0) || eepi_view_num_active(draft) == 0 ||
+            has_member(draft, s->host)) {
+            continue;
+        }
+        s->reach = 0;
+        s->state = EEP_SEAT_VACANT;
+        s->flags |= EEPI_SEAT_IS_FENCED;
+    }
+}
+
 void eepi_core_let_go(const eepi_core *core, eepi_view *draft, int seat)
 {
     eepi_view_seat_at(draft, seat)->reach = (uint8_t)(core->view->colour + 1);
     eepi_core_free_seat(core, draft, seat);
 }
 
-void eepi_core_take_seat(eepi_view *draft, int seat, uint32_t generation)
+void eepi_core_take_seat(eepi_view *draft, int seat, uint32_t generation, uint64_t host)
 {
     eepi_view_seat *s = eepi_view_seat_at(draft, seat);
 
@@ -166,6 +192,7 @@ void eepi_core_take_seat(eepi_view *draft, int seat, uint32_t generation)
     }
     s->reach = 0;
     s->generation = generation;
+    s->host = host;
     s->state = EEP_SEAT_ACTIVE;
 }
 

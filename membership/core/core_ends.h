@@ -23,10 +23,13 @@ void eepi_core_tell_ends(eepi_core *core);
 /* What is proved of the seat frees it in the draft: what its processes could store into, and its
  * quarantine. */
 void eepi_core_free_seat(const eepi_core *core, eepi_view *draft, int seat);
+/* Rule N7: of those that are out of the draft, what runs on a host without members reaches nobody
+ * but through gates. It can be alive: nobody waits for its end, and its seat is free. */
+void eepi_core_free_behind_gates(eepi_view *draft);
 /* The process leaves the draft, and may store into the windows of the newest view's colour. */
 void eepi_core_let_go(const eepi_core *core, eepi_view *draft, int seat);
 /* A process is let into the draft, in a seat whose former processes may still store elsewhere. */
-void eepi_core_take_seat(eepi_view *draft, int seat, uint32_t generation);
+void eepi_core_take_seat(eepi_view *draft, int seat, uint32_t generation, uint64_t host);
 /* Another colour than that of the newest view, for a fault view that has let go whom it expels. If
  * somebody may store into that one, it gets other memory with this view. */
 void eepi_core_take_colour(const eepi_core *core, eepi_view *draft);

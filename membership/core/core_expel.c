@@ -4,6 +4,7 @@
 
 #include "membership/core/core_common.h"
 #include "membership/core/core_turn.h"
+#include "membership/hosts/host_cut.h"
 
 #include <string.h>
 
@@ -136,15 +137,22 @@ static bool has(const uint64_t *seats, int seat)
     return seats[seat / 64] >> (seat % 64) & 1u;
 }
 
+/* This rank's own word accuses a pair of hosts (rule N10). */
+static bool accuses_pair(const eepi_core *core, int seat)
+{
+    return eepi_core_is_of_pair(eepi_core_own_word(core, seat)) && !eepi_core_is_local(core, seat);
+}
+
 /* The word of the member `by` counts against the seat under the newest view. */
 static bool speaks_against(const eepi_core *core, int by, int seat)
 {
     if (core->spared_epoch == core->view->epoch && by != seat) {
         return false;
     }
-    return by == core->config.seat
-               ? eepi_core_own_word(core, seat) != NO_EVIDENCE
-               : eepi_core_has_reported(core, by) && has(core->peers[by].report_words, seat);
+    if (by != core->config.seat) {
+        return eepi_core_has_reported(core, by) && has(core->peers[by].report_words, seat);
+    }
+    return eepi_core_own_word(core, seat) != NO_EVIDENCE && !accuses_pair(core, seat);
 }
 
 /* It has ended, is silent or does not answer; or it says itself that it cannot go on. */
@@ -197,6 +205,110 @@ static bool somebody_stays(const eepi_core *core, const uint64_t *out, int witho
     return false;
 }
 
+/* ------------------------------------------------------------------ hosts (rule N10) */
+
+static const uint64_t *unheard_by(const void *user, int by)
+{
+    const eepi_core *core = user;
+
+    if (by == core->config.seat) {
+        return core->own_unheard;
+    }
+    return eepi_core_has_reported(core, by) ? core->peers[by].report_unheard : NULL;
+}
+
+static bool can_be_restored(const eepi_core *core, const uint64_t *out, int layer, int expert)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (eepi_view_is_member(core->view, seat) && !has(out, seat) &&
+            (eepi_view_holds(core->view, layer, seat, expert) ||
+             eepi_view_has_backup(core->view, seat, layer, expert) ||
+             eepi_view_has_checkpoint(core->view, seat))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What no slot, backup or file has without these seats, and those that are certain to go. */
+static uint64_t num_lost(const void *user, const uint64_t *more)
+{
+    const eepi_core *core = user;
+    const eepi_view_shape *shape = &core->config.shape;
+    uint64_t out[EEPK_SEAT_WORDS] = {0}, lost = 0;
+
+    for (int seat = 0; seat < shape->max_ranks; seat++) {
+        if (has(more, seat) || is_certain(core, seat)) {
+            leave_out(core, out, seat);
+        }
+    }
+    for (int layer = 0; layer < shape->num_layers; layer++) {
+        for (int expert = 0; expert < shape->num_experts; expert++) {
+            lost += !can_be_restored(core, out, layer, expert);
+        }
+    }
+    return lost;
+}
+
+static bool find_own_unheard(eepi_core *core)
+{
+    bool any = false;
+
+    memset(core->own_unheard, 0, sizeof core->own_unheard);
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        if (eepi_core_is_unheard(core, seat) || accuses_pair(core, seat)) {
+            core->own_unheard[seat / 64] |= 1ull << (seat % 64);
+            any = true;
+        }
+    }
+    return any;
+}
+
+void eepi_core_find_cut(eepi_core *core)
+{
+    uint64_t members[EEPK_SEAT_WORDS] = {0}, certain[EEPK_SEAT_WORDS] = {0}, cut[EEPK_SEAT_WORDS];
+    const eepi_host_cut given = {.seats = eepi_view_seat_at(core->view, 0),
+                                 .max_ranks = core->config.shape.max_ranks,
+                                 .members = members,
+                                 .accused = unheard_by,
+                                 .num_lost = num_lost,
+                                 .user = core};
+
+    memset(core->cut, 0, sizeof core->cut);
+    memset(core->unheard, 0, sizeof core->unheard);
+    if (!find_own_unheard(core) && core->pairs_epoch < core->view->epoch) {
+        return;
+    }
+    for (int seat = 0; seat < given.max_ranks; seat++) {
+        if (is_certain(core, seat)) {
+            leave_out(core, certain, seat);
+        }
+    }
+    for (int seat = 0; seat < given.max_ranks; seat++) {
+        if (eepi_view_is_member(core->view, seat) && !has(certain, seat)) {
+            members[seat / 64] |= 1ull << (seat % 64);
+        }
+    }
+    (void)eepi_host_cut_find(&given, cut, core->unheard);
+    for (int seat = 0; seat < given.max_ranks; seat++) {
+        if (has(cut, seat)) {
+            leave_out(core, core->cut, seat);
+        }
+    }
+}
+
+bool eepi_core_is_cut(const eepi_core *core, int seat)
+{
+    return has(core->cut, seat);
+}
+
+bool eepi_core_is_in_pair(const eepi_core *core, int seat)
+{
+    return has(core->unheard, seat);
+}
+
+/* ------------------------------------------------------------------ who goes */
+
 /* Those that are certain to be left out, then by words the one that most speak against, as long as
  * there is one. Of two that accuse each other one stays. Words never leave out the last. */
 static void find_out(const eepi_core *core, uint64_t *out)
@@ -205,7 +317,7 @@ static void find_out(const eepi_core *core, uint64_t *out)
 
     memset(out, 0, EEPK_SEAT_WORDS * sizeof *out);
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        if (is_certain(core, seat)) {
+        if (is_certain(core, seat) || has(core->cut, seat)) {
             leave_out(core, out, seat);
         }
     }
@@ -245,6 +357,9 @@ bool eepi_core_is_expelled(const eepi_core *core, int seat)
             return true;
         }
     }
+    if (has(core->cut, seat)) {
+        return true;
+    }
     if (are_words(core)) {
         find_out(core, out);
         if (has(out, seat)) {
@@ -264,7 +379,8 @@ bool eepi_core_is_out_by_words(const eepi_core *core, int seat)
     const int seats = eepi_core_group_seats(core), first = seat - seat % seats;
 
     for (int mate = first; mate < first + seats; mate++) {
-        if (is_certain(core, mate) || eepi_core_seen(core, mate) != NO_EVIDENCE) {
+        if (is_certain(core, mate) || has(core->cut, mate) ||
+            eepi_core_seen(core, mate) != NO_EVIDENCE) {
             return false;
         }
     }
@@ -298,8 +414,24 @@ bool eepi_core_may_stay(const eepi_core *core, int seat)
     return eepi_core_is_expelled(core, seat);
 }
 
+/* Rule N13: two that both propose may know different reports, and kill each other. So whoever kills
+ * has its own report in the store, and has read those of the others again behind that. */
+static bool may_kill(eepi_core *core)
+{
+    if (core->acknowledged_epoch < core->view->epoch) {
+        return false;
+    }
+    if (core->reread_epoch != core->view->epoch) {
+        core->reread_epoch = core->view->epoch;
+        core->was_reread = false;
+        eepi_core_act(core, EEPI_ACTION_LISTEN);
+    }
+    return core->was_reread;
+}
+
 /* Killing precedes the commit. Nobody waits any more for one that has ended, that no kill reaches,
- * or that has not ended within the drain bound; the last two are quarantined. */
+ * or that has not ended within the drain bound; the last two are quarantined. Of another host none
+ * is killed (N13): it is behind gates, and its own host kills it after the commit. */
 bool eepi_core_all_killed(eepi_core *core)
 {
     bool waiting = false;
@@ -310,8 +442,11 @@ bool eepi_core_all_killed(eepi_core *core)
         uint64_t bound_us;
         if (!core->config.kill_fence || seat == core->config.seat ||
             !eepi_view_is_member(core->view, seat) || !eepi_core_is_expelled(core, seat) ||
-            eepi_core_has_exited(core, seat, generation)) {
+            eepi_core_has_exited(core, seat, generation) || !eepi_core_is_local(core, seat)) {
             continue;
+        }
+        if (!may_kill(core)) {
+            return false;
         }
         if (peer->killed_generation != generation && !eepi_core_has_room(core)) {
             waiting = true; /* the rest in the next round */
@@ -331,6 +466,30 @@ bool eepi_core_all_killed(eepi_core *core)
         }
     }
     return !waiting;
+}
+
+/* Rule N13: a rank of another host proposed the view that this one is not in any more. Whoever
+ * shares memory with it kills it. */
+void eepi_core_kill_behind_gates(eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks && core->config.kill_fence; seat++) {
+        const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
+        core_peer *peer = &core->peers[seat];
+        if (s->state != EEP_SEAT_QUARANTINED || !eepi_core_is_local(core, seat) ||
+            core->view->proposer < 0 || eepi_core_is_local(core, core->view->proposer) ||
+            peer->killed_generation == s->generation ||
+            eepi_core_has_exited(core, seat, s->generation)) {
+            continue;
+        }
+        if (!eepi_core_has_room(core)) {
+            eepi_core_wake_at(core, core->now_us);
+            return;
+        }
+        peer->killed_generation = s->generation;
+        peer->killed_us = core->now_us;
+        eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
+            (eepi_suspect){seat, s->generation, EEP_FAULT_SILENT};
+    }
 }
 
 /* A kill that was asked for may not have been done yet. A member that is not expelled any more is

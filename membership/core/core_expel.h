@@ -21,8 +21,16 @@ bool eepi_core_is_past_help(const eepi_core *core);
 /* A member that lives, which nothing but words and missed deadlines speak against, would take
  * experts along: it may stay. */
 bool eepi_core_may_stay(const eepi_core *core, int seat);
+/* Rule N10: who is left out where hosts do not hear each other. To be asked for before all else,
+ * when something may have changed. */
+void eepi_core_find_cut(eepi_core *core);
+bool eepi_core_is_cut(const eepi_core *core, int seat);
+/* Some member on another host does not hear it. */
+bool eepi_core_is_in_pair(const eepi_core *core, int seat);
 /* Kill those who are expelled; true once none of their ends is to be waited for any more. */
 bool eepi_core_all_killed(eepi_core *core);
+/* Kill those of this host that a rank of another one has expelled. */
+void eepi_core_kill_behind_gates(eepi_core *core);
 /* Nobody wants those killed any more who are not expelled any more. */
 void eepi_core_retract_kills(eepi_core *core);
 #endif

@@ -6,6 +6,7 @@
 #include "membership/core/core_rebalance.h"
 #include "membership/core/core_turn.h"
 #include "membership/core/core_ends.h"
+#include "membership/core/core_evidence.h"
 #include "membership/core/core_expel.h"
 #include "membership/core/core_members.h"
 #include "membership/core/core_plan.h"
@@ -71,23 +72,6 @@ static bool have_other_members(const eepi_view *before, const eepi_view *after)
     return false;
 }
 
-/* A fault view settles the evidence that it was made for. It may keep a rank that steps waited for,
- * or whose promise came late; that evidence is void then. Otherwise one stuck rank would take along
- * all that waited for it. */
-static void settle_evidence(eepi_core *core, const eepi_view *view)
-{
-    for (int seat = 0; view->cause == EEPI_VIEW_FAULT && seat < view->shape.max_ranks; seat++) {
-        core_peer *peer = &core->peers[seat];
-        bool is_hearsay =
-            peer->evidence == EEP_FAULT_SILENT && peer->evidence_by != core->config.seat;
-        if (eepi_view_has(view, seat, peer->evidence_generation) &&
-            (peer->evidence == EEP_FAULT_DEADLINE || peer->evidence == EEP_FAULT_LEFT_OUT ||
-             is_hearsay)) {
-            peer->evidence = NO_EVIDENCE;
-        }
-    }
-}
-
 /* The connection to the store was lost. The store that answers next may have lost its memory. What
  * others said stays true, but it no longer shows that nobody went on without this rank: the
  * register may be written anew from an old document, even by another rank, before a rank with a
@@ -97,6 +81,10 @@ static void settle_evidence(eepi_core *core, const eepi_view *view)
  * of this rank's document (S2: no epoch is committed twice). */
 static void forget_unconfirmed(eepi_core *core)
 {
+    core->register_was_read = core->listens = false;
+    if (core->config.store_keeps) { /* N19: what was heard stands there still */
+        return;
+    }
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
         if (seat == core->config.seat) {
@@ -110,7 +98,6 @@ static void forget_unconfirmed(eepi_core *core)
             peer->evidence = NO_EVIDENCE; /* its observer may have ended, and never take it back */
         }
     }
-    core->register_was_read = core->listens = false;
     core->has_plan = false;
     core->drain_from_us = core->now_us;
     core->in_doubt += core->has_view && (core->tried_epoch > core->view->epoch ||
@@ -123,9 +110,31 @@ static bool only_reads(const eepi_core *core)
     return core->status == CORE_OUTSIDE && !core->was_member;
 }
 
+/* Rule N19. A store that keeps all and shows an older document than this rank knows, or none, at a
+ * later revision is not the one that it was: a snapshot was restored, or another one has its
+ * address. It may give generations and epochs again. This rank serves on, and neither commits a
+ * view nor lets anybody in until that store shows what this rank knows. An older revision is an
+ * event that was late. */
+static bool keeps_to_itself(eepi_core *core, bool is_behind, uint64_t revision)
+{
+    if (!core->config.store_keeps) {
+        return false;
+    }
+    if (is_behind && !only_reads(core) && (revision == 0 || revision > core->revision)) {
+        core->store_forgot = true;
+    } else if (!is_behind && revision >= core->revision) {
+        core->store_forgot = false;
+        core->revision = revision;
+    }
+    return true;
+}
+
 /* It changes nothing (S2). An older one: the register lost its memory; ours goes back. */
 static void on_known_view(eepi_core *core, const eepi_view *view, uint64_t revision)
 {
+    if (keeps_to_itself(core, view->epoch < core->view->epoch, revision)) {
+        return;
+    }
     if (revision > core->revision || view->epoch < core->view->epoch) {
         core->revision = revision;
     }
@@ -154,8 +163,10 @@ static void on_new_view(eepi_core *core, const eepi_view *view, uint64_t revisio
     assert(!core->has_view || view->epoch > core->view->epoch || only_reads(core));
     eepi_core_settle_words(core, view);
     memcpy(core->view, view, view->bytes);
+    memset(core->cut, 0, sizeof core->cut); /* it was about the members before */
+    memset(core->unheard, 0, sizeof core->unheard);
     eepi_core_judge_all_claims(core, view);
-    settle_evidence(core, view);
+    eepi_core_settle_evidence(core, view);
     core->revision = revision;
     core->has_view = true;
     core->register_lags = false;
@@ -172,6 +183,9 @@ static void on_new_view(eepi_core *core, const eepi_view *view, uint64_t revisio
 
 static void on_view(eepi_core *core, const eepi_view *view, uint64_t revision)
 {
+    if (core->config.store_keeps && core->has_view && revision < core->revision) {
+        return; /* an event that was late */
+    }
     if (core->has_view && view->epoch == core->view->epoch && view->digest != core->view->digest &&
         !only_reads(core)) { /* the store forgot this rank's, and others went on without it */
         eepi_core_set_status(core, CORE_OVER);
@@ -186,6 +200,21 @@ static void on_view(eepi_core *core, const eepi_view *view, uint64_t revision)
     on_new_view(core, view, revision);
 }
 
+/* Rule N8. A process has its seat under the lock of the seat's file, which its predecessor held
+ * until its end, if that ran on the same host. Another host has another file. There a seat is taken
+ * anew as soon as the view says that nothing of the predecessor reaches a member: it may live. */
+static bool shows_end(const eepi_core *core, const eepi_member *member)
+{
+    const core_peer *peer = &core->peers[member->seat];
+    const eepi_view_seat *in_view = eepi_view_seat_at(core->view, member->seat);
+
+    if (peer->generation == member->generation - 1 && peer->generation != 0) {
+        return peer->host == member->host;
+    }
+    return !core->has_view || in_view->generation != member->generation - 1 ||
+           in_view->host == member->host;
+}
+
 static void on_member(eepi_core *core, const eepi_member *member)
 {
     const eepi_view_shape *shape = &core->config.shape;
@@ -197,8 +226,10 @@ static void on_member(eepi_core *core, const eepi_member *member)
     }
     if (member->generation > peer->generation) {
         peer->plan_after_us = 0;
-        core->uncovered = false; /* it may bring what was missing; M7: its predecessor ended */
-        (void)eepi_core_note_ended(core, member->seat, member->generation - 1);
+        core->uncovered = false;       /* it may bring what was missing */
+        if (shows_end(core, member)) { /* M7 */
+            (void)eepi_core_note_ended(core, member->seat, member->generation - 1);
+        }
     }
     peer->generation = member->generation;
     peer->host = member->host;
@@ -222,147 +253,6 @@ static void on_member(eepi_core *core, const eepi_member *member)
     }
 }
 
-/* Evidence against that generation is not to replace what is known: it is no stronger, or about a
- * process that is not in the view while the known one's is, or about an older process. */
-static bool is_outweighed(const eepi_core *core, const core_peer *peer, const eepi_suspect *suspect)
-{
-    uint32_t generation;
-    bool known_in, new_in;
-
-    if (peer->evidence == NO_EVIDENCE) {
-        return false;
-    }
-    if (suspect->generation == peer->evidence_generation) {
-        return peer->evidence <= suspect->kind;
-    }
-    generation = core->has_view ? eepi_view_seat_at(core->view, suspect->seat)->generation : 0;
-    known_in = peer->evidence_generation == generation;
-    new_in = suspect->generation == generation;
-    return known_in || (!new_in && suspect->generation < peer->evidence_generation);
-}
-
-static void weigh_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
-{
-    core_peer *peer = &core->peers[suspect->seat];
-
-    if (suspect->seat == core->config.seat) {
-        return;
-    }
-    if (by == core->config.seat && suspect->kind == peer->evidence &&
-        suspect->generation == peer->evidence_generation) {
-        peer->evidence_by = by;
-    }
-    if (is_outweighed(core, peer, suspect)) {
-        return;
-    }
-    peer->evidence = suspect->kind;
-    peer->evidence_generation = suspect->generation;
-    peer->evidence_by = by;
-    if (eepi_core_evidence(core, suspect->seat) != NO_EVIDENCE) {
-        eepi_core_note(core, EEPI_ACTION_SUSPECTED)->suspect = *suspect;
-    }
-}
-
-static void on_evidence(eepi_core *core, const eepi_suspect *suspect, int by)
-{
-    if (suspect->kind == EEP_FAULT_EXIT) {
-        eepi_core_on_first_sign(core, suspect);
-    }
-    weigh_evidence(core, suspect, by);
-}
-
-/* A whole end is evidence, as its first sign is. */
-static void on_end(eepi_core *core, const eepi_end *end, int by)
-{
-    const eepi_suspect suspect = {end->seat, end->generation, EEP_FAULT_EXIT};
-
-    eepi_core_on_end(core, end, by);
-    weigh_evidence(core, &suspect, by);
-}
-
-/* A fresh heartbeat takes back silence, and nothing stronger. */
-static void on_alive(eepi_core *core, const eepi_suspect *alive)
-{
-    core_peer *peer = &core->peers[alive->seat];
-
-    if (peer->evidence_generation == alive->generation && peer->evidence == EEP_FAULT_SILENT) {
-        peer->evidence = NO_EVIDENCE;
-    }
-}
-
-/* A rank that says that it is busy is not to blame for what it does not do meanwhile, nor for what
- * it did not do just before. */
-static void on_busy(eepi_core *core, const eepi_suspect *busy, uint64_t for_us)
-{
-    core_peer *peer = &core->peers[busy->seat];
-
-    peer->busy_generation = busy->generation;
-    peer->busy_until_us = core->now_us + for_us;
-    if (peer->evidence_generation == busy->generation &&
-        (peer->evidence == EEP_FAULT_SILENT || peer->evidence == EEP_FAULT_DEADLINE ||
-         peer->evidence == EEP_FAULT_LEFT_OUT)) {
-        peer->evidence = NO_EVIDENCE;
-    }
-}
-
-/* A report replaces what its sender said before. Silence that it no longer names is no evidence. */
-static void forget_silence(eepi_core *core, int by)
-{
-    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
-        core_peer *peer = &core->peers[seat];
-        if (peer->evidence == EEP_FAULT_SILENT && peer->evidence_by == by) {
-            peer->evidence = NO_EVIDENCE;
-        }
-    }
-}
-
-/* What a report says against other ranks. That a process ended stays true; all else counts only
- * from a member, under the newest view. */
-static void on_suspects(eepi_core *core, const eepi_report *report, bool is_current)
-{
-    core_peer *peer = &core->peers[report->seat];
-
-    for (int i = 0; i < report->num_suspects; i++) {
-        const eepi_suspect *suspect = &report->suspects[i];
-        if (suspect->kind == EEP_FAULT_DEADLINE) {
-            peer->report_accused[suspect->seat / 64] |= 1ull << (suspect->seat % 64);
-        }
-        if (report->seat == core->config.seat) {
-            continue;
-        }
-        if (is_current && eepi_core_is_word(suspect->kind)) {
-            eepi_core_hear_word(core, report, suspect);
-        } else if (is_current || suspect->kind == EEP_FAULT_EXIT) {
-            on_evidence(core, suspect, report->seat);
-        }
-        if (is_current && suspect->seat == core->config.seat &&
-            suspect->generation == core->config.generation) {
-            core->suspected_epoch = report->epoch;
-        }
-    }
-}
-
-static void on_report(eepi_core *core, const eepi_report *report)
-{
-    core_peer *peer = &core->peers[report->seat];
-    bool is_current = core->has_view && report->epoch >= core->view->epoch &&
-                      eepi_view_has(core->view, report->seat, report->generation);
-
-    if (report->generation < peer->report_generation ||
-        (report->generation == peer->report_generation && report->epoch < peer->report_epoch)) {
-        return;
-    }
-    eepi_core_take_report(peer, report);
-    if (is_current && peer->evidence == EEP_FAULT_LEFT_OUT &&
-        peer->evidence_generation == report->generation) {
-        peer->evidence = NO_EVIDENCE; /* late, but nobody has decided without it yet */
-    }
-    if (report->seat != core->config.seat) {
-        forget_silence(core, report->seat);
-    }
-    on_suspects(core, report, is_current);
-}
-
 static void on_ack(eepi_core *core, const eepi_ack *ack)
 {
     core_peer *peer = &core->peers[ack->seat];
@@ -380,31 +270,12 @@ static void on_ack(eepi_core *core, const eepi_ack *ack)
     }
 }
 
-/* Rule M5: the first missed deadline of a living rank is remembered; a second one of the same
- * process within the window is evidence. */
-static void on_accused(eepi_core *core, const uint64_t *seats, uint64_t step)
-{
-    for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++) {
-        core_peer *peer = &core->peers[seat];
-        eepi_suspect suspect = {seat, eepi_view_seat_at(core->view, seat)->generation,
-                                EEP_FAULT_DEADLINE};
-        if (!(seats[seat / 64] >> (seat % 64) & 1u) || !eepi_core_needs(core, seat)) {
-            continue;
-        }
-        if (peer->missed_generation == suspect.generation && peer->missed_step != 0 &&
-            step - peer->missed_step <= core->config.missed_window_steps) {
-            on_evidence(core, &suspect, core->config.seat);
-        }
-        peer->missed_step = step;
-        peer->missed_generation = suspect.generation;
-    }
-}
-
 /* All members agreed in-band to switch to the document. That shows that it was committed, whatever
  * the register says. */
 static void on_flipped(eepi_core *core, uint64_t digest)
 {
-    const bool forgotten = !core->has_plan; /* the store was lost since; it may not have it */
+    /* the store was lost since; it may not have it */
+    const bool forgotten = !core->has_plan && !core->config.store_keeps;
 
     core->flipped_digest = digest;
     if (core->has_view && core->plan->digest == digest && core->plan->epoch > core->view->epoch) {
@@ -425,6 +296,9 @@ static void on_register(eepi_core *core, const eepi_input *input)
     case EEPI_INPUT_VIEW_MISSING:
         core->cas_in_flight = false;
         core->register_was_read = true;
+        if (core->has_view && keeps_to_itself(core, true, 0)) {
+            break;
+        }
         core->revision = 0;
         core->register_lags = core->has_view && !only_reads(core);
         for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++) {
@@ -458,7 +332,7 @@ static void on_record(eepi_core *core, const eepi_input *input)
         eepi_core_on_wedge(core, &input->wedge);
         break;
     case EEPI_INPUT_REPORT:
-        on_report(core, input->report);
+        eepi_core_on_report(core, input->report);
         break;
     case EEPI_INPUT_LISTENS:
         eepi_core_on_listens(core);
@@ -470,7 +344,7 @@ static void on_record(eepi_core *core, const eepi_input *input)
         eepi_core_on_plan(core, input->view);
         break;
     default: /* EEPI_INPUT_EXIT */
-        on_end(core, &input->end, NOBODY);
+        eepi_core_on_told_end(core, &input->end, NOBODY);
         break;
     }
 }
@@ -486,29 +360,29 @@ static void on_observation(eepi_core *core, const eepi_input *input)
         if (eepi_core_is_word(suspect->kind)) {
             eepi_core_on_word(core, suspect);
         } else {
-            on_evidence(core, suspect, core->config.seat);
+            eepi_core_on_own_evidence(core, suspect);
         }
         break;
     case EEPI_INPUT_MEMORY_GONE: /* a first sign; on the host nothing of it stores any more */
-        on_evidence(core, suspect, core->config.seat);
+        eepi_core_on_evidence(core, suspect, core->config.seat);
         if (core->config.end_is_proof) {
-            on_end(core, &end, core->config.seat);
+            eepi_core_on_told_end(core, &end, core->config.seat);
         }
         break;
     case EEPI_INPUT_ENDED:
-        on_end(core, &end, core->config.seat);
+        eepi_core_on_told_end(core, &end, core->config.seat);
         break;
     case EEPI_INPUT_ALIVE:
-        on_alive(core, suspect);
+        eepi_core_on_alive(core, suspect);
         break;
     case EEPI_INPUT_BUSY:
-        on_busy(core, suspect, input->step);
+        eepi_core_on_busy(core, suspect, input->step);
         break;
     case EEPI_INPUT_NOT_KILLED:
         core->peers[suspect->seat].unkillable_generation = suspect->generation;
         break;
     default: /* EEPI_INPUT_ACCUSED */
-        on_accused(core, input->seats, input->step);
+        eepi_core_on_accused(core, input->seats, input->step);
         break;
     }
 }
@@ -521,6 +395,12 @@ static void on_progress(eepi_core *core, const eepi_input *input)
         core->drained = true;
         core->highest_step = input->step;
         core->collective = input->collective;
+        break;
+    case EEPI_INPUT_REPORTED: /* N14: the others can read it from now on */
+        if (input->step > core->acknowledged_epoch) {
+            core->acknowledged_epoch = input->step;
+            core->drain_from_us = core->now_us;
+        }
         break;
     case EEPI_INPUT_STAGED:
         if (core->has_plan && core->plan->digest == input->digest) {
@@ -574,6 +454,7 @@ void eepi_core_on_input(eepi_core *core, const eepi_input *input)
         on_observation(core, input);
         break;
     case EEPI_INPUT_DRAINED:
+    case EEPI_INPUT_REPORTED:
     case EEPI_INPUT_STAGED:
     case EEPI_INPUT_FILLED:
     case EEPI_INPUT_FLIPPED:

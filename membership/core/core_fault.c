@@ -90,6 +90,9 @@ static int own_evidence(const eepi_core *core, int seat)
     if (seen == EEP_FAULT_EXIT || word != NO_EVIDENCE) {
         return seen == EEP_FAULT_EXIT ? seen : word;
     }
+    if (eepi_core_is_unheard(core, seat)) {
+        return EEP_FAULT_SILENT;
+    }
     return core->peers[seat].evidence_by == core->config.seat ? seen : NO_EVIDENCE;
 }
 
@@ -127,9 +130,6 @@ static void report(eepi_core *core)
             core->peers[seat].said_epoch = core->view->epoch;
         }
     }
-    if (core->reported_epoch != core->view->epoch) {
-        core->drain_from_us = core->now_us; /* the others hear of it only now */
-    }
     core->reported_epoch = core->view->epoch;
     core->reported_suspects = key;
     action = eepi_core_act(core, EEPI_ACTION_REPORT);
@@ -143,14 +143,20 @@ static void report(eepi_core *core)
 }
 
 /* Until when the promise of a member is waited for. One that lives gives it as soon as its step has
- * ended. So whoever words speak against, and who does not answer, is waited for less long. */
+ * ended. So whoever words speak against, and who does not answer, is waited for less long. Of two
+ * hosts that do not hear each other one may have ended: if it is the one that would stay, its ranks
+ * do not answer either. */
 static uint64_t report_bound_us(const eepi_core *core, int seat)
 {
     const core_peer *peer = &core->peers[seat];
     const uint64_t bound_us = core->config.drain_bound_us;
     const uint64_t short_us = bound_us / 16 > LEAST_WORD_US ? bound_us / 16 : LEAST_WORD_US;
 
-    if (eepi_core_is_out_by_words(core, seat)) {
+    if (core->acknowledged_epoch < core->view->epoch) {
+        return UINT64_MAX; /* N14: a store that does not take ours does not take theirs */
+    }
+    if (eepi_core_is_out_by_words(core, seat) ||
+        (eepi_core_is_in_pair(core, seat) && !eepi_core_is_cut(core, seat))) {
         return core->drain_from_us + (short_us < bound_us ? short_us : bound_us);
     }
     if (peer->busy_generation == eepi_view_seat_at(core->view, seat)->generation &&
@@ -251,7 +257,8 @@ static eepi_view *draft_fault(eepi_core *core)
             /* The first sign is enough (P8). For a moment such a process may still write back what
              * it alone knows: either that or this draft meets a register that has changed, and the
              * register never has two documents of one epoch. */
-            left_alive |= !eepi_core_has_exited(core, seat, s->generation);
+            left_alive |=
+                !core->config.store_keeps && !eepi_core_has_exited(core, seat, s->generation);
         }
     }
     if (left_alive) { /* it may alone know documents that the store has forgotten */
@@ -260,6 +267,7 @@ static eepi_view *draft_fault(eepi_core *core)
     if (draft->first_step <= highest) {
         draft->first_step = highest + 1;
     }
+    eepi_core_free_behind_gates(draft);
     eepi_core_take_colour(core, draft);
     (void)eepi_core_promote_fills(core, draft); /* what a member has filled already is not lost */
     eepi_plan_empty_nonmembers(draft);
@@ -476,10 +484,13 @@ static void advance_proposal(eepi_core *core)
 
 void eepi_core_advance_fault(eepi_core *core)
 {
-    const bool suspected = must_wedge(core);
+    bool suspected;
 
+    eepi_core_find_cut(core);
+    suspected = must_wedge(core);
     assert(core->status != CORE_LEAVING && core->status != CORE_OVER);
     eepi_core_retract_kills(core);
+    eepi_core_kill_behind_gates(core);
     if (core->status != CORE_WEDGED && suspected) {
         wedge(core);
     }

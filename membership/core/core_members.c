@@ -128,7 +128,7 @@ bool eepi_core_admit(eepi_core *core, eepi_view *draft, int seat)
             }
         }
     }
-    eepi_core_take_seat(draft, seat, peer->generation);
+    eepi_core_take_seat(draft, seat, peer->generation, peer->host);
     eepi_view_seat_at(draft, seat)->flags = peer->has_checkpoint ? EEPI_SEAT_HAS_CHECKPOINT : 0;
     eepi_plan_apply_seat(draft, seat, peer->experts);
     return true;
@@ -244,12 +244,13 @@ bool eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int first
 static bool one_wants_in(const eepi_core *core, const eepi_view *draft, int seat)
 {
     const core_peer *peer = &core->peers[seat];
-    uint32_t last = eepi_view_seat_at(draft, seat)->generation;
+    const eepi_view_seat *s = eepi_view_seat_at(draft, seat);
 
     return peer->ready && !peer->leaving && !eepi_view_is_member(draft, seat) &&
-           peer->generation > last &&
+           peer->generation > s->generation &&
            (peer->generation == 1 ||
-            eepi_core_process_has_ended(core, seat, peer->generation - 1)) &&
+            eepi_core_process_has_ended(core, seat, peer->generation - 1) ||
+            (eepi_view_is_fenced(draft, seat) && s->generation == peer->generation - 1)) &&
            !eepi_core_has_exited(core, seat, peer->generation) &&
            core->now_us >= peer->plan_after_us;
 }

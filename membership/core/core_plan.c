@@ -130,6 +130,7 @@ static bool change_members(eepi_core *core, eepi_view *draft, int *changes_out,
             let_leave(core, draft, first, &changes, &retirements);
         }
     }
+    eepi_core_free_behind_gates(draft);
     eepi_core_count_backups(core, draft);
     *changes_out = changes;
     *retirements_out = retirements;
@@ -248,7 +249,8 @@ void eepi_core_advance_plan(eepi_core *core)
     }
     stage(core);
     plans = core->status == CORE_SERVING && eepi_core_order(core) == 0 &&
-            core->installed_epoch == core->view->epoch && !core->cas_in_flight;
+            core->installed_epoch == core->view->epoch && !core->cas_in_flight &&
+            !core->store_forgot;
     if (!plans) {
         return;
     }

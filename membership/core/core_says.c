@@ -129,6 +129,9 @@ void eepi_core_say_wait(const eepi_core *core, char *text_out, size_t bytes)
     }
     if (!core->register_was_read) {
         add(&l, "the store has not answered");
+    } else if (core->store_forgot) {
+        add(&l, "the store shows less than it has answered for, so no view is committed: have its "
+                "data restored, or restart all ranks on another prefix");
     } else if (core->status == CORE_WEDGED) {
         say_unheard(core, &l);
     } else if (core->status == CORE_OUTSIDE &&

@@ -40,6 +40,7 @@ typedef struct core_peer {
     int32_t evidence;
     uint32_t evidence_generation;
     int32_t evidence_by; /* the seat that said so */
+    uint32_t unheard;    /* that generation runs on another host, and this rank does not hear it */
     /* Rule P11: words of engines and operators, of the kinds of eepi_core_is_word. */
     int32_t said;             /* this rank's own, against that generation; NO_EVIDENCE: none */
     uint32_t said_generation; /* also of what was kept */
@@ -73,6 +74,7 @@ typedef struct core_peer {
     uint32_t report_generation;
     uint64_t report_epoch, report_step, report_collective;
     uint64_t report_accused[EEPK_SEAT_WORDS]; /* whom it accuses of missed deadlines */
+    uint64_t report_unheard[EEPK_SEAT_WORDS]; /* whom of other hosts it does not hear (N10) */
     /* its newest acknowledgements */
     uint64_t staged_digest, filled_digest, flipped_digest;
 } core_peer;
@@ -128,15 +130,25 @@ struct eepi_core {
     uint8_t leaving;                   /* bits of eepi_leaving */
     uint64_t highest_step, collective; /* as this rank reports them */
     uint64_t wedged_us, reported_epoch, reported_suspects;
-    uint64_t drain_from_us;     /* the others' drain bound counts from here */
-    uint64_t told_wedge;        /* newest epoch of which this rank told that it has stopped */
-    bool listen_asked, listens; /* rule N22: reports and acknowledgements reach this rank */
-    int num_said;               /* words of this rank's engine that no view has decided on */
-    uint64_t heard_epoch;       /* newest one under which a report had one */
-    uint64_t spared_epoch;      /* no word counts under that view: experts would be lost (P11) */
+    uint64_t acknowledged_epoch; /* the store has this rank's report of that epoch (N14) */
+    uint64_t listened_epoch;     /* the reports under that one were listed once */
+    uint64_t reread_epoch;       /* the reports were asked for again before a kill (N13), */
+    bool was_reread;             /* and were told */
+    uint64_t drain_from_us;      /* the others' drain bound counts from here */
+    uint64_t told_wedge;         /* newest epoch of which this rank told that it has stopped */
+    bool listen_asked, listens;  /* rule N22: reports and acknowledgements reach this rank */
+    int num_said;                /* words of this rank's engine that no view has decided on */
+    uint64_t heard_epoch;        /* newest one under which a report had one */
+    uint64_t spared_epoch;       /* no word counts under that view: experts would be lost (P11) */
     uint64_t suspected_epoch; /* newest one under which a member reported this rank as a suspect */
-    uint64_t flipped_digest;  /* what this rank runs, perhaps before the register told */
-    uint64_t ready_us;        /* when all ranks of the first view were seen ready */
+    /* rule N10, under the newest view: */
+    uint64_t pairs_epoch;                  /* newest one whose reports accuse a pair of hosts */
+    uint64_t own_unheard[EEPK_SEAT_WORDS]; /* whom of other hosts this rank does not hear */
+    uint64_t unheard[EEPK_SEAT_WORDS];     /* whom any member does not hear */
+    uint64_t cut[EEPK_SEAT_WORDS];         /* who is left out for it */
+    bool store_forgot;                     /* rule N19: it shows less than it has answered for */
+    uint64_t flipped_digest; /* what this rank runs, perhaps before the register told */
+    uint64_t ready_us;       /* when all ranks of the first view were seen ready */
 
     uint32_t *loads;               /* [num_layers][num_experts], where has_loads: eepi_core_loads */
     bool has_loads, loads_are_new; /* no view was made with them, nor found not to be worth it */

@@ -116,15 +116,23 @@ void eepi_core_take_report(core_peer *peer, const eepi_report *report)
     peer->report_step = report->highest_step;
     peer->report_collective = report->collective;
     memset(peer->report_accused, 0, sizeof peer->report_accused);
+    memset(peer->report_unheard, 0, sizeof peer->report_unheard);
     memset(peer->report_words, 0, sizeof peer->report_words);
 }
 
 void eepi_core_on_listens(eepi_core *core)
 {
-    if (core->listen_asked) {
-        core->listens = true;
+    if (!core->listen_asked) {
+        return;
+    }
+    core->was_reread = core->has_view && core->reread_epoch == core->view->epoch;
+    /* a store that keeps all has what was put before: the bound does not begin again (N19) */
+    if (!core->listens &&
+        !(core->config.store_keeps && core->listened_epoch == core->view->epoch)) {
         core->drain_from_us = core->now_us;
     }
+    core->listens = true;
+    core->listened_epoch = core->view->epoch;
 }
 
 static bool has_told_wedge(const eepi_core *core, int seat)

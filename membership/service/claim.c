@@ -54,38 +54,75 @@ static eep_status read_record(eep_context *context, const char *key, eepi_seat_h
     return status;
 }
 
-/* A process that takes a seat tells the end of its former holder. The view may name a process of
- * which neither the seat's file nor a record is left. Then the seat is free only if a rank has seen
- * that process end. */
-static eep_status check_end(eep_context *context, const eepi_view_seat *in_view,
-                            const eepi_seat_holder *in_record)
+/* The newest end in the seat that somebody has told; 0: none. */
+static eep_status read_end(eep_context *context, uint32_t *generation_out)
 {
     _Alignas(8) uint8_t bytes[sizeof(eepi_end)] = {0};
     char key[EEPI_STORE_KEY_MAX];
-    eepi_seat_holder in_file;
     eepi_end end = {0};
     uint64_t revision;
     void *value = NULL;
     size_t size = 0;
-    eep_status status = eepi_seat_look(context->store_path, context->config.rank, &in_file);
+    eep_status status;
 
-    if (status != EEP_OK || in_view->generation <= in_file.generation ||
-        in_view->generation <= in_record->generation) {
-        return EEP_OK; /* take_generation looks at them */
-    }
     snprintf(key, sizeof key, EEPI_KEY_EXIT "%d", context->config.rank);
     status = eepi_ask_store(context, eepi_store_get(context->store, key), &value, &size, &revision);
     if (value && size == sizeof bytes) {
         memcpy(bytes, value, size);
     }
     free(value);
+    *generation_out = 0;
     if (status != EEP_OK) {
         return eepi_store_is_silent(context, status);
     }
     if (size == sizeof bytes &&
-        eepi_end_decode(bytes, size, context->config.max_ranks, &end) == EEP_OK &&
-        end.generation >= in_view->generation) {
+        eepi_end_decode(bytes, size, context->config.max_ranks, &end) == EEP_OK) {
+        *generation_out = end.generation;
+    }
+    return EEP_OK;
+}
+
+/* Rules N7 and N8. The holder ran on another host, whose seat files are not here. It need not have
+ * ended, if the view says that it reaches no member but through gates; else its host tells of its
+ * end. */
+static eep_status check_moved(eep_context *context, const eepi_view_seat *in_view,
+                              const eepi_seat_holder *in_record, bool *has_moved_out)
+{
+    const bool is_fenced = (in_view->flags & EEPI_SEAT_IS_FENCED) != 0;
+    uint32_t ended = 0;
+    eep_status status;
+
+    *has_moved_out = false;
+    if (in_record->generation == 0 || in_record->home == context->process.home ||
+        !eepi_store_keeps(context->store)) {
         return EEP_OK;
+    }
+    if (is_fenced && in_record->generation == in_view->generation) {
+        *has_moved_out = true;
+        return EEP_OK;
+    }
+    status = read_end(context, &ended);
+    *has_moved_out = status == EEP_OK && ended >= in_record->generation;
+    return status;
+}
+
+/* A process that takes a seat tells the end of its former holder. The view may name a process of
+ * which neither the seat's file nor a record is left. Then the seat is free only if a rank has seen
+ * that process end. */
+static eep_status check_end(eep_context *context, const eepi_view_seat *in_view,
+                            const eepi_seat_holder *in_record)
+{
+    eepi_seat_holder in_file;
+    uint32_t ended;
+    eep_status status = eepi_seat_look(context->store_path, context->config.rank, &in_file);
+
+    if (status != EEP_OK || in_view->generation <= in_file.generation ||
+        in_view->generation <= in_record->generation) {
+        return EEP_OK; /* take_generation looks at them */
+    }
+    status = read_end(context, &ended);
+    if (status != EEP_OK || ended >= in_view->generation) {
+        return status;
     }
     return eepi_fail(context, EEP_ERR_SEAT_TAKEN,
                      "the view names generation %u of this seat, and nothing tells whether that "
@@ -96,9 +133,10 @@ static eep_status check_end(eep_context *context, const eepi_view_seat *in_view,
 }
 
 /* A new generation: above `floor`, that of the view, and above those in the seat's file and record.
- * The end of the former holder is told to all first. */
+ * The end of the former holder is told to all first, unless it ran elsewhere (`has_moved`): that is
+ * no business of this host's, which has not seen it (N8). */
 static eep_status take_generation(eep_context *context, uint32_t floor,
-                                  const eepi_seat_holder *in_record)
+                                  const eepi_seat_holder *in_record, bool has_moved)
 {
     const char *path = context->store_path;
     const int32_t seat = context->config.rank;
@@ -111,7 +149,7 @@ static eep_status take_generation(eep_context *context, uint32_t floor,
     if (floor < in_record->generation) {
         floor = in_record->generation;
     }
-    if (status == EEP_OK && before.generation < in_record->generation &&
+    if (status == EEP_OK && before.generation < in_record->generation && !has_moved &&
         !eepi_seat_has_ended(path, seat, context->process.home,
                              in_record)) { /* somebody has removed the file */
         before = *in_record;
@@ -132,7 +170,7 @@ static eep_status take_generation(eep_context *context, uint32_t floor,
     context->generation = own.generation;
     context->claim.lock_fd = own.lock_fd;
     context->claim.has_seat = true;
-    if (own.generation > 1) {
+    if (own.generation > 1 && !(has_moved && own.generation == in_record->generation + 1)) {
         const eepi_end end = {seat, own.generation - 1, EEPI_END_PROCESS};
         status = eepi_claim_end(context, &end, EEPI_STORE_BOUND_US);
     }
@@ -193,6 +231,7 @@ static eep_status claim_inside(eep_context *context)
     eepi_instance instance;
     eepi_seat_holder in_record;
     uint64_t revision = 0;
+    bool has_moved = false;
     eep_status status = check_home(context);
 
     snprintf(key, sizeof key, EEPI_KEY_MEMBER "%d", context->config.rank);
@@ -210,7 +249,10 @@ static eep_status claim_inside(eep_context *context)
         status = check_end(context, &in_view, &in_record);
     }
     if (status == EEP_OK) {
-        status = take_generation(context, in_view.generation, &in_record);
+        status = check_moved(context, &in_view, &in_record, &has_moved);
+    }
+    if (status == EEP_OK) {
+        status = take_generation(context, in_view.generation, &in_record, has_moved);
     }
     if (status == EEP_OK) {
         status = put_record(context, key, revision);

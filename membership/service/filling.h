@@ -4,7 +4,7 @@
 #define EEPI_FILLING_H
 
 #include "eep/eep.h"
-#include "membership/core/stepper.h"
+#include "membership/stepper/stepper.h"
 #include "membership/view/view.h"
 
 /* Open the executor, and what serves the repairs of others; rank thread, in eep_join. */

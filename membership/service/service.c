@@ -116,6 +116,9 @@ static void feed_step_mail(eep_context *context, eepi_step_mail *mail)
         input = (eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = mail->flipped_digest};
         eepi_feed(context, &input);
     }
+    if (mail->met_newer) { /* N18: a watch may bring nothing for a while */
+        eepi_store_read_view(context);
+    }
     if (mail->accused) {
         eepi_spare_busy(context, mail->accused_seats);
         input = (eepi_input){

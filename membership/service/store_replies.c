@@ -288,7 +288,7 @@ static void say_behind_register(eep_context *context)
     if (has_no_view(
             context)) { /* the first one wins; two that put theirs back would both give up */
         (void)eepi_store_cas(context->store, EEPI_KEY_INSTANCE, 0, &own, sizeof own);
-    } else {
+    } else if (!eepi_store_keeps(context->store)) {
         (void)eepi_store_put(context->store, EEPI_KEY_INSTANCE, &own, sizeof own, 0);
     }
     eepi_store_put_record(context);
@@ -346,6 +346,18 @@ static void handle_listed(eep_context *context, const eepi_store_reply *reply)
     }
 }
 
+/* Rule N14: from now on the others can read it. */
+static void handle_reported(eep_context *context, const eepi_store_reply *reply)
+{
+    const eepi_input input = {.kind = EEPI_INPUT_REPORTED, .step = context->session->report_epoch};
+
+    context->session->report_id = 0;
+    eepi_store_note_write(context, reply->status);
+    if (reply->status == EEP_OK) {
+        eepi_feed(context, &input);
+    }
+}
+
 /* Another rank's word was there before ours. Our own comes by the watch, too. */
 static void handle_told_wedge(eep_context *context, const eepi_store_reply *reply)
 {
@@ -358,9 +370,6 @@ void eepi_store_reply_handle(eep_context *context, const eepi_store_reply *reply
 {
     const eepi_input lost = {.kind = EEPI_INPUT_STORE_LOST};
 
-    if (reply->kind != EEPI_STORE_DISCONNECTED) {
-        eepi_store_note_heard(context);
-    }
     switch (reply->kind) {
     case EEPI_STORE_ENTRY:
     case EEPI_STORE_CHANGED:
@@ -369,6 +378,9 @@ void eepi_store_reply_handle(eep_context *context, const eepi_store_reply *reply
     case EEPI_STORE_REPLY:
         if (reply->id == context->session->probe_id) {
             context->session->probe_id = 0;
+            eepi_store_note_write(context, reply->status);
+        } else if (reply->id == context->session->report_id) {
+            handle_reported(context, reply);
         } else if (reply->id == context->session->cas_id) {
             handle_cas(context, reply);
         } else if (reply->id == context->session->read_id) {

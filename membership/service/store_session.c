@@ -4,6 +4,7 @@
 
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
+#include "membership/context/log.h"
 #include "membership/order/order.h"
 #include "membership/context/records.h"
 #include "membership/loads/gather.h"
@@ -64,7 +65,7 @@ bool eepi_store_answers(const eep_context *context, uint64_t now_us)
 {
     const struct eepi_store_session *session = context->session;
 
-    return !session->is_lost &&
+    return !session->is_lost && !session->takes_nothing &&
            (session->probe_id == 0 || now_us - session->probe_us < PROBE_GRACE_US);
 }
 
@@ -80,8 +81,8 @@ uint64_t eepi_core_now_us(eep_context *context)
     return session->clock_us;
 }
 
-/* What was heard is as good as an answer. All survivors of a fault would ask at once otherwise,
- * while the store has their promises to handle. */
+/* A write that was taken is as good as an answer. All survivors of a fault would ask at once
+ * otherwise, while the store has their promises to handle. */
 void eepi_store_note_heard(eep_context *context)
 {
     context->session->heard_us = eepi_now_us();
@@ -91,14 +92,40 @@ void eepi_store_probe(eep_context *context)
 {
     struct eepi_store_session *session = context->session;
     uint64_t now = eepi_now_us();
+    char key[EEPI_STORE_KEY_MAX];
 
-    if (!eepi_core_is_wedged(context->core) || session->probe_id != 0 ||
-        now - session->probe_us < EEPI_PROBE_PERIOD_US ||
+    if ((!eepi_core_is_wedged(context->core) && !session->takes_nothing) ||
+        session->probe_id != 0 || now - session->probe_us < EEPI_PROBE_PERIOD_US ||
         now - session->heard_us < EEPI_PROBE_PERIOD_US) {
         return;
     }
-    session->probe_id = eepi_store_get(context->store, EEPI_KEY_PROBE);
+    snprintf(key, sizeof key, EEPI_KEY_PROBE "%d", context->config.rank);
+    session->probe_id =
+        eepi_store_put(context->store, key, &context->generation, sizeof context->generation, 0);
     session->probe_us = now;
+}
+
+void eepi_store_note_write(eep_context *context, eep_status status)
+{
+    struct eepi_store_session *session = context->session;
+    const bool refused = session->takes_nothing;
+
+    if (status == EEP_ERR_UNREACHABLE) {
+        return; /* all is put again with the next connection */
+    }
+    session->takes_nothing = status != EEP_OK;
+    if (status == EEP_OK) {
+        eepi_store_note_heard(context);
+    }
+    if (refused && status == EEP_OK) {
+        eepi_log(context, EEP_LOG_INFO, "the store takes writes again");
+        eepi_store_republish(context);
+    } else if (!refused && status != EEP_OK) {
+        eepi_log(context, EEP_LOG_WARN,
+                 "the store refuses writes (%s): serving goes on, and no view changes until it "
+                 "takes them",
+                 eep_strerror(status));
+    }
 }
 
 /* ------------------------------------------------------------------ the register */
@@ -192,12 +219,24 @@ static void put_seat(eep_context *context, const char *prefix, int32_t seat, con
     (void)eepi_store_put(context->store, key, bytes, size, 0);
 }
 
-/* A key per kind: a watch that begins anew gets only the newest value of each key. */
+/* N20: a process that was stopped in the middle of a put may go on behind its successor's. */
+static void write_report(eep_context *context)
+{
+    struct eepi_store_session *session = context->session;
+    char key[EEPI_STORE_KEY_MAX];
+
+    snprintf(key, sizeof key, EEPI_KEY_REPORT "%d/%u", context->config.rank, context->generation);
+    session->report_id =
+        eepi_store_put(context->store, key, session->report, session->report_bytes, 0);
+}
+
+/* A key per kind: a watch that begins anew gets only the newest value of each key. And one of this
+ * generation alone (N20). */
 static void write_ack(eep_context *context, const eepi_ack *ack)
 {
     char key[EEPI_STORE_KEY_MAX];
 
-    snprintf(key, sizeof key, EEPI_KEY_ACK "%d/%d", ack->seat, ack->kind);
+    snprintf(key, sizeof key, EEPI_KEY_ACK "%d/%u/%d", ack->seat, ack->generation, ack->kind);
     (void)eepi_store_put(context->store, key, ack, sizeof *ack, 0);
 }
 
@@ -207,7 +246,9 @@ void eepi_store_listen(eep_context *context, bool listens)
 {
     struct eepi_store_session *session = context->session;
 
-    if (listens) {
+    if (listens && session->listen_id != 0) { /* N13: those that it watches already, once more */
+        session->listen_id = eepi_store_list(context->store, EEPI_KEY_REPORT);
+    } else if (listens) {
         (void)eepi_store_watch(context->store, EEPI_KEY_REPORT);
         session->listen_id = eepi_store_watch(context->store, EEPI_KEY_ACK);
     } else {
@@ -305,11 +346,11 @@ bool eepi_store_put_report(eep_context *context, const eepi_report *report)
     if (!encoded) {
         return false;
     }
-    put_seat(context, EEPI_KEY_REPORT, report->seat, encoded, bytes);
     free(session->report);
     session->report = encoded;
     session->report_bytes = bytes;
     session->report_epoch = report->epoch;
+    write_report(context);
     return true;
 }
 
@@ -323,8 +364,7 @@ void eepi_store_republish(eep_context *context)
     }
     /* a report that never arrived would cost this rank its place in the next view */
     if (session->report && session->report_epoch == view->epoch) {
-        put_seat(context, EEPI_KEY_REPORT, context->config.rank, session->report,
-                 session->report_bytes);
+        write_report(context);
     }
     if (session->told_wedge.epoch == view->epoch && session->wedge.epoch < view->epoch) {
         put_wedge(context);

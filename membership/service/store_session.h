@@ -27,6 +27,9 @@ uint64_t eepi_core_now_us(eep_context *context);
 enum { EEPI_PROBE_PERIOD_US = 20000 };
 void eepi_store_note_heard(eep_context *context);
 void eepi_store_probe(eep_context *context);
+/* The answer to a write of this rank's own. A store that refuses it, though it reads, is away (rule
+ * N14). */
+void eepi_store_note_write(eep_context *context, eep_status status);
 
 /* Read the register; write it if its revision is the one given. */
 void eepi_store_read_view(eep_context *context);

@@ -13,7 +13,8 @@ struct eepi_store_session {
     uint64_t cas_epoch;               /* what the compare-and-swap under way would commit, */
     uint8_t cas_phase;                /* and its phase */
     uint64_t probe_id, probe_us;      /* is the store there? 0: not asked */
-    uint64_t heard_us;                /* its last word, or when a question was put off */
+    uint64_t heard_us;                /* when it took a write last, or a question was put off */
+    bool takes_nothing;               /* it refuses what this rank writes (N14) */
     uint64_t clock_us, clock_seen_us; /* the core's time, and ours when it was set */
     bool is_lost;                     /* the connection is broken */
     bool must_republish;              /* reconnected, and our keys are not republished yet */
@@ -27,6 +28,7 @@ struct eepi_store_session {
     void *report;            /* what was put last, to be republished to a store that forgot */
     size_t report_bytes;
     uint64_t report_epoch;
+    uint64_t report_id; /* its request; 0: answered */
     eepi_ack acks[EEPI_ACK_FLIPPED + 1];
     eepi_end ends[]; /* [max_ranks] told to the others; generation 0: none */
 };

@@ -405,6 +405,11 @@ void eepi_store_client_close(eepi_store_client *client)
     free(client);
 }
 
+bool eepi_store_keeps(const eepi_store_client *client)
+{
+    return client->etcd != NULL;
+}
+
 int eepi_store_client_fd(const eepi_store_client *client)
 {
     return client->fd;

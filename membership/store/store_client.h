@@ -24,6 +24,7 @@
 
 #include "eep/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -60,6 +61,9 @@ typedef struct eepi_store_reply {
 EEP_MUST_CHECK eep_status eepi_store_client_open(const char *address, uint64_t timeout_us,
                                                  eepi_store_client **client_out);
 void eepi_store_client_close(eepi_store_client *client); /* its leased keys vanish at once */
+/* The store never forgets what it has answered for (rule N19): etcd, whose servers write to disks.
+ * One in memory may come back empty. */
+bool eepi_store_keeps(const eepi_store_client *client);
 /* To poll for reading; -1 while disconnected. Changes at a reconnect. */
 int eepi_store_client_fd(const eepi_store_client *client);
 /* 1 while there is unsent output: poll for writing too. */

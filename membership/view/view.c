@@ -12,10 +12,10 @@
 #define XXH_INLINE_ALL /* the streaming state lives on the stack: sealing cannot fail */
 #include <xxhash.h>
 
-enum { VIEW_VERSION = 7 };
+enum { VIEW_VERSION = 8 };
 
 static_assert(sizeof(eepi_view_shape) == 32, "part of the wire form");
-static_assert(sizeof(eepi_view_seat) == 8 && sizeof(eepi_view_slot) == 8, "part of the wire form");
+static_assert(sizeof(eepi_view_seat) == 16 && sizeof(eepi_view_slot) == 8, "part of the wire form");
 static_assert(sizeof(eepi_view) == 120, "part of the wire form");
 static_assert(offsetof(eepi_view, digest) == 16 && offsetof(eepi_view, first_step) == 40 &&
                   offsetof(eepi_view, shape) == 48 && offsetof(eepi_view, phase) == 80 &&
@@ -177,6 +177,11 @@ void eepi_view_set_backup(eepi_view *view, int seat, int layer, int expert, bool
     } else {
         words[expert / 64] &= ~bit;
     }
+}
+
+bool eepi_view_is_fenced(const eepi_view *view, int seat)
+{
+    return (eepi_view_seat_at(view, seat)->flags & EEPI_SEAT_IS_FENCED) != 0;
 }
 
 bool eepi_view_has_checkpoint(const eepi_view *view, int seat)
@@ -391,9 +396,10 @@ static const char *check_seats(const eepi_view *view)
         if (s->state != EEP_SEAT_VACANT && s->generation == 0) {
             return "a seat is taken by no generation";
         }
-        if ((s->flags & ~EEPI_SEAT_HAS_CHECKPOINT) != 0 ||
-            (s->flags != 0 && !eepi_view_is_member(view, seat))) {
-            return "a seat's flags are unknown, or not a member's";
+        if ((s->flags & ~(EEPI_SEAT_HAS_CHECKPOINT | EEPI_SEAT_IS_FENCED)) != 0 ||
+            (s->flags & EEPI_SEAT_HAS_CHECKPOINT && !eepi_view_is_member(view, seat)) ||
+            (s->flags & EEPI_SEAT_IS_FENCED && s->state != EEP_SEAT_VACANT)) {
+            return "a seat's flags are unknown, or do not fit its state";
         }
     }
     return eepi_view_check_colours(view, eepi_view_seat_at(view, 0));

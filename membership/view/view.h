@@ -56,6 +56,9 @@ static_assert(EEPI_SOURCE_FILE_OF + EEP_MAX_RANKS <= EEPI_SOURCE_FILE, "a source
 
 enum eepi_seat_flag {
     EEPI_SEAT_HAS_CHECKPOINT = 1, /* it reads every expert from a checkpoint file, for others too */
+    /* Of a seat without a member: its last process reaches members through their gates alone (rule
+     * N7). The seat is free, whether that process lives or not. */
+    EEPI_SEAT_IS_FENCED = 2,
 };
 
 /* Rule P7: what processes that are out of the view may still store into. A process stores into the
@@ -65,7 +68,8 @@ typedef struct eepi_view_seat {
     uint8_t state;       /* VACANT, ACTIVE, RETIRING or QUARANTINED of eep_seat_state */
     uint8_t reach;  /* of no member: 1 + the colour that this generation may store into; or 0 */
     uint8_t former; /* a bit for each colour that older generations may store into */
-    uint8_t flags;  /* of a member: bits of eepi_seat_flag */
+    uint8_t flags;  /* bits of eepi_seat_flag */
+    uint64_t host;  /* that this generation runs on, or did (rule N9) */
 } eepi_view_seat;
 
 typedef struct eepi_view_slot {
@@ -164,6 +168,8 @@ void eepi_view_set_backup(eepi_view *view, int seat, int layer, int expert, bool
 void *eepi_view_wishes(const eepi_view *view);
 /* A member that reads any expert from a checkpoint file, for its own slots and for others. */
 bool eepi_view_has_checkpoint(const eepi_view *view, int seat);
+/* EEPI_SEAT_IS_FENCED. */
+bool eepi_view_is_fenced(const eepi_view *view, int seat);
 /* Words of a layer's backup bits. */
 int eepi_view_backup_words(const eepi_view_shape *shape);
 /* What a rank claims to have as backups in a layer: XXH64 of (expert, checksum) of each expert in

@@ -99,7 +99,7 @@ Test(view, a_new_document_is_empty_and_passes_the_check_once_sealed)
 
     cr_assert_not_null(view);
     cr_assert_eq(view->bytes, eepi_view_bytes(&shape));
-    cr_assert_eq(view->bytes, 120 + 3 * 8 + 2 * 3 * 4 * 8 + 2 * 65 * 8 + 2 * 2 * 2 * 8 +
+    cr_assert_eq(view->bytes, 120 + 3 * 16 + 2 * 3 * 4 * 8 + 2 * 65 * 8 + 2 * 2 * 2 * 8 +
                                   8 /* pins of 24 slots */ + 24 * 2);
     cr_assert_eq(view->epoch, 0);
     cr_assert_eq(eepi_view_num_active(view), 0);
@@ -284,8 +284,8 @@ Test(view, the_check_says_what_is_wrong)
         "a planned view is never REPAIRING",
         "the view's epoch, first step or collective is out of range",
         "the view's epoch, first step or collective is out of range",
-        "a seat's flags are unknown, or not a member's",
-        "a seat's flags are unknown, or not a member's",
+        "a seat's flags are unknown, or do not fit its state",
+        "a seat's flags are unknown, or do not fit its state",
         "a wish's expert is out of range",
         "a slot without a wish is pinned",
         "a slot out of range is pinned",
@@ -315,7 +315,7 @@ Test(view, the_check_says_what_is_wrong)
                       : i == 9 || i == 21 ? EEP_SEAT_ACTIVE
                                           : EEP_SEAT_VACANT;
         seat->generation = i == 21;
-        seat->flags = i == 20 ? EEPI_SEAT_HAS_CHECKPOINT : i == 21 ? 2 : 0;
+        seat->flags = i == 20 ? EEPI_SEAT_HAS_CHECKPOINT : i == 21 ? 4 : 0;
         seat->former = i == 10 ? 1u << EEPI_VIEW_COLOURS : 0;
         slot->state = (uint8_t)(i == 11 ? 3 : i == 12 ? EEPI_SLOT_HOLDS : i == 14 ? 2 : 0);
         slot->expert = (uint16_t)(i == 12 ? 5 : i == 13 || i == 14 ? 0 : EEPI_NO_EXPERT);

@@ -22,7 +22,7 @@ trap 'rm -r "$work"' EXIT
 cc="cc -std=c17 -O1 -g -D_GNU_SOURCE -ffp-contract=off -fno-delete-null-pointer-checks"
 case ${ASSERTIONS:-on} in off) cc="$cc -DNDEBUG" ;; esac
 # The files of the product that assert what the rules forbid.
-asserting="membership/core/core_check.c membership/core/stepper.c
+asserting="membership/core/core_check.c membership/stepper/stepper.c
     membership/context/bank_image.c"
 libraries="-lxxhash -lcjson -lucp -lucs -lhwloc -libverbs -lm -ldl -lpthread"
 wraps=$(sed -n "/^sim_wrapped = /,/\]/p" "$root/tests/sim/meson.build" | grep -o "'[a-z_0-9]*'" |

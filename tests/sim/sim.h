@@ -208,6 +208,7 @@ typedef struct sim_world {
     uint64_t random, now_us;
     uint64_t heal_us, converged_us, committed_us;
     int healed, failed, stopping;
+    bool store_keeps;           /* it never forgets (N19) */
     int joiners_only;           /* L4: in this history only joiners are disturbed */
     uint64_t survivors_from_us; /* and who has stepped by then must not notice much of it */
     eepi_seat_holder seat_file[SIM_MAX_SEATS]; /* they outlive the store's memory */

@@ -96,6 +96,12 @@ void eepi_store_client_close(eepi_store_client *client)
     }
 }
 
+bool eepi_store_keeps(const eepi_store_client *client)
+{
+    (void)client;
+    return sim->store_keeps;
+}
+
 int eepi_store_client_fd(const eepi_store_client *client)
 {
     return client->connected ? client->fd : -1;

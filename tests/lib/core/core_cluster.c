@@ -536,6 +536,10 @@ static void handle(cluster *c, cluster_event *event)
 
     if (event->kind == EVENT_PUT) {
         put(c, &event->input);
+        if (event->input.kind == EEPI_INPUT_REPORT) {
+            tell(c, p,
+                 (eepi_input){.kind = EEPI_INPUT_REPORTED, .step = event->input.report->epoch});
+        }
     } else if (event->kind == EVENT_CAS) {
         cas(c, event);
     } else if (event->kind == EVENT_READ) {

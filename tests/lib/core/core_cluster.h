@@ -7,7 +7,7 @@
 #define CORE_CLUSTER_H
 
 #include "membership/core/core.h"
-#include "membership/core/stepper.h"
+#include "membership/stepper/stepper.h"
 
 enum {
     CLUSTER_MAX_SEATS = 8,

@@ -20,6 +20,7 @@ static struct {
     int num_active;                     /* members there */
     int colour;                         /* of its windows, */
     uint32_t serial[EEPI_VIEW_COLOURS]; /* and of their memory */
+    bool takes_no_report;               /* the store */
     /* of all inputs: */
     int kills, plans, drained, uncovered;
     uint64_t plan_digest; /* of the last plan, */
@@ -31,6 +32,7 @@ static inline void feed(eepi_input input)
 {
     const eepi_action *actions;
     bool listens = false;
+    uint64_t reported = 0;
     int n;
 
     input.now_us = t.now_us;
@@ -38,6 +40,7 @@ static inline void feed(eepi_input input)
     t.committed = 0;
     for (int i = 0; i < n; i++) {
         listens |= actions[i].kind == EEPI_ACTION_LISTEN;
+        reported = actions[i].kind == EEPI_ACTION_REPORT ? actions[i].report.epoch : reported;
         t.kills += actions[i].kind == EEPI_ACTION_KILL;
         if (actions[i].kind == EEPI_ACTION_PLAN) {
             t.plans++;
@@ -56,6 +59,11 @@ static inline void feed(eepi_input input)
             t.colour = actions[i].view->colour;
             memcpy(t.serial, actions[i].view->serial, sizeof t.serial);
         }
+    }
+    if (reported && !t.takes_no_report) {
+        const uint64_t committed = t.committed;
+        feed((eepi_input){.kind = EEPI_INPUT_REPORTED, .step = reported});
+        t.committed = t.committed ? t.committed : committed;
     }
     if (listens) { /* the store had nothing to tell */
         const uint64_t committed = t.committed;

@@ -86,9 +86,11 @@ static void stop_core(eep_fault_kind kind)
     const eepi_report report = {2, GENERATION, eepi_core_view(context->core)->epoch, 7, 0, NULL};
     (void)suspect(kind);
     (void)give_core((eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 7}, EEPI_ACTION_KILL);
-    cr_assert_eq(
-        give_core((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report}, EEPI_ACTION_KILL), 1,
-        "the victim is to be killed");
+    (void)give_core((eepi_input){.kind = EEPI_INPUT_REPORTED, .step = report.epoch},
+                    EEPI_ACTION_KILL);
+    (void)give_core((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report}, EEPI_ACTION_KILL);
+    cr_assert_eq(give_core((eepi_input){.kind = EEPI_INPUT_LISTENS}, EEPI_ACTION_KILL), 1,
+                 "the victim is to be killed (N13: the reports were read again)");
 }
 
 static void open_context(void)

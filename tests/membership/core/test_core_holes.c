@@ -334,6 +334,11 @@ Test(core_holes, many_seats_fail_at_once)
             input.suspect = (eepi_suspect){1, 1, EEP_FAULT_EXIT};
         } else if (round == 1) {
             input.kind = EEPI_INPUT_DRAINED;
+        } else if (round == 2) { /* the store has its report, */
+            input.kind = EEPI_INPUT_REPORTED;
+            input.step = first->epoch;
+        } else if (round > 3 && round % 2 == 0) { /* and has told the others' again (N13) */
+            input.kind = EEPI_INPUT_LISTENS;
         }
         actions = eepi_core_handle(core, &input, &n);
         cr_assert_leq(n, EEPI_CORE_MAX_ACTIONS);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The step core alone: no device, no lock, no time but what is passed in. */
-#include "membership/core/stepper.h"
+#include "membership/stepper/stepper.h"
 
 #include <criterion/criterion.h>
 #include <string.h>

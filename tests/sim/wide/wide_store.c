@@ -149,7 +149,12 @@ static void put(wide_world *w, const wide_event *event)
         w->acks[event->rank] = event->input;
     }
     tell_all(w, event->input);
-    answer(w, event->rank);
+    if (event->input.kind == EEPI_INPUT_REPORT) {
+        tell(w, event->rank,
+             (eepi_input){.kind = EEPI_INPUT_REPORTED, .step = event->input.report->epoch});
+    } else {
+        answer(w, event->rank);
+    }
 }
 
 /* `won`: from now on; else no more. */

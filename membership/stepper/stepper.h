@@ -34,6 +34,7 @@ eepi_live eepi_live_of(const eepi_view *view, int32_t seat, uint32_t generation,
 enum { EEPI_STEP_TIMES = 16 };
 typedef struct eepi_step_mail {
     bool flipped, accused, drained;
+    bool met_newer;     /* a peer runs an epoch that this rank has not heard of (rule N18) */
     uint32_t num_steps; /* that ended OK, each view's first left out; the last ones took ... */
     uint32_t step_us[EEPI_STEP_TIMES]; /* ... so long: step i at i modulo this */
     uint64_t flipped_digest, flipped_epoch;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a rank does between two steps: which view it switches to, when a step may begin and under
  * which number, and what the membership core is told of its end. */
-#include "membership/core/stepper.h"
+#include "membership/stepper/stepper.h"
 
 #include "graphs/kernels/compiler_macros.h"
 
@@ -19,7 +19,7 @@ void eepi_stepper_init(eepi_stepper *s, const eepi_stepper_config *config)
 
 bool eepi_stepper_take_mail(eepi_stepper *s, eepi_step_mail *mail_out)
 {
-    bool any = s->mail.flipped || s->mail.accused || s->mail.drained;
+    bool any = s->mail.flipped || s->mail.accused || s->mail.drained || s->mail.met_newer;
 
     *mail_out = s->mail;
     s->mail = (eepi_step_mail){0};
@@ -252,6 +252,7 @@ bool eepi_stepper_hear_begin(eepi_stepper *s, uint64_t epoch, uint64_t step, uin
         return false;
     }
     s->peers_are_newer |= is_newer;
+    s->mail.met_newer |= is_newer;
     s->jump_step = step > s->jump_step ? step : s->jump_step;
     return s->in_step;
 }
@@ -389,7 +390,7 @@ static void end_aborted(eepi_stepper *s, const eepk_status *status)
         s->jump_step = status->jump_step;
     }
     if (status->result == EEPK_STEP_NEWER_EPOCH) {
-        s->peers_are_newer = true;
+        s->peers_are_newer = s->mail.met_newer = true;
     }
     if (!s->wedged && (status->result == EEPK_STEP_NEWER_EPOCH || (s->live.planned && !s->warm))) {
         s->steps_aborted_by_join++;
