@@ -5,6 +5,7 @@
 #include "graphs/base/clock.h"
 #include "graphs/base/thread.h"
 #include "membership/process/bell.h"
+#include "membership/process/host_watch.h"
 #include "membership/process/process.h"
 
 #include <pthread.h>
@@ -42,10 +43,13 @@ struct eepi_detector {
     uint64_t round_us; /* the next look at all members */
     int32_t num_watched;
     eepi_bell *bell;
+    eepi_host_watch *hosts; /* of ranks elsewhere; under the lock */
+    eepi_pulse *pulse;      /* under the lock */
 };
 
 /* The first look at a process that ends, with few members, and the longest time to the next. */
 enum { FIRST_LOOK_US = 1000, FEW_MEMBERS = 8, LONGEST_LOOK_US = 32000 };
+enum { AGENT_SILENCE_US = 100000, HOST_SILENCE_US = 200000 };
 
 /* Its silence is over; is that news? */
 static sign end_silence(watched *peer, uint64_t now)
@@ -188,6 +192,64 @@ static void listen_round(eepi_detector *d, uint64_t now, uint64_t gap_us, bool i
     }
 }
 
+static void tell_of_host(const eepi_detector *d, int32_t seat, uint32_t generation,
+                         eepi_host_sign seen)
+{
+    switch (seen) {
+    case EEPI_HOST_SIGN_NONE:
+        return;
+    case EEPI_HOST_SIGN_ALIVE:
+        d->config.alive(d->config.user, seat, generation);
+        return;
+    case EEPI_HOST_SIGN_SILENT:
+        d->config.suspect(d->config.user, seat, generation, EEP_FAULT_SILENT);
+        return;
+    case EEPI_HOST_SIGN_CLOSED:
+        d->config.closed(d->config.user, seat, generation);
+        return;
+    case EEPI_HOST_SIGN_ENDED:
+        d->config.suspect(d->config.user, seat, generation, EEP_FAULT_EXIT);
+        if (d->config.gone) {
+            d->config.gone(d->config.user, seat, generation);
+        }
+        return;
+    }
+}
+
+/* Ranks of other hosts, by what the boards say. */
+static void listen_to_hosts(eepi_detector *d, uint64_t now)
+{
+    bool any;
+
+    pthread_mutex_lock(&d->lock);
+    any = eepi_host_watch_num(d->hosts) > 0;
+    if (any) {
+        eepi_host_watch_look(d->hosts, now);
+    }
+    pthread_mutex_unlock(&d->lock);
+    for (int32_t seat = 0; any && seat < d->config.max_ranks; seat++) {
+        uint32_t generation = 0;
+        pthread_mutex_lock(&d->lock);
+        const eepi_host_sign seen = eepi_host_watch_sign(d->hosts, seat, d->expel_us, &generation);
+        pthread_mutex_unlock(&d->lock);
+        tell_of_host(d, seat, generation, seen);
+    }
+}
+
+static void beat(eepi_detector *d, uint64_t now)
+{
+    __atomic_store_n(&d->own->heartbeat_ns, now * 1000u, __ATOMIC_RELEASE);
+    d->own->beats++;
+    pthread_mutex_lock(&d->lock);
+    if (d->pulse) {
+        __atomic_store_n(&d->pulse->busy_until_ns,
+                         __atomic_load_n(&d->own->busy_until_ns, __ATOMIC_ACQUIRE),
+                         __ATOMIC_RELEASE);
+        __atomic_store_n(&d->pulse->beats, d->pulse->beats + 1, __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&d->lock);
+}
+
 /* Somebody is about to kill this process: there is little time to say why. */
 static void hear_warning(eepi_detector *d)
 {
@@ -247,11 +309,13 @@ static void *run(void *argument)
         const bool is_whole = now >= d->round_us;
         bool stop;
 
-        __atomic_store_n(&d->own->heartbeat_ns, now * 1000u, __ATOMIC_RELEASE);
-        d->own->beats++;
+        beat(d, now);
         hear_warning(d);
         begin_round(d, now, is_whole);
         listen_round(d, now, is_whole ? now - last : 0, is_whole);
+        if (is_whole) {
+            listen_to_hosts(d, now);
+        }
         last = is_whole ? now : last;
         stop = wait_for_round(d);
         if (stop) {
@@ -287,6 +351,7 @@ static void hear_bell(void *user, int32_t seat, uint32_t generation, eepi_bell_w
 static void free_detector(eepi_detector *d)
 {
     eepi_bell_close(d->bell, false);
+    eepi_host_watch_close(d->hosts);
     pthread_cond_destroy(&d->wake);
     pthread_mutex_destroy(&d->lock);
     free(d->peers);
@@ -299,6 +364,11 @@ eep_status eepi_detector_open(const eepi_detector_config *config, eepk_window_he
     eepi_detector *d = calloc(1, sizeof *d);
     const eepi_bell_config bell = {
         .seat = config->seat, .max_ranks = config->max_ranks, .rang = hear_bell, .user = d};
+    const eepi_host_watch_config hosts = {
+        .max_ranks = config->max_ranks,
+        .period_us = config->period_us,
+        .agent_silence_us = config->agent_silence_us ? config->agent_silence_us : AGENT_SILENCE_US,
+        .host_silence_us = config->host_silence_us ? config->host_silence_us : HOST_SILENCE_US};
     pthread_condattr_t attributes;
     eep_status status;
 
@@ -314,7 +384,8 @@ eep_status eepi_detector_open(const eepi_detector_config *config, eepk_window_he
     pthread_cond_init(&d->wake, &attributes);
     pthread_condattr_destroy(&attributes);
     d->peers = calloc((size_t)config->max_ranks, sizeof *d->peers);
-    status = d->peers ? eepi_bell_open(&bell, own, &d->bell) : EEP_ERR_NO_MEMORY;
+    d->hosts = eepi_host_watch_open(&hosts);
+    status = d->peers && d->hosts ? eepi_bell_open(&bell, own, &d->bell) : EEP_ERR_NO_MEMORY;
     if (status == EEP_OK) {
         status = eepi_thread_start(&d->thread, "eep-heartbeat", EEPI_STACK_BYTES, run, d);
     }
@@ -347,6 +418,7 @@ void eepi_detector_watch(eepi_detector *d, int32_t seat, uint32_t generation, in
     pthread_mutex_lock(&d->lock);
     if (d->peers[seat].header != header || d->peers[seat].generation != generation) {
         d->num_watched += d->peers[seat].header == NULL;
+        eepi_host_watch_forget(d->hosts, seat);
         d->peers[seat] = (watched){header, generation,   pid,   pid_start, eepi_now_us(),
                                    0,      TOLD_NOTHING, false, 0,         0};
     }
@@ -359,8 +431,45 @@ void eepi_detector_unwatch(eepi_detector *d, int32_t seat)
     pthread_mutex_lock(&d->lock);
     d->num_watched -= d->peers[seat].header != NULL;
     d->peers[seat] = (watched){0};
+    eepi_host_watch_forget(d->hosts, seat);
     pthread_mutex_unlock(&d->lock);
     eepi_bell_unwatch(d->bell, seat);
+}
+
+void eepi_detector_watch_remote(eepi_detector *d, int32_t seat, uint32_t generation)
+{
+    pthread_mutex_lock(&d->lock);
+    eepi_host_watch_seat(d->hosts, seat, generation, eepi_now_us());
+    pthread_mutex_unlock(&d->lock);
+}
+
+void eepi_detector_set_boards(eepi_detector *d, const eepi_board *agents, const eepi_board *own)
+{
+    pthread_mutex_lock(&d->lock);
+    eepi_host_watch_set_boards(d->hosts, agents, own);
+    pthread_mutex_unlock(&d->lock);
+}
+
+void eepi_detector_set_pulse(eepi_detector *d, eepi_pulse *pulse)
+{
+    pthread_mutex_lock(&d->lock);
+    d->pulse = pulse;
+    pthread_mutex_unlock(&d->lock);
+}
+
+void eepi_detector_hear(eepi_detector *d, int32_t seat)
+{
+    eepi_host_watch_hear(d->hosts, seat);
+}
+
+bool eepi_detector_is_alone(eepi_detector *d)
+{
+    bool is_alone;
+
+    pthread_mutex_lock(&d->lock);
+    is_alone = eepi_host_watch_num(d->hosts) > 0 && eepi_host_watch_is_alone(d->hosts);
+    pthread_mutex_unlock(&d->lock);
+    return is_alone;
 }
 
 void eepi_detector_set_busy(eepi_detector *d, uint64_t until_ns)

@@ -12,6 +12,7 @@
 
 #include "eep/eep.h"
 #include "graphs/kernels/table_layout.h"
+#include "membership/process/board.h"
 
 #include <stdbool.h>
 
@@ -19,12 +20,16 @@ typedef struct eepi_detector eepi_detector;
 
 typedef struct eepi_detector_config {
     uint64_t period_us, suspect_us;
+    /* Ranks of other hosts (host_watch.h); 0: 100 ms and 200 ms. */
+    uint64_t agent_silence_us, host_silence_us;
     int32_t seat, max_ranks;
     /* Evidence that this process begins to end (a first sign), or is silent. Heartbeat thread, or
      * the bell's. */
     void (*suspect)(void *user, int32_t seat, uint32_t generation, eep_fault_kind kind);
     /* It has no memory any more, so none of its threads stores. Heartbeat thread. */
     void (*ended)(void *user, int32_t seat, uint32_t generation);
+    /* Its host's agent saw its whole end. Heartbeat thread. May be NULL. */
+    void (*gone)(void *user, int32_t seat, uint32_t generation);
     /* It says that it has closed and stores nothing any more, though its process may live.
      * Heartbeat thread. */
     void (*closed)(void *user, int32_t seat, uint32_t generation);
@@ -45,6 +50,17 @@ void eepi_detector_close(eepi_detector *detector, bool rings);
 void eepi_detector_watch(eepi_detector *detector, int32_t seat, uint32_t generation, int32_t pid,
                          uint64_t pid_start, const eepk_window_header *header);
 void eepi_detector_unwatch(eepi_detector *detector, int32_t seat);
+/* Beat on this pulse, too, which an agent reads; NULL: on none. Any thread. */
+void eepi_detector_set_pulse(eepi_detector *detector, eepi_pulse *pulse);
+/* What other hosts' ranks are judged by from now on (eepi_host_watch_set_boards). Any thread. */
+void eepi_detector_set_boards(eepi_detector *detector, const eepi_board *agents,
+                              const eepi_board *own);
+/* Listen to a member on another host, until it is unwatched. Any thread. */
+void eepi_detector_watch_remote(eepi_detector *detector, int32_t seat, uint32_t generation);
+/* A message of that rank came over the data plane. Any thread; no lock. */
+void eepi_detector_hear(eepi_detector *detector, int32_t seat);
+/* There are members on other hosts, and this host's agent says nothing of them. Any thread. */
+bool eepi_detector_is_alone(eepi_detector *detector);
 /* The rank says that it will be silent until then (CLOCK_MONOTONIC); any thread. */
 void eepi_detector_set_busy(eepi_detector *detector, uint64_t until_ns);
 /* Is that rank busy by its own word, at `now_us`? */
