@@ -140,7 +140,7 @@ void eepi_tell_cause(eep_context *context, const eepi_suspect *suspect)
 
     if (suspect->kind == EEP_FAULT_EXIT && told->cause != 0) {
         told->ended = true;
-    } else {
+    } else if (told->cause != suspect->kind + 1) { /* else its window may be unmapped by now */
         note_cause(context, suspect);
     }
 }
