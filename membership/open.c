@@ -5,6 +5,7 @@
 #include "graphs/base/thread.h"
 #include "graphs/device/device_ops.h"
 #include "graphs/device/device_share.h"
+#include "membership/agent/rank_agent.h"
 #include "membership/collective/collective.h"
 #include "membership/context/config.h"
 #include "membership/context/context.h"
@@ -75,6 +76,11 @@ static void post_closed(void *user, int32_t seat, uint32_t generation)
     post_sign(user, &(eepi_sign){EEPI_INPUT_EXIT, {seat, generation, EEP_FAULT_EXIT}});
 }
 
+static void post_gone(void *user, int32_t seat, uint32_t generation)
+{
+    post_sign(user, &(eepi_sign){EEPI_INPUT_ENDED, {seat, generation, EEP_FAULT_EXIT}});
+}
+
 static void bind_heartbeat(void *user)
 {
     eep_context *context = user;
@@ -131,6 +137,7 @@ static eep_status open_core(eep_context *context)
                                      .max_ranks = c->max_ranks,
                                      .suspect = post_suspect,
                                      .ended = post_memory_gone,
+                                     .gone = post_gone,
                                      .closed = post_closed,
                                      .alive = post_alive,
                                      .warned = say_warning,
@@ -146,6 +153,7 @@ static eep_status open_core(eep_context *context)
     }
     if (status == EEP_OK) {
         eepi_detector_set_expel_us(context->detector, c->expel_floor_us);
+        status = eepi_rank_agent_open(context);
     }
     eepi_stepper_init(&context->stepper, &steps);
     return status;
@@ -319,7 +327,7 @@ static eep_status open_all(eep_context *context)
     if (status != EEP_OK) {
         return eepi_fail(context, status, "%s", no_room(context->config.device, why, sizeof why));
     }
-    context->is_waiter = true;
+    context->calls.is_waiter = true;
     context->observed.late_calls_at_open = eepi_device_late_calls(context->config.device);
     status = connect_store(context);
     if (status == EEP_OK) {
@@ -415,6 +423,7 @@ static void close_context(eep_context *context)
     }
     /* behind its last word, which says more; the store may be away */
     eepi_detector_close(context->detector, left != EEPI_LEFT_ALL);
+    eepi_rank_agent_close(context, left != EEPI_LEFT_ALL);
     if (context->bulk && context->executor) {
         eepi_executor_cancel(context->executor);
     }
@@ -434,7 +443,7 @@ static void close_context(eep_context *context)
             eepi_weights_close(context);
         }
     }
-    if (context->is_waiter && left != EEPI_LEFT_ALL) {
+    if (context->calls.is_waiter && left != EEPI_LEFT_ALL) {
         eepi_device_release_waiter(context->config.device);
     }
     eepi_store_client_close(context->store);

@@ -49,6 +49,7 @@ FLOORS = [
     ("membership/order",),
     ("membership/step",),
     ("membership/weights",),
+    ("membership/agent",),
     ("membership/collective",),
     ("membership/service",),
     ("membership",),
@@ -67,7 +68,7 @@ FLOORS = [
     ("experiments/run",),
     ("experiments/bench/fixed",),
     ("experiments/bench", "experiments/info", "experiments/plan_tool", "experiments/store",
-     "experiments/oracle", "experiments/avail", "experiments/netlab"),
+     "experiments/oracle", "experiments/avail", "experiments/netlab", "experiments/agent"),
     ("tests", "examples", "tools"),
 ]
 # Below, and nevertheless closed: what stays pure or independent (docs/ARCHITECTURE.md).

@@ -23,8 +23,9 @@ typedef struct eep_store eep_store;
  * living store answers there. Only processes of the same user, and root, may connect to the socket.
  * `error_out` may be NULL.
  *
- * A second socket, PATH.holder, comes with it: there the memory is held that ranks copy weights
- * through (EEP_BULK_SHM), and ranks are introduced to each other. It goes away with the store.
+ * The agent of this host comes with it, unless another one serves (docs/AGENT.md): a second socket,
+ * PATH.holder, where the memory is held that ranks copy weights through (EEP_BULK_SHM), and
+ * PATH.agent, its lock. Both go away with the store.
  *
  * Ranks keep small files PATH.seatN beside the socket (links are followed first), with the newest
  * generation of each seat and the process that holds it, so that a store that ends and comes back

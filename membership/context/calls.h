@@ -10,6 +10,7 @@
 
 typedef struct eepi_calls {
     int32_t opened_by; /* the process */
+    bool is_waiter;    /* its device counts it: eepi_device_take_waiter was granted */
     const char *call;  /* that a thread is in, of those for one thread at a time; NULL; atomic */
     pthread_t caller;  /* the thread of the last such call; atomic */
     int cancel_state;  /* that it had before */

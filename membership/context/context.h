@@ -54,7 +54,6 @@ struct eep_context {
     eepi_bulk *bulk;
     eepi_detector *detector;
     eepi_executor *executor; /* NULL before eep_join, which makes it; atomic */
-    bool is_waiter;          /* eepi_device_take_waiter was granted */
 
     /* rank thread */
     eepi_calls calls; /* whose thread is in a call */
@@ -70,6 +69,7 @@ struct eep_context {
     eepi_retries retries;
     struct eepi_peer *peers;
     struct eepi_fence *fence;
+    struct eepi_rank_agent *agent;
     struct eepi_told *told;
     struct eepi_serving *serving;
     struct eepi_store_session *session;

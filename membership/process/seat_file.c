@@ -382,4 +382,7 @@ void eepi_seats_remove(const char *store_path, int32_t num_seats)
             unlink(path);
         }
     }
+    if (num_seats > 0 && snprintf(path, sizeof path, "%s.agent", store_path) < (int)sizeof path) {
+        unlink(path); /* of an agent that was killed */
+    }
 }

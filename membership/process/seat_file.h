@@ -70,6 +70,6 @@ static inline const char *eepi_seat_why(int error)
 EEP_MUST_CHECK eep_status eepi_seats_enter(const char *store_path, bool alone, int *gate_out);
 void eepi_seats_leave(int gate);
 /* The instance is over: remove the files of seats 0 .. num_seats-1, and the gate unless somebody is
- * inside. */
+ * inside. With seats, also the agents' lock (membership/agent/agent_lock.h). */
 void eepi_seats_remove(const char *store_path, int32_t num_seats);
 #endif

@@ -3,10 +3,12 @@
  * killed. Service thread. */
 #include "membership/service/fence.h"
 
+#include "membership/agent/rank_agent.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
 #include "membership/process/process.h"
 #include "membership/service/peer.h"
+#include "membership/service/peers.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -150,6 +152,10 @@ void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect)
     bool hears;
 
     forget_warned(context, suspect->seat);
+    if (eepi_peer_is_remote(context, suspect->seat, suspect->generation) &&
+        eepi_rank_agent_kill(context, suspect)) {
+        return; /* its end is waited for as long as that of one that is killed here */
+    }
     if (speaks(context, suspect) ||
         (!is_own && (peer->pidfd < 0 || peer->pidfd_generation != suspect->generation))) {
         return;

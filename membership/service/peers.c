@@ -139,6 +139,26 @@ bool eepi_peer_look_for_end(const eep_context *context, int seat, eepi_input *en
     return true;
 }
 
+bool eepi_peer_is_remote(const eep_context *context, int seat, uint32_t generation)
+{
+    const eepi_peer *peer = &context->peers[seat];
+
+    return peer->record_bytes && peer->record.member.generation == generation &&
+           peer->record.member.host != context->process.host;
+}
+
+void eepi_peers_watch_remote(eep_context *context)
+{
+    const eepi_view *view = eepi_core_view(context->core);
+
+    for (int seat = 0; view && seat < context->config.max_ranks; seat++) {
+        const uint32_t generation = eepi_view_seat_at(view, seat)->generation;
+        if (eepi_view_is_member(view, seat) && eepi_peer_is_remote(context, seat, generation)) {
+            eepi_detector_watch_remote(context->detector, seat, generation);
+        }
+    }
+}
+
 static void post_end(eep_context *context, const eepi_record *record, eepi_process_state state)
 {
     const eepi_input end = end_of(record, state);

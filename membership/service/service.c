@@ -6,6 +6,7 @@
 #include "graphs/base/descriptors.h"
 #include "graphs/base/thread.h"
 #include "graphs/device/device_ops.h"
+#include "membership/agent/rank_agent.h"
 #include "membership/backup/backups.h"
 #include "membership/collective/collective.h"
 #include "membership/context/context.h"
@@ -44,7 +45,7 @@ enum {
     EXITS_PERIOD_US = 10000,  /* from one poll of all processes to the next, for so many seats: */
     FEW_EXITS = 16,
     LONGEST_EXITS_PERIOD_US = 100000,
-    OWN_FDS = 4, /* wake, store, bulk copies, backups */
+    OWN_FDS = 5, /* wake, store, bulk copies, backups, agent */
 };
 
 struct eepi_service {
@@ -395,6 +396,8 @@ static int poll_timeout_ms(eep_context *context)
         longest_us = resume_us > real_us ? resume_us - real_us : 0;
     }
     longest_us = least(longest_us, eepi_warned_poll_us(context));
+    resume_us = eepi_rank_agent_wake_us(context);
+    longest_us = resume_us > real_us ? least(longest_us, resume_us - real_us) : 0;
     if (has_backups(context)) {
         resume_us = eepi_backups_wake_us(eepi_weights_node(context));
         if (leaves_backups(context) && resume_us < context->service->backups_after_us) {
@@ -480,6 +483,7 @@ static void serve_round(eep_context *context)
     }
     fds[2] = (struct pollfd){.fd = eepi_bulk_fd(context->bulk), .events = POLLIN};
     fds[3] = (struct pollfd){.fd = -1};
+    fds[4] = (struct pollfd){.fd = eepi_rank_agent_fd(context), .events = POLLIN};
     if (has_backups(context) && !leaves_backups(context)) {
         fds[3] =
             (struct pollfd){.fd = eepi_backups_fd(eepi_weights_node(context)), .events = POLLIN};
@@ -505,6 +509,9 @@ static void serve_round(eep_context *context)
         eepi_feed_posted(context);
     }
     look_at_backups(context);
+    if (eepi_rank_agent_progress(context)) {
+        eepi_peers_watch_remote(context);
+    }
     look_for_ends(context);
     feed_busy(context);
     eepi_tell_wait(context);

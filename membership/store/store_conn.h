@@ -8,7 +8,6 @@
 #include "membership/store/store_table.h"
 #include "membership/store/store_url.h"
 #include "membership/store/store_wire.h"
-#include "transport/holder/holder.h"
 #include "transport/secure/secure_waiting.h"
 
 #include <pthread.h>
@@ -61,10 +60,8 @@ struct eep_store {
     eepi_secure_waiting waiting; /* connections without a proof yet; their owners are the conns */
     eepi_secure_counts counts;
     char path[EEPI_STORE_SOCKET_BYTES];
-    eepi_holder *holder; /* beside the store, with a thread of its own */
-    eepi_store_listener holder_listener;
-    char holder_path[EEPI_HOLDER_ADDRESS_BYTES];
-    int holder_directory; /* that holder_path goes through; -1: it needs none */
+    struct eepi_agent *agent; /* of the host, where this process embeds it; NULL: another one
+                               * serves, or none (membership/embedded_store.c) */
     pid_t pid; /* the process that serves; a forked child holds copies and serves nobody */
     int epoll_fd;
     int stop_fd;    /* eventfd: eep_store_close */

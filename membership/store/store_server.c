@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "eep/store.h"
+#include "membership/store/store_server.h"
 
 #include "graphs/base/clock.h"
 #include "graphs/base/public_call.h"
 #include "graphs/base/thread.h"
 #include "membership/process/seat_file.h"
-#include "membership/store/store_conn.h"
 #include "graphs/base/descriptors.h"
 #include "transport/holder/holder_socket.h"
 #include "transport/secure/tcp_socket.h"
@@ -236,29 +235,6 @@ static void close_fd(int fd)
     }
 }
 
-/* The host's memory is held where its register is, for as long as there is no agent. */
-static eep_status open_holder(struct eep_store *store, const char *path, char *error_out,
-                              size_t error_bytes)
-{
-    char holder_path[EEPI_HOLDER_PATH_BYTES];
-    eepi_holder_path(path, holder_path);
-    eep_status status = EEP_ERR_SYSTEM;
-    if (eepi_holder_reach(holder_path, store->holder_path, &store->holder_directory)) {
-        status = eepi_store_socket_listen_as(SOCK_SEQPACKET, store->holder_path, error_out,
-                                             error_bytes, &store->holder_listener);
-        if (status != EEP_OK) {
-            return status;
-        }
-        status = eepi_holder_open(store->holder_listener.fd, NULL, &store->holder);
-    }
-    if (status != EEP_OK && error_out && error_bytes > 0) {
-        char why[EEPI_THREAD_ERROR_BYTES];
-        snprintf(error_out, error_bytes, "cannot start the holder on %.300s: %s", holder_path,
-                 why_not_started(errno, why, sizeof why));
-    }
-    return status;
-}
-
 static void unlisten(const char *path, const struct eep_store *store,
                      const eepi_store_listener *listener)
 {
@@ -271,9 +247,6 @@ static void unlisten(const char *path, const struct eep_store *store,
 
 static void release(struct eep_store *store)
 {
-    eepi_holder_close(store->holder);
-    unlisten(store->holder_path, store, &store->holder_listener);
-    close_fd(store->holder_directory);
     while (store->conns) {
         eepi_store_conn_free(store->conns);
     }
@@ -343,10 +316,6 @@ static eep_status open_parts(struct eep_store *store, const char *address, char 
     }
     store->most_guests = eepi_descriptors_share(GUESTS_PART, MAX_GUESTS);
     store->hello_us = EEPI_STORE_HELLO_US;
-    status = open_holder(store, url.path, text, EEPI_ERROR_TEXT_BYTES);
-    if (status != EEP_OK) {
-        return status;
-    }
     /* A store starts above all revisions of earlier ones: nobody writes a thousand times a us. */
     store->table = eepi_store_table_new(&limits, date_us() * 1000, eepi_store_conns_changed, store);
     store->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -363,44 +332,28 @@ static eep_status open_parts(struct eep_store *store, const char *address, char 
     return EEP_OK;
 }
 
-eep_status eep_store_open(const char *path, char *error_out, size_t error_bytes,
-                          eep_store **store_out)
+eep_status eepi_store_serve(const char *address, char *text, struct eep_store **store_out)
 {
-    struct eep_store *store = NULL;
-    eep_status status = eepi_check_given("eep_store_open", "path", path);
-    if (status == EEP_OK) {
-        status = eepi_check_given("eep_store_open", "store_out", store_out);
+    struct eep_store *store = calloc(1, sizeof *store);
+    eep_status status;
+
+    if (!store) {
+        snprintf(text, EEPI_ERROR_TEXT_BYTES, "eep_store_open: out of memory");
+        return EEP_ERR_NO_MEMORY;
     }
-    if (status == EEP_OK && !(store = calloc(1, sizeof *store))) {
-        status = eepi_refuse(EEP_ERR_NO_MEMORY, "eep_store_open: out of memory");
-    }
-    if (status == EEP_OK) {
-        char text[EEPI_ERROR_TEXT_BYTES] = "";
-        store->pid = getpid();
-        store->holder_listener.fd = store->holder_directory = -1;
-        store->listener.fd = store->tcp_fd = store->epoll_fd = store->stop_fd = store->reserve_fd =
-            -1;
-        status = open_parts(store, path, text);
-        if (status != EEP_OK) {
-            release(store);
-            (void)!eepi_refuse(status, "%s", text);
-        }
-    }
+    store->pid = getpid();
+    store->listener.fd = store->tcp_fd = store->epoll_fd = store->stop_fd = store->reserve_fd = -1;
+    status = open_parts(store, address, text);
     if (status != EEP_OK) {
-        if (error_out && error_bytes > 0) {
-            snprintf(error_out, error_bytes, "%s", eep_error_text());
-        }
+        release(store);
         return status;
     }
     *store_out = store;
     return EEP_OK;
 }
 
-void eep_store_close(eep_store *store)
+void eepi_store_serve_no_more(struct eep_store *store)
 {
-    if (!store) {
-        return;
-    }
     if (getpid() != store->pid) { /* a forked child has no such thread: only its copies go */
         release(store);
         return;

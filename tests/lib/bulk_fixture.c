@@ -68,7 +68,7 @@ pid_t start_holder(void)
     if (pid == 0) {
         eepi_holder *holder = NULL;
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (eepi_holder_open(fd, NULL, &holder) != EEP_OK) {
+        if (eepi_holder_open(fd, NULL, NULL, &holder) != EEP_OK) {
             _exit(1);
         }
         for (;;) {

@@ -24,7 +24,7 @@ case ${ASSERTIONS:-on} in off) cc="$cc -DNDEBUG" ;; esac
 # The files of the product that assert what the rules forbid.
 asserting="membership/core/core_check.c membership/stepper/stepper.c
     membership/context/bank_image.c"
-libraries="-lxxhash -lcjson -lucp -lucs -lhwloc -libverbs -lm -ldl -lpthread"
+libraries="-lxxhash -lcjson -lucp -lucs -lhwloc -libverbs -lsodium -lm -ldl -lpthread"
 wraps=$(sed -n "/^sim_wrapped = /,/\]/p" "$root/tests/sim/meson.build" | grep -o "'[a-z_0-9]*'" |
     tr -d "'" | sed 's/^/-Wl,--wrap=/' | tr '\n' ' ')
 archives="$build/tests/libeep_fixtures.a $build/experiments/libeep_lab.a $build/libeep_core.a"

@@ -309,7 +309,7 @@ Test(holder, clients_and_what_they_hold_are_bounded)
     unsigned char *region = NULL;
     int fd = make_region(&region);
     int listen_fd = listen_as_holder();
-    cr_assert_eq(eepi_holder_open(listen_fd, &limits, &holder), EEP_OK);
+    cr_assert_eq(eepi_holder_open(listen_fd, &limits, NULL, &holder), EEP_OK);
     player first = player_open(path), silent = player_dial(path), third = player_open(path);
     player fourth = player_dial(path);
     expect_hung_up(&fourth);
@@ -379,7 +379,7 @@ Test(holder, who_is_turned_away_is_told)
     eepi_holder *holder = NULL;
     eepi_holder_message answer;
     int listen_fd = listen_as_holder(), status = 0;
-    cr_assert_eq(eepi_holder_open(listen_fd, &limits, &holder), EEP_OK);
+    cr_assert_eq(eepi_holder_open(listen_fd, &limits, NULL, &holder), EEP_OK);
     player first = player_open(path), second = player_dial(path);
     cr_assert(player_receive(&second, &answer, NULL));
     cr_expect(answer.id == 0 && answer.status == EEP_ERR_NO_MEMORY, "%d", answer.status);
@@ -422,7 +422,7 @@ Test(holder, that_can_take_nobody_looks_again_after_a_pause)
 {
     eepi_holder *holder = NULL;
     int listen_fd = listen_as_holder();
-    cr_assert_eq(eepi_holder_open(listen_fd, NULL, &holder), EEP_OK);
+    cr_assert_eq(eepi_holder_open(listen_fd, NULL, NULL, &holder), EEP_OK);
     __atomic_store_n(&no_memory, 1, __ATOMIC_RELEASE);
     player waits = player_dial(path);
     poll(NULL, 0, 100); /* the time over which it is watched */
@@ -494,7 +494,7 @@ Test(holder, says_so_when_its_descriptors_run_out)
     player clients[8];
     unsigned char *region = NULL;
     int listen_fd = listen_as_holder(), num = 0, fd = make_region(&region);
-    cr_assert_eq(eepi_holder_open(listen_fd, NULL, &holder), EEP_OK);
+    cr_assert_eq(eepi_holder_open(listen_fd, NULL, NULL, &holder), EEP_OK);
     for (; num < 8; num++) { /* none of them is a guest, who would make room */
         char name[16];
         clients[num] = player_open(path);

@@ -87,7 +87,7 @@ Test(holder_retains, so_much_and_no_more)
     eepi_holder *holder = NULL;
     unsigned char *region = NULL;
     int fd = make_region(&region), listen_fd = listen_as_holder(), tries = 0;
-    cr_assert_eq(eepi_holder_open(listen_fd, &limits, &holder), EEP_OK);
+    cr_assert_eq(eepi_holder_open(listen_fd, &limits, NULL, &holder), EEP_OK);
     player first = player_open(path), second = player_open(path);
     cr_expect_eq(retain(&first, "backup/1/a", fd), EEP_OK);
     cr_expect_eq(retain(&second, "backup/1/b", fd), EEP_OK);

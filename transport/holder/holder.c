@@ -194,7 +194,7 @@ static void set_limits(eepi_holder_limits *limits)
 }
 
 eep_status eepi_holder_open(int listen_fd, const eepi_holder_limits *limits,
-                            eepi_holder **holder_out)
+                            const eepi_holder_agent *agent, eepi_holder **holder_out)
 {
     eepi_holder *holder = calloc(1, sizeof *holder);
     if (holder == NULL) {
@@ -202,6 +202,9 @@ eep_status eepi_holder_open(int listen_fd, const eepi_holder_limits *limits,
     }
     if (limits != NULL) {
         holder->limits = *limits;
+    }
+    if (agent != NULL) {
+        holder->agent = *agent;
     }
     set_limits(&holder->limits);
     holder->pid = getpid();

@@ -14,8 +14,8 @@
  * A client that has no memory held is a guest: at most a quarter of the descriptors, and at
  * most 256, go to guests, and a guest makes room when descriptors run out.
  *
- * It trusts its user and nobody else (SECURITY.md). It is embedded where the store is:
- * eep_store_open opens one. */
+ * It trusts its user and nobody else (SECURITY.md). The host's agent serves it
+ * (membership/agent/agent.h). */
 #ifndef EEPI_HOLDER_H
 #define EEPI_HOLDER_H
 
@@ -37,6 +37,17 @@ typedef struct eepi_holder_limits {
     uint64_t hello_us;
 } eepi_holder_limits;
 
+/* What an agent does with requests that are not the holder's own. Holder's thread. */
+typedef struct eepi_holder_agent {
+    /* That client, whose pulse is held as `pulse_fd`, hands over `pidfd`, which the agent takes
+     * over on EEP_OK only. `passed_out`: what goes with the answer, and stays the agent's. */
+    eep_status (*attach)(void *user, const eepi_holder_message *message, int pidfd, int pulse_fd,
+                         int *passed_out);
+    /* DETACH, or KILL. */
+    eep_status (*say)(void *user, const eepi_holder_message *message);
+    void *user;
+} eepi_holder_agent;
+
 /* The socket of the holder that belongs to the store at `store_path`: PATH.holder, or, where the
  * name would be too long, another one in the same directory that follows from it. Any thread. */
 void eepi_holder_path(const char *store_path, char path_out[EEPI_HOLDER_PATH_BYTES]);
@@ -48,8 +59,10 @@ bool eepi_holder_reach(const char *path, char address_out[EEPI_HOLDER_ADDRESS_BY
 
 /* Serve on a listening socket (SOCK_SEQPACKET, non-blocking; who may connect to it is the caller's
  * care) from a thread of its own. The socket stays the caller's and must live until
- * eepi_holder_close. `limits` may be NULL. EEP_ERR_SYSTEM (errno says why), EEP_ERR_NO_MEMORY. */
+ * eepi_holder_close. `limits` may be NULL, and `agent`: such requests are then refused.
+ * EEP_ERR_SYSTEM (errno says why), EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status eepi_holder_open(int listen_fd, const eepi_holder_limits *limits,
+                                           const eepi_holder_agent *agent,
                                            eepi_holder **holder_out);
 /* Close all connections, let go of all memory. NULL is ignored. */
 void eepi_holder_close(eepi_holder *holder);

@@ -190,6 +190,16 @@ uint64_t eepi_holder_client_wake_us(const eepi_holder_client *client)
     return client->is_known ? UINT64_MAX : client->given_up_us;
 }
 
+/* Its id; 0: it could not be sent. */
+static uint64_t send_request(eepi_holder_client *client, const eepi_holder_message *request, int fd)
+{
+    if (eepi_holder_send(client->fd, request, sizeof *request, fd) == 0) {
+        return request->id;
+    }
+    client->why = eepi_holder_send_status(errno);
+    return 0;
+}
+
 uint64_t eepi_holder_client_ask(eepi_holder_client *client, eepi_holder_kind kind,
                                 const uint8_t *identity, const char *name, uint64_t bytes, int fd)
 {
@@ -204,11 +214,7 @@ uint64_t eepi_holder_client_ask(eepi_holder_client *client, eepi_holder_kind kin
     if (name != NULL) {
         snprintf(request.name, sizeof request.name, "%s", name);
     }
-    if (eepi_holder_send(client->fd, &request, sizeof request, fd) == 0) {
-        return request.id;
-    }
-    client->why = eepi_holder_send_status(errno);
-    return 0;
+    return send_request(client, &request, fd);
 }
 
 uint64_t eepi_holder_client_ask_retained(eepi_holder_client *client, eepi_holder_kind kind,
@@ -221,11 +227,34 @@ uint64_t eepi_holder_client_ask_retained(eepi_holder_client *client, eepi_holder
     request.flags = EEPI_HOLDER_RETAINED;
     *(kind == EEPI_HOLDER_NEXT ? &request.sequence : &request.bytes) = number;
     snprintf(request.name, sizeof request.name, "%s", name);
-    if (eepi_holder_send(client->fd, &request, sizeof request, fd) == 0) {
-        return request.id;
+    return send_request(client, &request, fd);
+}
+
+uint64_t eepi_holder_client_ask_attach(eepi_holder_client *client, const char *pulse, uint64_t host,
+                                       uint64_t home, int pidfd)
+{
+    if (!client->is_known) {
+        return 0;
     }
-    client->why = eepi_holder_send_status(errno);
-    return 0;
+    eepi_holder_message request = request_of(client, EEPI_HOLDER_ATTACH);
+    request.seat = client->seat;
+    request.generation = client->generation;
+    request.sequence = host;
+    request.bytes = home;
+    snprintf(request.name, sizeof request.name, "%s", pulse);
+    return send_request(client, &request, pidfd);
+}
+
+uint64_t eepi_holder_client_ask_of(eepi_holder_client *client, eepi_holder_kind kind, int32_t seat,
+                                   uint32_t generation)
+{
+    if (!client->is_known) {
+        return 0;
+    }
+    eepi_holder_message request = request_of(client, kind);
+    request.seat = seat;
+    request.generation = generation;
+    return send_request(client, &request, -1);
 }
 
 void eepi_holder_client_close(eepi_holder_client *client)

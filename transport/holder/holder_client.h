@@ -48,6 +48,12 @@ uint64_t eepi_holder_client_ask(eepi_holder_client *client, eepi_holder_kind kin
  * EEPI_HOLDER_NEXT the sequence of the last one that was shown. */
 uint64_t eepi_holder_client_ask_retained(eepi_holder_client *client, eepi_holder_kind kind,
                                          const char *name, uint64_t number, int fd);
+/* The same of a process, as it is said to an agent: ATTACH, with a descriptor of this one; DETACH
+ * or KILL of that one. */
+uint64_t eepi_holder_client_ask_attach(eepi_holder_client *client, const char *pulse, uint64_t host,
+                                       uint64_t home, int pidfd);
+uint64_t eepi_holder_client_ask_of(eepi_holder_client *client, eepi_holder_kind kind, int32_t seat,
+                                   uint32_t generation);
 /* End the connection and try again later; `lost` is called if the holder was known. */
 void eepi_holder_client_drop(eepi_holder_client *client, uint64_t now_us, eep_status why);
 void eepi_holder_client_close(eepi_holder_client *client);

@@ -214,6 +214,38 @@ static void connect_two(eepi_holder *holder, holder_client *from,
 }
 
 /* Returns whether the descriptor was taken over. */
+static bool attach(eepi_holder *holder, holder_client *from, const eepi_holder_message *message,
+                   int fd)
+{
+    const holder_client *owner = NULL;
+    const holder_held *pulse = eepi_holder_find_held(holder, message->name, &owner);
+    eepi_holder_message answer = eepi_holder_answer(holder, message, EEP_ERR_INVALID);
+    int passed_fd = -1;
+    if (holder->agent.attach == NULL) {
+        answer.status = EEP_ERR_UNSUPPORTED;
+    } else if (fd >= 0 && pulse != NULL && owner == from) {
+        answer.status =
+            holder->agent.attach(holder->agent.user, message, fd, pulse->fd, &passed_fd);
+    }
+    send_answer(holder, from, &answer, passed_fd);
+    return answer.status == EEP_OK;
+}
+
+/* A client speaks of itself alone; whom to kill, an agent decides. */
+static eep_status say(const eepi_holder *holder, const holder_client *from,
+                      const eepi_holder_message *message)
+{
+    if (holder->agent.say == NULL) {
+        return EEP_ERR_UNSUPPORTED;
+    }
+    if (message->kind == EEPI_HOLDER_DETACH &&
+        (message->seat != from->seat || message->generation != from->generation)) {
+        return EEP_ERR_INVALID;
+    }
+    return holder->agent.say(holder->agent.user, message);
+}
+
+/* Returns whether the descriptor was taken over. */
 static bool handle(eepi_holder *holder, holder_client *from, const eepi_holder_message *message,
                    int fd, bool lost)
 {
@@ -243,11 +275,22 @@ static bool handle(eepi_holder *holder, holder_client *from, const eepi_holder_m
     case EEPI_HOLDER_CONNECT:
         connect_two(holder, from, message);
         return false;
+    case EEPI_HOLDER_ATTACH:
+        return attach(holder, from, message, fd);
+    case EEPI_HOLDER_DETACH:
+    case EEPI_HOLDER_KILL:
+        reply(holder, from, message, say(holder, from, message));
+        return false;
     default: /* only a holder sends the others */
         reply(holder, from, message, EEP_ERR_PROTOCOL);
         eepi_holder_drop_client(holder, from);
         return false;
     }
+}
+
+static bool takes_fd(uint16_t kind)
+{
+    return kind == EEPI_HOLDER_HOLD || kind == EEPI_HOLDER_ATTACH;
 }
 
 void eepi_holder_read_client(eepi_holder *holder, holder_client *from)
@@ -262,7 +305,7 @@ void eepi_holder_read_client(eepi_holder *holder, holder_client *from)
         }
         bool brings_fd = bytes > 0 && (fd >= 0 || lost);
         if (!eepi_holder_is_formed(&message, bytes) || /* gone, or not one of ours */
-            (brings_fd && (!from->is_known || message.kind != EEPI_HOLDER_HOLD))) {
+            (brings_fd && (!from->is_known || !takes_fd(message.kind)))) {
             eepi_holder_drop_client(holder, from);
         } else if (handle(holder, from, &message, fd, lost)) {
             continue;

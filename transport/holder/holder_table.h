@@ -36,6 +36,7 @@ typedef struct holder_client {
 
 struct eepi_holder {
     eepi_holder_limits limits;
+    eepi_holder_agent agent; /* no functions: there is none */
     int listen_fd, epoll_fd, stop_fd;
     int reserve_fd; /* given up for a moment to turn a client away when descriptors run out */
     bool has_dropped;

@@ -21,6 +21,13 @@
  *                                                    + memfd; NOT_FOUND: there is none
  *     RELEASE(RETAINED, name)                 --->   all that begins with the name
  *                                             <---   ANSWER(status)
+ *     ATTACH(seat, generation, host, home,
+ *            name of its pulse) + pidfd       --->   an agent watches that process from now on
+ *                                             <---   ANSWER(status) + its board
+ *     DETACH(seat, generation)                --->   nothing of it stores any more
+ *                                             <---   ANSWER(status)
+ *     KILL(seat, generation)                  --->   of a rank of another host
+ *                                             <---   ANSWER(status: it was passed on)
  *
  * An ANSWER with id 0 says why a connection is turned away, and its end follows: SYSTEM (no
  * descriptor left), STATE (another user's), NO_MEMORY (no room).
@@ -57,7 +64,10 @@ typedef enum eepi_holder_kind {
     EEPI_HOLDER_CONNECT,
     EEPI_HOLDER_ANSWER,
     EEPI_HOLDER_CALLED,
-    EEPI_HOLDER_NEXT
+    EEPI_HOLDER_NEXT,
+    EEPI_HOLDER_ATTACH, /* this one and the next two: to a holder that is an agent's */
+    EEPI_HOLDER_DETACH,
+    EEPI_HOLDER_KILL
 } eepi_holder_kind;
 
 /* Flags of a request; others must be 0. */
@@ -74,9 +84,10 @@ typedef struct eepi_holder_message {
     uint32_t generation;
     uint32_t flags;
     uint8_t identity[EEPI_HOLDER_IDENTITY_BYTES]; /* the same; of a connect: whom */
-    uint64_t bytes;                               /* of the memory */
-    uint64_t age_us;                              /* of an answer: since the holder was opened */
-    uint64_t sequence; /* of retained memory; of a request: after which */
+    uint64_t bytes;  /* of the memory; of ATTACH: the client's home (eepi_process_home) */
+    uint64_t age_us; /* of an answer: since the holder was opened */
+    /* Of retained memory; of a request: after which; of ATTACH: the client's host. */
+    uint64_t sequence;
     char name[EEPI_HOLDER_NAME_BYTES];
 } eepi_holder_message;
 static_assert(sizeof(eepi_holder_message) == 128, "the message has no padding");

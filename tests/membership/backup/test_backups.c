@@ -189,7 +189,7 @@ static void replace_holder(void)
     cr_assert_geq(holder_pid, 0);
     if (holder_pid == 0) {
         eepi_holder *holder = NULL;
-        if (eepi_holder_open(listen_as_holder(), NULL, &holder) != EEP_OK) {
+        if (eepi_holder_open(listen_as_holder(), NULL, NULL, &holder) != EEP_OK) {
             _exit(1);
         }
         for (;;) {

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The agents' addresses in the store. */
+#include "membership/agent/agent_roll.h"
+
+#include "membership/store/store_client.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROLL_VERSION = 1, BOUND_US = 5000000, EVENTS_AT_ONCE = 64 };
+
+typedef struct roll_value {
+    uint64_t version, host, generation;
+    char address[EEPI_BOARD_ADDRESS_BYTES];
+} roll_value;
+
+struct eepi_agent_roll {
+    eepi_agent_roll_config config;
+    eepi_store_client *client;
+    roll_value own;
+    char key[EEPI_STORE_KEY_MAX];
+};
+
+static void put_own(eepi_agent_roll *roll)
+{
+    (void)eepi_store_put(roll->client, roll->key, &roll->own, sizeof roll->own, 0);
+}
+
+eep_status eepi_agent_roll_open(const eepi_agent_roll_config *config, eepi_agent_roll **roll_out)
+{
+    eepi_agent_roll *roll = calloc(1, sizeof *roll);
+    eep_status status =
+        roll ? eepi_store_client_open(config->store, BOUND_US, &roll->client) : EEP_ERR_NO_MEMORY;
+
+    if (status != EEP_OK) {
+        free(roll);
+        return status;
+    }
+    roll->config = *config;
+    roll->own = (roll_value){ROLL_VERSION, config->host, config->generation, ""};
+    snprintf(roll->own.address, sizeof roll->own.address, "%s", config->address);
+    snprintf(roll->key, sizeof roll->key, EEPI_KEY_AGENT "%016" PRIx64, config->host);
+    put_own(roll);
+    (void)eepi_store_watch(roll->client, EEPI_KEY_AGENT);
+    *roll_out = roll;
+    return EEP_OK;
+}
+
+void eepi_agent_roll_close(eepi_agent_roll *roll)
+{
+    if (roll) {
+        eepi_store_client_close(roll->client);
+    }
+    free(roll);
+}
+
+int eepi_agent_roll_fd(const eepi_agent_roll *roll)
+{
+    return eepi_store_client_fd(roll->client);
+}
+
+static void take_value(eepi_agent_roll *roll, const eepi_store_reply *reply)
+{
+    roll_value value;
+
+    if (reply->size != sizeof value) {
+        if (reply->size == 0 && reply->key && strcmp(reply->key, roll->key) == 0) {
+            put_own(roll); /* somebody has cleared the store */
+        }
+        return;
+    }
+    memcpy(&value, reply->value, sizeof value);
+    if (value.version != ROLL_VERSION || value.address[sizeof value.address - 1] != '\0') {
+        return;
+    }
+    if (value.host != roll->own.host) {
+        roll->config.found(roll->config.user, value.host, value.generation, value.address);
+    } else if (value.generation < roll->own.generation) { /* our predecessor's word, come late */
+        put_own(roll);
+    }
+}
+
+void eepi_agent_roll_progress(eepi_agent_roll *roll)
+{
+    eepi_store_reply reply;
+
+    for (int i = 0; i < EVENTS_AT_ONCE && eepi_store_client_next(roll->client, &reply) == EEP_OK;
+         i++) {
+        if (reply.kind == EEPI_STORE_RECONNECTED) {
+            put_own(roll); /* it may have forgotten */
+        } else if (reply.kind == EEPI_STORE_ENTRY || reply.kind == EEPI_STORE_CHANGED) {
+            take_value(roll, &reply);
+        }
+    }
+}

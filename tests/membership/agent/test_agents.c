@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Agents of two hosts on this machine, and the ranks that are attached to them: ends, kills, a dead
+ * agent, the next one. Each wait has a bound that no healthy run comes near. */
+#include "membership/agent/agent_session.h"
+
+#include "eep/store.h"
+#include "graphs/base/clock.h"
+#include "membership/agent/agent.h"
+#include "membership/process/process.h"
+#include "membership/process/seat_file.h"
+#include "tests/lib/store/store_port.h"
+
+#include <criterion/criterion.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { HOST_A = 1001, HOST_B = 1002, WAIT_US = 20000000, PATH_ROOM = 64 };
+
+static char folder[] = "/tmp/eep-agents-XXXXXX", key_file[PATH_ROOM], store_path[PATH_ROOM];
+static char path_a[PATH_ROOM], path_b[PATH_ROOM], address_a[PATH_ROOM], address_b[PATH_ROOM];
+static eep_store *store;
+static eepi_agent *agent_a, *agent_b;
+
+/* A rank as an agent sees it: it attaches, and its heart beats. */
+typedef struct player {
+    eepi_agent_session *session;
+    const eepi_board *agents, *own;
+} player;
+
+static void set_boards(void *user, const eepi_board *agents, const eepi_board *own)
+{
+    player *self = user;
+
+    self->agents = agents;
+    self->own = own;
+}
+
+static void ignore_note(void *user, const char *text)
+{
+    (void)user, (void)text;
+}
+
+static void play(player *self, const char *path, uint64_t host, int32_t seat, uint32_t generation)
+{
+    const eepi_agent_session_config config = {.path = path,
+                                              .seat = seat,
+                                              .generation = generation,
+                                              .host = host,
+                                              .home = eepi_process_home(),
+                                              .boards = set_boards,
+                                              .note = ignore_note,
+                                              .user = self};
+
+    *self = (player){0};
+    cr_assert_eq(eepi_agent_session_open(&config, &self->session), EEP_OK);
+}
+
+/* Let some time pass for it. */
+static void live(player *self)
+{
+    struct pollfd fd = {.fd = eepi_agent_session_fd(self->session), .events = POLLIN};
+
+    eepi_agent_session_pulse(self->session)->beats++;
+    (void)poll(&fd, 1, 2);
+    eepi_agent_session_progress(self->session, eepi_now_us());
+}
+
+static eepi_agent *open_agent(const char *path, uint64_t host, const char *listen)
+{
+    const eepi_agent_config config = {
+        .path = path, .host = host, .listen = listen, .store = store_path, .key_file = key_file};
+    char error[256] = "";
+    eepi_agent *agent = NULL;
+    const eep_status status = eepi_agent_open(&config, error, sizeof error, &agent);
+
+    cr_assert_eq(status, EEP_OK, "%s: %s", eep_strerror(status), error);
+    return agent;
+}
+
+static void name(char *out, const char *file)
+{
+    snprintf(out, PATH_ROOM, "%s/%s", folder, file);
+}
+
+static void set_up(void)
+{
+    FILE *key;
+
+    cr_assert(mkdtemp(folder));
+    name(key_file, "key");
+    name(store_path, "store");
+    name(path_a, "a");
+    name(path_b, "b");
+    snprintf(address_a, sizeof address_a, "127.0.0.1:%d", (int)test_free_port());
+    snprintf(address_b, sizeof address_b, "127.0.0.1:%d", (int)test_free_port());
+    key = fopen(key_file, "w");
+    cr_assert(key);
+    fputs("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n", key);
+    fclose(key);
+    cr_assert_eq(chmod(key_file, 0600), 0);
+    setenv("EEP_KEY_FILE", key_file, 1);
+    cr_assert_eq(eep_store_open(store_path, NULL, 0, &store), EEP_OK);
+    agent_a = open_agent(path_a, HOST_A, address_a);
+    agent_b = open_agent(path_b, HOST_B, address_b);
+}
+
+static void tear_down(void)
+{
+    char command[PATH_ROOM + 16];
+
+    eepi_agent_close(agent_a);
+    eepi_agent_close(agent_b);
+    eep_store_close(store);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    cr_expect_eq(system(command), 0);
+}
+
+TestSuite(agents, .init = set_up, .fini = tear_down, .timeout = 60);
+
+static eepi_board_seat said(const eepi_board *board, int32_t seat)
+{
+    eepi_board_seat read = {0};
+
+    return board && eepi_board_read(&board->seats[seat], &read) ? read : (eepi_board_seat){0};
+}
+
+/* Until the observer's board says that of the seat. */
+static void await(player *observer, player *other, int32_t seat, uint32_t generation,
+                  eepi_seat_state state)
+{
+    const uint64_t until_us = eepi_now_us() + WAIT_US;
+
+    for (;;) {
+        const uint64_t who = said(observer->agents, seat).who;
+        if (eepi_board_generation(who) == generation && eepi_board_state(who) == state) {
+            return;
+        }
+        cr_assert_lt(eepi_now_us(), until_us, "seat %d is not said to be %d", seat, state);
+        live(observer);
+        if (other) {
+            live(other);
+        }
+    }
+}
+
+/* So many further beats of the seat come. */
+static void await_beats(player *observer, player *other, int32_t seat, int num)
+{
+    const uint64_t until_us = eepi_now_us() + WAIT_US;
+    uint64_t last = said(observer->agents, seat).beats;
+
+    while (num > 0) {
+        const uint64_t beats = said(observer->agents, seat).beats;
+        num -= beats != last;
+        last = beats;
+        cr_assert_lt(eepi_now_us(), until_us, "seat %d beats no more", seat);
+        live(observer);
+        live(other);
+    }
+}
+
+/* A process of its own that is attached to A, until it is killed. */
+static pid_t start_rank(int32_t seat, uint32_t generation)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        player self;
+        play(&self, path_a, HOST_A, seat, generation);
+        for (;;) {
+            live(&self);
+        }
+    }
+    return pid;
+}
+
+Test(agents, beats_cross_between_hosts)
+{
+    player here, there;
+
+    play(&here, path_a, HOST_A, 0, 1);
+    play(&there, path_b, HOST_B, 4, 7);
+    await(&there, &here, 0, 1, EEPI_SEAT_RUNS);
+    await(&here, &there, 4, 7, EEPI_SEAT_RUNS);
+    await_beats(&there, &here, 0, 5);
+    await_beats(&here, &there, 4, 5);
+    cr_expect_eq(here.agents->host, HOST_A);
+    eepi_agent_session_detach(there.session);
+    await(&here, NULL, 4, 7, EEPI_SEAT_CLOSED);
+    eepi_agent_session_close(here.session);
+    eepi_agent_session_close(there.session);
+}
+
+/* Rules M7 and N9: said from a descriptor that was held while it lived. */
+Test(agents, the_end_of_a_process_is_told)
+{
+    player there;
+    pid_t rank = start_rank(2, 5);
+
+    play(&there, path_b, HOST_B, 4, 1);
+    await(&there, NULL, 2, 5, EEPI_SEAT_RUNS);
+    kill(rank, SIGKILL);
+    await(&there, NULL, 2, 5, EEPI_SEAT_ENDED);
+    waitpid(rank, NULL, 0);
+    eepi_agent_session_close(there.session);
+}
+
+/* Rule N13. */
+Test(agents, a_process_is_killed_by_its_own_agent)
+{
+    player there;
+    int status = 0;
+    pid_t rank = start_rank(2, 5);
+
+    play(&there, path_b, HOST_B, 4, 1);
+    await(&there, NULL, 2, 5, EEPI_SEAT_RUNS);
+    cr_expect(eepi_agent_session_kill(there.session, 2, 4), "it is asked, and kills nobody");
+    for (int i = 0; i < 50; i++) {
+        live(&there);
+    }
+    cr_expect_eq(waitpid(rank, &status, WNOHANG), 0, "another generation is not killed");
+    cr_assert(eepi_agent_session_kill(there.session, 2, 5));
+    await(&there, NULL, 2, 5, EEPI_SEAT_ENDED);
+    cr_assert_eq(waitpid(rank, &status, 0), rank);
+    cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    eepi_agent_session_close(there.session);
+}
+
+/* Rule N12. */
+Test(agents, a_second_agent_is_refused)
+{
+    const eepi_agent_config config = {.path = path_a, .host = HOST_A};
+    char error[256] = "";
+    eepi_agent *second = NULL;
+
+    cr_expect_eq(eepi_agent_open(&config, error, sizeof error, &second), EEP_ERR_CONFLICT);
+    cr_expect(strstr(error, "an agent serves this host"), "%s", error);
+    cr_expect_null(second);
+}
+
+Test(agents, the_next_agent_adopts_ranks_and_ends)
+{
+    eepi_seat_holder seat = {.pid = (int32_t)getpid(),
+                             .pid_start = eepi_process_start((int32_t)getpid()),
+                             .home = eepi_process_home()},
+                     before;
+    player here, there;
+
+    play(&here, path_a, HOST_A, 0, 1);
+    play(&there, path_b, HOST_B, 4, 1);
+    await(&there, &here, 0, 1, EEPI_SEAT_RUNS);
+    const uint64_t generation = here.agents->generation;
+    eepi_agent_close(agent_a);
+    /* seat 6 is taken and left while nobody watches: its file proves the end (M7) */
+    cr_assert_eq(eepi_seat_take(path_a, 6, 8, &seat, &before), EEP_OK);
+    cr_assert_eq(eepi_seat_release(path_a, 6, &seat), EEP_OK);
+    agent_a = open_agent(path_a, HOST_A, address_a);
+    await(&there, &here, 6, seat.generation, EEPI_SEAT_CLOSED);
+    await_beats(&there, &here, 0, 5);
+    cr_expect_eq(there.agents->hosts[0].generation, generation + 1);
+    cr_expect_eq(here.agents->generation, generation + 1, "the rank is attached to it");
+    eepi_agent_session_close(here.session);
+    eepi_agent_session_close(there.session);
+}
+
+/* Rule N11: what the agent does not say, the rank says itself, and hears itself. */
+Test(agents, a_rank_without_an_agent_speaks_for_itself)
+{
+    player here, there;
+
+    play(&here, path_a, HOST_A, 0, 1);
+    play(&there, path_b, HOST_B, 4, 1);
+    await(&there, &here, 0, 1, EEPI_SEAT_RUNS);
+    await(&here, &there, 4, 1, EEPI_SEAT_RUNS);
+    eepi_agent_close(agent_a);
+    agent_a = NULL;
+    eepi_agent_session_set_alone(here.session, true);
+    await_beats(&there, &here, 0, 5);
+    cr_assert(here.own);
+    const uint64_t until_us = eepi_now_us() + WAIT_US;
+    while (eepi_board_state(said(here.own, 4).who) != EEPI_SEAT_RUNS) {
+        cr_assert_lt(eepi_now_us(), until_us);
+        live(&here);
+        live(&there);
+    }
+    agent_a = open_agent(path_a, HOST_A, address_a);
+    eepi_agent_session_set_alone(here.session, false);
+    cr_expect_null(here.own);
+    await_beats(&there, &here, 0, 5);
+    eepi_agent_session_close(here.session);
+    eepi_agent_session_close(there.session);
+}
+
+/* Rules N9 and N12: a rank of another host, by its own word, has another agent. */
+Test(agents, a_rank_of_another_host_is_not_attached)
+{
+    player here, stranger;
+
+    play(&here, path_a, HOST_A, 0, 1);
+    play(&stranger, path_a, HOST_B, 1, 1);
+    const uint64_t until_us = eepi_now_us() + WAIT_US;
+    while (!here.agents) {
+        cr_assert_lt(eepi_now_us(), until_us);
+        live(&here);
+        live(&stranger);
+    }
+    for (int i = 0; i < 20; i++) {
+        live(&stranger);
+    }
+    cr_expect_null(stranger.agents);
+    eepi_agent_session_close(here.session);
+    eepi_agent_session_close(stranger.session);
+}
