@@ -3,11 +3,30 @@
 #include "experiments/children/run_store.h"
 
 #include "membership/process/seat_file.h"
+#include "membership/store/store_socket.h"
 
+#include <limits.h>
 #include <stdio.h>
 
 static const char STORE_NAME[] = "/store";
 static const uint64_t STORE_TIMEOUT_US = 5000000;
+enum { ERROR_BYTES = 512 };
+
+/* Before the store, which would embed one otherwise. */
+static bool start_agent(run_store *self)
+{
+    char path[PATH_MAX], error[ERROR_BYTES] = "";
+    const eepi_agent_config config = {.path = path};
+    eep_status status = eepi_store_local_path(self->path, path, error, sizeof error);
+    if (status == EEP_OK) {
+        status = eepi_agent_open(&config, error, sizeof error, &self->agent);
+    }
+    if (status != EEP_OK && status != EEP_ERR_CONFLICT) {
+        fprintf(stderr, "eep-run: the agent of this host: %s\n", error);
+        return false;
+    }
+    return true;
+}
 
 /* In a folder of its own, as a process or as a thread. */
 static bool start(run_store *self, bool as_process)
@@ -19,6 +38,9 @@ static bool start(run_store *self, bool as_process)
         return false;
     }
     snprintf(self->path, sizeof self->path, "%s%s", self->dir.path, STORE_NAME);
+    if (!start_agent(self)) {
+        return false;
+    }
     eep_status status = as_process ? store_process_open(self->path, &self->process)
                                    : eep_store_open(self->path, error, sizeof error, &self->thread);
     if (status != EEP_OK) {
@@ -40,7 +62,7 @@ bool run_store_open(const options *given, run_store *out)
         return false;
     }
     (void)eepi_store_watch(out->client, "view");
-    return true;
+    return !given->store_path || start_agent(out);
 }
 
 void run_store_close(run_store *self, int max_ranks)
@@ -52,6 +74,7 @@ void run_store_close(run_store *self, int max_ranks)
         eep_store_close(self->thread);
     }
     store_process_close(self->process);
+    eepi_agent_close(self->agent);
     if (*self->dir.path) {
         eepi_seats_remove(self->path, (int32_t)max_ranks);
         private_dir_remove(&self->dir);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The store of a run, and the launcher's connection to it: a thread of the launcher, a process of
- * its own (--store-process), or one that runs already (--store). */
+ * its own (--store-process), or one that runs already (--store). And this host's agent, which the
+ * launcher embeds unless another one serves (membership/agent/agent.h): it outlives the store. */
 #ifndef EEPX_RUN_STORE_H
 #define EEPX_RUN_STORE_H
 
@@ -8,6 +9,7 @@
 #include "experiments/base/private_dir.h"
 #include "experiments/children/store_process.h"
 #include "experiments/setup/options.h"
+#include "membership/agent/agent.h"
 #include "membership/store/store_client.h"
 
 #include <stdbool.h>
@@ -20,6 +22,7 @@ typedef struct run_store {
     eep_store *thread;               /* at most one of the two */
     store_process *process;
     eepi_store_client *client; /* it watches the view */
+    eepi_agent *agent;         /* NULL: another one serves */
 } run_store;
 
 /* Start it, if it is the launcher's, and connect. False: standard error says why. run_store_close

@@ -3,7 +3,6 @@
 #include "experiments/children/store_process.h"
 #include "experiments/base/program_dir.h"
 #include "experiments/base/child.h"
-#include "transport/holder/holder.h"
 #include "experiments/base/monotonic.h"
 
 #include <errno.h>
@@ -95,11 +94,8 @@ void store_process_close(store_process *self)
     if (!self) {
         return;
     }
-    char holder_path[EEPI_HOLDER_PATH_BYTES];
     kill_and_reap(self);
     unlink(self->path);
-    eepi_holder_path(self->path, holder_path);
-    unlink(holder_path);
     free(self);
 }
 

@@ -30,7 +30,7 @@ if [ -d "$build/docs/man" ]; then
     [ -n "$(find "$tmp" -path '*/doc/libeep/html/index.html')" ] || fail "no HTML reference is installed"
 fi
 if [ -e "$build/docs/eep-run.1" ]; then
-    for page in eep-run eep-ctl eep-chaos eep-oracle eep-info eep-bench eep-plan eep-avail eep-store; do
+    for page in eep-run eep-ctl eep-chaos eep-oracle eep-info eep-bench eep-plan eep-avail eep-store eep-agent; do
         [ -n "$(find "$tmp" -path "*/man1/$page.1")" ] || fail "$page.1 is not installed"
     done
 fi

@@ -1,0 +1,248 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Agents on hosts of namespaces, whose addresses are found in etcd: ends, silence, dead and stopped
+agents, partitions, a lost host. Ranks are tests/hosts/agent_rank.c.
+
+    test_agents.py BUILD [NAME ...]
+"""
+import contextlib
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from host_lab import NETLAB, HostLab, leave_out_unless_possible  # noqa: E402
+
+STATE = "/run/eep-state/eep"
+STORE = f"etcd://10.77.0.1:2379?local={STATE}/store"
+BOUND_S = 30  # of waits for what must come; no healthy run comes near it
+QUIET_S = 2   # as long nothing may come: ten times what a host's silence takes
+HOSTS = ("h1", "h2", "h3")
+
+
+class Rank:
+    """agent_rank on a host; `signs` are what it hears."""
+
+    def __init__(self, lab, host, seat, others):
+        self.host, self.seat = host, seat
+        self.child = subprocess.Popen(
+            [NETLAB, "--lab", lab.name, "run", host, "env", f"EEP_KEY_FILE={STATE}/key",
+             f"{BUILD}/tests/agent_rank", f"{STATE}/store", str(seat), "1", *(f"{other}:1" for other in others)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        lab.children.append(self.child)
+        self.signs, self.answers = [], queue.Queue()
+        self.pid = json.loads(self.child.stdout.readline())["ready"]
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self):
+        with contextlib.suppress(ValueError):
+            for line in self.child.stdout:
+                said = json.loads(line)
+                if "sign" in said:
+                    self.signs.append((said["seat"], said["sign"]))
+                else:
+                    self.answers.put(said)
+
+    def tell(self, line):
+        self.child.stdin.write(f"{line}\n")
+        self.child.stdin.flush()
+
+    def look(self):
+        self.tell("look")
+        return self.answers.get(timeout=BOUND_S)
+
+
+def until(holds, what):
+    begin = time.monotonic()
+    while not holds():
+        assert time.monotonic() - begin < BOUND_S, f"{what()} after {BOUND_S} s"
+        time.sleep(0.01)
+    return time.monotonic() - begin
+
+
+class World:
+    """Three hosts with an agent and two ranks each, all of whom hear each other."""
+
+    def __init__(self, lab):
+        self.lab, self.agents = lab, {}
+        for host in HOSTS:
+            lab.run(host, "sh", "-c", f"umask 077; mkdir {STATE}; echo {'5e' * 32} >{STATE}/key")
+        etcd = subprocess.Popen(
+            [NETLAB, "--lab", lab.name, "run", "h1", "etcd", "--data-dir", f"{STATE}/etcd", "--log-level", "error",
+             "--listen-client-urls", "http://10.77.0.1:2379", "--advertise-client-urls", "http://10.77.0.1:2379",
+             "--listen-peer-urls", "http://127.0.0.1:2380", "--initial-advertise-peer-urls", "http://127.0.0.1:2380",
+             "--initial-cluster", "default=http://127.0.0.1:2380"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        lab.children.append(etcd)
+        for host in HOSTS:
+            self.start_agent(host)
+        self.ranks = {seat: Rank(lab, HOSTS[seat // 2], seat, [o for o in range(6) if o // 2 != seat // 2])
+                      for seat in range(6)}
+        until(self.all_hear_all, lambda: f"they hear of {[rank.look()['runs'] for rank in self.ranks.values()]}")
+        time.sleep(0.3)
+        assert not self.heard(), self.heard()
+
+    def start_agent(self, host):
+        command = [NETLAB, "--lab", self.lab.name, "run", host, f"{BUILD}/experiments/eep-agent", "--store", STORE,
+                   "--listen", f"10.77.0.{host[1:]}:7700", "--key", f"{STATE}/key"]
+        begin = time.monotonic()
+        while True:  # etcd may not answer yet
+            agent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.lab.children.append(agent)
+            if "ready" in agent.stdout.readline():
+                self.agents[host] = agent
+                return
+            assert time.monotonic() - begin < BOUND_S, f"no agent on {host}"
+
+    def all_hear_all(self):
+        return all(len(rank.look()["runs"]) == 4 for rank in self.ranks.values())
+
+    def heard(self, by=None):
+        return {rank.seat: list(rank.signs) for rank in self.ranks.values()
+                if rank.signs and (by is None or rank.host == by)}
+
+    def forget(self):
+        for rank in self.ranks.values():
+            rank.signs.clear()
+
+    def await_sign(self, seats, sign, by):
+        """All ranks of these hosts hear that of all these seats; nobody else hears anything."""
+        wanted = {(seat, sign) for seat in seats}
+        listeners = [rank for rank in self.ranks.values() if rank.host in by]
+        took = until(lambda: all(wanted <= set(rank.signs) for rank in listeners),
+                     lambda: f"{wanted} is not heard: {self.heard()}")
+        others = {rank.seat: rank.signs for rank in self.ranks.values()
+                  if rank.host not in by and rank.signs or any(s not in seats for s, _ in rank.signs)}
+        assert not others, f"heard beside {sign} of {seats}: {others}"
+        return took
+
+    def expect_quiet(self):
+        time.sleep(QUIET_S)
+        assert not self.heard(), f"suspected: {self.heard()}"
+
+    def agent_signal(self, host, name):
+        self.lab.run(host, "pkill", f"-{name}", "-x", "eep-agent")
+
+
+@contextlib.contextmanager
+def world():
+    with HostLab(3) as lab:
+        yield World(lab)
+
+
+def test_ends_silence_and_kills():
+    with world() as w:
+        w.ranks[2].tell("hang")
+        took = w.await_sign([2], "silent", ("h1", "h3"))
+        w.ranks[2].tell("beat")
+        w.await_sign([2], "alive", ("h1", "h3"))
+        w.forget()
+        print(f"      a rank hangs: silent after {took * 1000:.0f} ms (limit 1000)")
+        w.lab.run("h2", "kill", "-9", str(w.ranks[2].pid))
+        took = w.await_sign([2], "ended", ("h1", "h3"))
+        w.forget()
+        print(f"      a rank is killed: its end is known on all hosts after {took * 1000:.0f} ms")
+        w.ranks[0].tell("kill 3 1")
+        took = w.await_sign([3], "ended", ("h1", "h3"))
+        print(f"      a rank is killed by its agent for another host: its end is known after {took * 1000:.0f} ms")
+
+
+def test_dead_and_stopped_agents_suspect_nobody():
+    with world() as w:
+        before = w.ranks[2].look()["agent"]
+        w.agent_signal("h2", "KILL")
+        until(lambda: w.ranks[2].look()["alone"], lambda: "rank 2 does not speak for itself")
+        w.expect_quiet()
+        assert not w.ranks[0].look()["alone"] and not w.ranks[4].look()["alone"]
+        w.ranks[3].tell("hang")  # what nobody says for it shows
+        w.await_sign([3], "silent", ("h1", "h3"))
+        w.ranks[3].tell("beat")
+        w.await_sign([3], "alive", ("h1", "h3"))
+        w.forget()
+        w.start_agent("h2")
+        until(lambda: w.ranks[2].look()["agent"] == before + 1, lambda: "rank 2 has not attached to the next agent")
+        w.expect_quiet()
+        for host in HOSTS:
+            w.agent_signal(host, "STOP")
+            w.expect_quiet()
+            w.agent_signal(host, "CONT")
+            time.sleep(0.5)
+        for host in ("h1", "h3"):  # two of three at once: nobody is left who could hear
+            w.agent_signal(host, "KILL")
+        w.expect_quiet()
+
+
+def test_a_second_agent_is_refused():
+    with world() as w:
+        said = w.lab.run("h1", f"{BUILD}/experiments/eep-agent", "--store", STORE, "--listen", "10.77.0.1:7701", "--key",
+                         f"{STATE}/key", status=3)
+        assert "an agent serves this host" in said, said
+        said = w.lab.run("h1", "env", "-u", "EEP_KEY_FILE", f"{BUILD}/experiments/eep-agent", "--store",
+                         f"{STATE}/other", "--listen", "10.77.0.1:7701", status=1)
+        assert "need a key" in said, said
+        w.expect_quiet()
+
+
+def test_partitions():
+    with world() as w:
+        for cut_s in (0, 4):  # and a relapse, so long that TCP repeats itself every few seconds only
+            w.lab("partition", "h1|h2")
+            begin = time.monotonic()
+            until(lambda: all(len(set(w.ranks[s].signs)) == 2 for s in range(4)), lambda: f"heard: {w.heard()}")
+            print(f"      h1 and h2 are cut from each other: silent after {(time.monotonic() - begin) * 1000:.0f} ms")
+            assert not w.heard("h3"), w.heard("h3")
+            assert {seat: set(signs) for seat, signs in w.heard().items()} == {
+                **{s: {(2, "silent"), (3, "silent")} for s in (0, 1)}, **{s: {(0, "silent"), (1, "silent")} for s in (2, 3)}}
+            w.forget()
+            time.sleep(cut_s)
+            assert not w.heard(), w.heard()
+            w.lab("heal")
+            begin = time.monotonic()
+            w_all = lambda: all({(o, "alive") for o in ((2, 3) if s < 2 else (0, 1))} <= set(w.ranks[s].signs)
+                                for s in range(4))
+            until(w_all, lambda: f"heard: {w.heard()}")
+            print(f"      healed after {cut_s} s: all alive after {(time.monotonic() - begin) * 1000:.0f} ms")
+            w.forget()
+        w.expect_quiet()
+
+
+def test_a_lost_host():
+    with world() as w:
+        for seat in (4, 5):
+            del w.ranks[seat]
+        begin = time.monotonic()
+        w.lab("crash", "h3")
+        crashed = time.monotonic()
+        w.await_sign([4, 5], "silent", ("h1", "h2"))
+        print(f"      a host is lost: silent {(time.monotonic() - crashed) * 1000:.0f} to "
+              f"{(time.monotonic() - begin) * 1000:.0f} ms later (limit 200)")
+        assert all(sign == "silent" for signs in w.heard().values() for _, sign in signs), w.heard()
+
+
+def main():
+    global BUILD
+    BUILD = os.path.realpath(sys.argv[1])
+    os.environ["EEP_WIRE"] = f"{BUILD}/experiments/eep-wire"
+    leave_out_unless_possible()
+    failed = 0
+    for name, test in list(globals().items()):
+        if not re.match("test_", name) or (sys.argv[2:] and not any(word in name for word in sys.argv[2:])):
+            continue
+        begin = time.monotonic()
+        try:
+            test()
+            print(f"ok    {name[5:].replace('_', ' ')} ({time.monotonic() - begin:.1f} s)", flush=True)
+        except (AssertionError, subprocess.TimeoutExpired, json.JSONDecodeError, queue.Empty) as error:
+            failed += 1
+            print(f"FAIL  {name}: {error!r}", flush=True)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
