@@ -20,7 +20,7 @@ typedef struct heard_host {
 typedef struct watched_seat {
     uint32_t generation; /* 0: not watched */
     uint64_t beats[BOARDS];
-    bool has_spoken; /* a board has named it */
+    bool has_spoken; /* one of the present boards has named it */
     uint64_t silent_us, host_heard_us;
     eepi_host_sign told;
 } watched_seat;
@@ -73,6 +73,10 @@ void eepi_host_watch_set_boards(eepi_host_watch *watch, const eepi_board *agents
             watch->board[i] = boards[i];
             memset(watch->hosts[i], 0, sizeof watch->hosts[i]);
         }
+    }
+    /* The next agent has not met the others yet: its board is empty, and not their silence. */
+    for (int32_t seat = 0; seat < watch->config.max_ranks; seat++) {
+        watch->seats[seat].has_spoken = false;
     }
 }
 

@@ -137,6 +137,29 @@ Test(host_watch, the_end_of_the_own_agent_suspects_nobody)
     cr_expect_eq(sign, EEPI_HOST_SIGN_NONE);
 }
 
+Test(host_watch, an_agent_that_has_met_nobody_yet_suspects_nobody)
+{
+    static eepi_board next;
+    const life runs = {.agent_runs = true};
+    eepi_host_sign sign;
+
+    live(all_well, 300000, &sign);
+    memset(&next, 0, sizeof next);
+    eepi_host_watch_set_boards(watch, &next, NULL);
+    for (int i = 0; i < 200; i++) {
+        next.rounds++;
+        live(runs, PERIOD_US, &sign);
+        cr_assert_eq(sign, EEPI_HOST_SIGN_NONE);
+    }
+    next.hosts[0].host = HOST;
+    put(&next, SEAT, 1, EEPI_SEAT_RUNS, 0);
+    for (int i = 0; i < 100 && sign == EEPI_HOST_SIGN_NONE; i++) { /* now it has, and is silent */
+        next.rounds++;
+        live(runs, PERIOD_US, &sign);
+    }
+    cr_expect_eq(sign, EEPI_HOST_SIGN_SILENT);
+}
+
 /* History H16: an agent that was not scheduled says nothing of its ranks meanwhile. */
 Test(host_watch, gaps_of_a_hosts_agent_are_not_its_ranks)
 {
