@@ -316,27 +316,29 @@ eep_status eepi_refusal_decode(const void *bytes, size_t size, int32_t max_ranks
 
 /* ------------------------------------------------------------------ the instance */
 
-static const char *const instance_fields[EEPI_INSTANCE_NUMBERS] = {"max_ranks",
-                                                                   "num_layers",
-                                                                   "num_experts",
-                                                                   "num_slots",
-                                                                   "top_k",
-                                                                   "hidden",
-                                                                   "num_max_tokens_per_rank",
-                                                                   "dtype",
-                                                                   "fp8_dispatch",
-                                                                   "bulk",
-                                                                   "ranks_per_node",
-                                                                   "spread_distance",
-                                                                   "backup_copies",
-                                                                   "num_chains",
-                                                                   "seats_per_group",
-                                                                   "max_tokens of shape 1",
-                                                                   "num_chunks of shape 1",
-                                                                   "max_tokens of shape 2",
-                                                                   "num_chunks of shape 2",
-                                                                   "max_tokens of shape 3",
-                                                                   "num_chunks of shape 3"};
+static const char *const instance_fields[EEPI_INSTANCE_NUMBERS] = {
+    "the version of libeep's protocol",
+    "max_ranks",
+    "num_layers",
+    "num_experts",
+    "num_slots",
+    "top_k",
+    "hidden",
+    "num_max_tokens_per_rank",
+    "dtype",
+    "fp8_dispatch",
+    "bulk",
+    "ranks_per_node",
+    "spread_distance",
+    "backup_copies",
+    "num_chains",
+    "seats_per_group",
+    "max_tokens of shape 1",
+    "num_chunks of shape 1",
+    "max_tokens of shape 2",
+    "num_chunks of shape 2",
+    "max_tokens of shape 3",
+    "num_chunks of shape 3"};
 
 static const char *const advice_fields[EEPI_INSTANCE_ADVICE] = {
     "step_deadline_us", "warmup_deadline_us", "expel_floor_us",        "drain_bound_us",
@@ -354,8 +356,9 @@ static void name_shapes(const eep_config *c, int32_t numbers_out[2 * (EEP_MAX_SH
 eepi_instance eepi_instance_of(const eep_config *c)
 {
     eepi_instance instance = {
-        .numbers = {c->max_ranks, c->num_layers, c->num_experts, c->num_slots, c->top_k, c->hidden,
-                    c->num_max_tokens_per_rank, (int32_t)c->dtype, c->fp8_dispatch,
+        .numbers = {EEPI_PROTOCOL_VERSION, c->max_ranks, c->num_layers, c->num_experts,
+                    c->num_slots, c->top_k, c->hidden, c->num_max_tokens_per_rank,
+                    (int32_t)c->dtype, c->fp8_dispatch,
                     c->bulk == EEP_BULK_UCX ? EEP_BULK_UCX : EEP_BULK_SHM, c->ranks_per_node,
                     c->spread_distance, c->backup_copies, c->num_chains,
                     c->seats_per_group > 1 ? c->seats_per_group : 0},
@@ -365,6 +368,13 @@ eepi_instance eepi_instance_of(const eep_config *c)
 
     name_shapes(c, &instance.numbers[EEPI_INSTANCE_NUMBERS - 2 * (EEP_MAX_SHAPES - 1)]);
     return instance;
+}
+
+int32_t eepi_instance_seats(const void *bytes, size_t size)
+{
+    int32_t numbers[2] = {0};
+    memcpy(numbers, bytes, size < sizeof numbers ? size : sizeof numbers);
+    return numbers[numbers[0] > EEP_MAX_RANKS]; /* the version came before it later on */
 }
 
 const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance *theirs,
@@ -378,7 +388,12 @@ const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance 
     return NULL;
 }
 
-enum { DTYPE = 7, BULK = 9 }; /* of instance_fields: numbers that have names */
+enum {
+    PROTOCOL,
+    MAX_RANKS,
+    DTYPE = 8,
+    BULK = 10
+}; /* of instance_fields: numbers that have names */
 
 static const char *value_text(int field, int32_t value, char text[16])
 {
@@ -412,7 +427,8 @@ bool eepi_instance_differs(const eepi_instance *own, const void *bytes, size_t s
         snprintf(text_out, EEPI_INSTANCE_TEXT_BYTES, "%s is %s here and %s in the instance%s",
                  instance_fields[i], value_text(i, own->numbers[i], here),
                  value_text(i, theirs.numbers[i], there),
-                 i == 0 && own->numbers[0] == own->num_ranks
+                 i == PROTOCOL ? ": run one release of libeep on all ranks"
+                 : i == MAX_RANKS && own->numbers[i] == own->num_ranks
                      ? " (max_ranks 0 means num_ranks, or EEP_SIZE)"
                      : "");
         return true;

@@ -67,7 +67,15 @@ EEP_MUST_CHECK eep_status eepi_refusal_decode(const void *bytes, size_t size, in
                                               eepi_refusal *refusal_out);
 
 /* What must be the same on all ranks of an instance: put by the first that is opened. */
-enum { EEPI_INSTANCE_NUMBERS = 21, EEPI_INSTANCE_ADVICE = 7 };
+enum {
+    EEPI_INSTANCE_NUMBERS = 22,
+    EEPI_INSTANCE_ADVICE = 7,
+    /* Of all that ranks of one instance tell each other: the document, records, reports, acks,
+     * ends, wedges, windows, tags, collectives. Raised by one with each change of any of them. It
+     * comes first, and each process compares it before it reads or writes anything else. Above
+     * every max_ranks, which came first in records without it. */
+    EEPI_PROTOCOL_VERSION = 2001,
+};
 typedef struct eepi_instance {
     int32_t numbers[EEPI_INSTANCE_NUMBERS];
     int32_t num_ranks;                     /* must be the same until the first view is there */
@@ -75,6 +83,8 @@ typedef struct eepi_instance {
     uint64_t identity;                     /* of the instance, chosen by the rank that puts this */
 } eepi_instance;
 eepi_instance eepi_instance_of(const eep_config *config);
+/* Its max_ranks, of any version; 0: nobody can tell. */
+int32_t eepi_instance_seats(const void *bytes, size_t size);
 /* The first piece of advice from `*at_out` on that differs, with both values; NULL: none does. */
 const char *eepi_instance_advises(const eepi_instance *own, const eepi_instance *theirs,
                                   int *at_out);

@@ -136,9 +136,7 @@ eep_status eepi_check_instance(eep_context *context, eepi_instance *instance_out
     } else {
         *instance_out = own;
     }
-    if (value && size >= sizeof(int32_t)) {
-        memcpy(&num_seats, value, sizeof num_seats); /* max_ranks */
-    }
+    num_seats = value ? eepi_instance_seats(value, size) : 0;
     free(value);
     return differs ? replace_instance(context, &own, difference, num_seats, revision, instance_out)
                    : EEP_OK;

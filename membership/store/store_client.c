@@ -440,6 +440,9 @@ const char *eepi_store_client_why(const eepi_store_client *client)
                : client->url.scheme == EEPI_STORE_TCP
                    ? "it asks for the job's key (key-file=PATH or EEP_KEY_FILE)"
                    : "it serves processes of its own user only, and this one is of another";
+    case EEP_ERR_UNSUPPORTED:
+        return "it speaks another version of the store's messages than this process: run one "
+               "release of libeep on all";
     case EEP_ERR_NO_MEMORY:
         return "it has as many connections as it takes";
     default:

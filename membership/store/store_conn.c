@@ -316,6 +316,9 @@ static void serve(eepi_store_conn *conn)
             conn->asked = true;
             handle(conn, &request);
         } else {
+            if (status == EEP_ERR_UNSUPPORTED && !conn->secure) { /* its version; say ours */
+                eepi_store_turn_away(conn->fd, status);
+            }
             kill_conn(conn);
         }
     }

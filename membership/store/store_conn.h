@@ -97,6 +97,8 @@ uint64_t eepi_store_conns_expire(struct eep_store *store);
 void eepi_store_conn_ready(eepi_store_conn *conn, uint32_t events);
 /* Push the output of all connections that have some, until there is none that can be pushed. */
 void eepi_store_conns_push(struct eep_store *store);
+/* Say without waiting why a connection is turned away, in a REPLY with id 0. */
+void eepi_store_turn_away(int fd, eep_status status);
 /* How many were let in over TCP with the key, and refused, for what. Any thread. */
 eepi_secure_counts eepi_store_counts(const struct eep_store *store);
 

@@ -15,14 +15,12 @@ static void count(eepi_store_conn *conn, eepi_secure_fault fault)
     }
 }
 
-/* To a client without a key, which speaks frames: it learns what it lacks. Without waiting. */
-static void answer_plainly(const eepi_store_conn *conn)
+void eepi_store_turn_away(int fd, eep_status status)
 {
-    const eepi_store_message why = {
-        .type = EEPI_STORE_MSG_REPLY, .status = EEP_ERR_STATE, .key = ""};
+    const eepi_store_message why = {.type = EEPI_STORE_MSG_REPLY, .status = status, .key = ""};
     unsigned char frame[EEPI_STORE_HEAD_MAX];
     const size_t bytes = eepi_store_wire_encode(&why, frame);
-    (void)!send(conn->fd, frame, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)!send(fd, frame, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 eepi_secure_counts eepi_store_counts(const struct eep_store *store)
@@ -63,7 +61,7 @@ eep_status eepi_store_conn_receive(eepi_store_conn *conn, size_t *got_out)
         eepi_secure_waiting_remove(&conn->store->waiting, conn);
     }
     if (conn->secure->fault == EEPI_SECURE_GARBAGE) {
-        answer_plainly(conn);
+        eepi_store_turn_away(conn->fd, EEP_ERR_STATE); /* a client without a key speaks frames */
     }
     if (conn->secure->fault != EEPI_SECURE_FINE) {
         count(conn, conn->secure->fault);

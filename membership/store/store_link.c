@@ -470,6 +470,9 @@ eep_status eepi_store_link_take(eepi_store_client *client, eepi_store_reply *rep
         if (status == EEP_ERR_TIMEOUT) {
             break;
         }
+        if (status == EEP_ERR_UNSUPPORTED) {
+            client->refusal = status;
+        }
         if (status != EEP_OK) {
             eepi_store_link_break(client);
         }

@@ -62,11 +62,7 @@ static void listen_again(struct eep_store *store, bool watch)
 /* Without waiting: whoever has just connected has read nothing yet. */
 static void turn_away(int fd, const void *status)
 {
-    const eepi_store_message why = {
-        .type = EEPI_STORE_MSG_REPLY, .status = *(const eep_status *)status, .key = ""};
-    unsigned char frame[EEPI_STORE_HEAD_MAX];
-    size_t bytes = eepi_store_wire_encode(&why, frame);
-    (void)!send(fd, frame, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    eepi_store_turn_away(fd, *(const eep_status *)status);
     close(fd);
 }
 

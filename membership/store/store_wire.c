@@ -75,9 +75,12 @@ eep_status eepi_store_wire_size(const void *bytes, size_t *frame_bytes_out)
 {
     wire_header header;
     memcpy(&header, bytes, sizeof header);
-    if (header.magic != EEPI_STORE_MAGIC || header.version != EEPI_STORE_VERSION ||
-        !is_type(header.type) || header.key_bytes == 0 || header.key_bytes > EEPI_STORE_KEY_MAX ||
-        header.value_bytes > EEPI_STORE_VALUE_MAX) {
+    if (header.magic == EEPI_STORE_MAGIC &&
+        (header.version < EEPI_STORE_VERSION_OLDEST || header.version > EEPI_STORE_VERSION)) {
+        return EEP_ERR_UNSUPPORTED;
+    }
+    if (header.magic != EEPI_STORE_MAGIC || !is_type(header.type) || header.key_bytes == 0 ||
+        header.key_bytes > EEPI_STORE_KEY_MAX || header.value_bytes > EEPI_STORE_VALUE_MAX) {
         return EEP_ERR_PROTOCOL;
     }
     *frame_bytes_out =
@@ -125,7 +128,7 @@ eep_status eepi_store_wire_decode(const void *frame, size_t frame_bytes,
     }
     eep_status status = eepi_store_wire_size(frame, &expected_bytes);
     if (status != EEP_OK || expected_bytes != frame_bytes) {
-        return EEP_ERR_PROTOCOL;
+        return status != EEP_OK ? status : EEP_ERR_PROTOCOL;
     }
     wire_header header;
     memcpy(&header, frame, sizeof header);

@@ -67,7 +67,8 @@ size_t eepi_store_wire_encode(const eepi_store_message *message, void *head_out)
 /* Zero bytes behind a value of that size: 0 to 7. */
 size_t eepi_store_wire_padding(size_t value_size);
 /* Bytes of the whole frame that starts with this header of EEPI_STORE_HEADER_BYTES bytes;
- * EEP_ERR_PROTOCOL for a foreign magic, version, type or a length beyond its cap. */
+ * EEP_ERR_PROTOCOL for a foreign magic, type or a length beyond its cap. EEP_ERR_UNSUPPORTED for
+ * another version: magic and version stand where they are in all versions. */
 EEP_MUST_CHECK eep_status eepi_store_wire_size(const void *header, size_t *frame_bytes_out);
 /* Decode one whole frame of exactly `frame_bytes`, 8-aligned. EEP_ERR_PROTOCOL when anything in it
  * breaks the layout or the rules of its type. */
@@ -90,7 +91,8 @@ EEP_MUST_CHECK bool eepi_store_inbox_put(eepi_store_inbox *inbox, const void *by
 /* `bytes` were put there. */
 void eepi_store_inbox_filled(eepi_store_inbox *inbox, size_t bytes);
 /* Take the next whole message: it points into the inbox until the next _space or _free.
- * EEP_ERR_TIMEOUT: more bytes are needed. EEP_ERR_PROTOCOL: the stream is malformed; give it up. */
+ * EEP_ERR_TIMEOUT: more bytes are needed. EEP_ERR_PROTOCOL: the stream is malformed; give it up.
+ * EEP_ERR_UNSUPPORTED: it is of another version; say so and give it up. */
 EEP_MUST_CHECK eep_status eepi_store_inbox_next(eepi_store_inbox *inbox,
                                                 eepi_store_message *message_out);
 /* Back to empty, all memory freed. */

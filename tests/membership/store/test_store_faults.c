@@ -42,7 +42,6 @@ Test(store_faults, malformed_frames_cost_only_their_sender)
         unsigned char byte;
     } damage[] = {
         {0, 0},    /* magic */
-        {4, 9},    /* version */
         {5, 0},    /* no such type */
         {5, 15},   /* nor this */
         {5, 16},   /* a store's message */
