@@ -174,7 +174,9 @@ static eep_status open_memory(eep_context *context)
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && status == EEP_OK; i++) {
         status = parts[i](context);
     }
-    eepi_proxies_plan(context);
+    if (status == EEP_OK) {
+        status = eepi_proxies_plan(context);
+    }
     context->observed.seats =
         calloc((size_t)context->config.max_ranks, sizeof *context->observed.seats);
     context->inbox = eepi_inbox_open(context->config.max_ranks);
@@ -229,17 +231,18 @@ static eep_status open_bulk(eep_context *context, char *why, size_t why_bytes)
 /* What carries rows to PROXY peers, and weights. */
 static eep_status open_carriers(eep_context *context, char *why, size_t why_bytes)
 {
-    char of_bulk[EEPI_ERROR_BYTES / 4] = "";
+    char of_part[EEPI_ERROR_BYTES / 4] = "";
     sigset_t signals; /* threads that other libraries start take none */
     eep_status status;
 
     eepi_signals_block(&signals);
-    status = eepi_proxies_open(context);
+    status = eepi_proxies_open(context, of_part, sizeof of_part);
     if (status != EEP_OK) {
-        snprintf(why, why_bytes, "the network for rows: %s", eep_strerror(status));
+        snprintf(why, why_bytes, "the network for rows: %s",
+                 of_part[0] ? of_part : eep_strerror(status));
     } else {
-        status = open_bulk(context, of_bulk, sizeof of_bulk);
-        snprintf(why, why_bytes, "bulk copies: %s", of_bulk);
+        status = open_bulk(context, of_part, sizeof of_part);
+        snprintf(why, why_bytes, "bulk copies: %s", of_part);
     }
     eepi_signals_restore(&signals);
     return status;
@@ -321,7 +324,8 @@ static eep_status open_all(eep_context *context)
     eep_status status = open_memory(context);
 
     if (status != EEP_OK) {
-        return eepi_fail(context, status, "no memory for the context");
+        return context->last_error[0] ? status
+                                      : eepi_fail(context, status, "no memory for the context");
     }
     status = eepi_device_take_waiter(context->config.device);
     if (status != EEP_OK) {

@@ -60,7 +60,9 @@ eep_status supervisor_open(const options *given, const char *store_path,
 enum {
     OWN_OF_HOST = 4,
     OWN_OF_RANK = 6,
-    OWN_VARIABLES = 9, /* of a foreign engine's process */
+    OWN_OF_ENGINE = 9, /* of a foreign engine's process */
+    OWN_HOST = 9,      /* where hosts are played */
+    OWN_VARIABLES,
     OWN_BYTES = RANK_SETUP_TEXT_BYTES + PATH_MAX,
     ENGINE_BYTES = 4096
 };
@@ -69,12 +71,15 @@ typedef struct rank_environment {
     char own[OWN_VARIABLES][OWN_BYTES];
 } rank_environment;
 
-static bool is_own(const char *variable)
+static bool is_own(const options *given, const char *variable)
 {
     static const char *const names[] = {
         "EEP_RANK=",          "EEP_SIZE=",         "EEP_STORE=", RANK_ENV_CONTROL_FD "=",
         RANK_ENV_OPTIONS "=", RANK_ENV_JOINER "=", "EEP_TRACE=", "EEP_TRACE_FAULTS=",
         "EEP_LAB_CONFIG="};
+    if (given->hosts_of > 0 && strncmp(variable, "EEP_HOST_ID=", 12) == 0) {
+        return true;
+    }
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strncmp(variable, names[i], strlen(names[i])) == 0) {
             return true;
@@ -129,13 +134,18 @@ static eep_status make_environment(const supervisor *self, int seat, bool joiner
     }
     size_t used = 0;
     for (size_t i = 0; i < num; i++) {
-        if (!is_own(environ[i])) {
+        if (!is_own(self->options, environ[i])) {
             out->variables[used++] = environ[i];
         }
     }
-    const int own = seat < 0 ? OWN_OF_HOST : self->options->engine ? OWN_VARIABLES : OWN_OF_RANK;
+    const int own = seat < 0 ? OWN_OF_HOST : self->options->engine ? OWN_OF_ENGINE : OWN_OF_RANK;
     for (int i = 0; i < own; i++) {
         out->variables[used++] = out->own[i];
+    }
+    if (seat >= 0 && self->options->hosts_of > 0) {
+        snprintf(out->own[OWN_HOST], OWN_BYTES, "EEP_HOST_ID=host%d",
+                 seat / (int)self->options->hosts_of);
+        out->variables[used++] = out->own[OWN_HOST];
     }
     return EEP_OK;
 }

@@ -197,10 +197,11 @@ static void add_model(cJSON *root, const options *given)
 static void add_limits(cJSON *root, const options *given)
 {
     static const char *const carriers[] = {"auto", "shm", "ucx"};
-    static const char *const names[] = {"backups", "ranks_per_node", "spread", "background_mb_s",
-                                        "background_latency_percent"};
-    const int64_t values[] = {given->backup_copies, given->ranks_per_node, given->spread,
-                              given->background_mb_s, given->background_latency};
+    static const char *const names[] = {
+        "backups", "ranks_per_node", "spread", "background_mb_s", "background_latency_percent",
+        "hosts_of"};
+    const int64_t values[] = {given->backup_copies,   given->ranks_per_node,     given->spread,
+                              given->background_mb_s, given->background_latency, given->hosts_of};
     static_assert(sizeof names / sizeof names[0] == sizeof values / sizeof values[0],
                   "one name each");
     cJSON *limits = cJSON_AddObjectToObject(root, "limits");

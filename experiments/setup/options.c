@@ -73,6 +73,9 @@ static const args_row rows[] = {
      "--plan need"},
     {"--ranks-per-node", ARGS_WHOLE, AT(ranks_per_node), 0, EEP_MAX_RANKS, NULL, "N", "0",
      "ranks 0 to N-1 are on the first node, and so on; 0: all are on one"},
+    {"--hosts-of", ARGS_WHOLE, AT(hosts_of), 0, EEP_MAX_RANKS, NULL, "N", "0",
+     "ranks 0 to N-1 are on a host of their own, and so on: this machine plays them "
+     "(EEP_HOST_ID), and rows between them take the network; 0: all are on one"},
     {"--spread", ARGS_WHOLE, AT(spread), 0, EEP_MAX_RANKS, NULL, "SEATS", "0",
      "least distance of an expert's replicas; 0: a quarter of the ranks, or a node's ranks"},
     {"--backups", ARGS_WHOLE, AT(backup_copies), 0, EEP_MAX_RANKS, NULL, "N", "2",
@@ -420,11 +423,22 @@ static eep_status check_engine(options *self, char *error)
     return EEP_OK;
 }
 
+static eep_status check_threads(const options *self, char *error)
+{
+    if (self->threads && self->hosts_of) {
+        return args_fail(error, "--hosts-of: hosts have processes: leave out --threads");
+    }
+    if (self->threads && self->ballast_mb) {
+        return args_fail(error, "--ballast-mb: threads share one process: leave out --threads");
+    }
+    return EEP_OK;
+}
+
 eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
 {
     set_shared_device_defaults(self);
     if (check_engine(self, error) != EEP_OK || check_baseline(self, error) != EEP_OK ||
-        check_places(self, error) != EEP_OK) {
+        check_places(self, error) != EEP_OK || check_threads(self, error) != EEP_OK) {
         return EEP_ERR_INVALID;
     }
     if (self->plan_path && check_plan(self, error) != EEP_OK) {
@@ -467,9 +481,6 @@ eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
     }
     if (self->expert_us > 0 && strcmp(self->device, "cuda") == 0) {
         return args_fail(error, "--expert-us: time is emulated on --device host or guarded only");
-    }
-    if (self->threads && self->ballast_mb) {
-        return args_fail(error, "--ballast-mb: threads share one process: leave out --threads");
     }
     if (self->checkpoint && strlen(self->checkpoint) >= PATH_MAX) {
         return args_fail(error, "--checkpoint: the path is longer than %d bytes", PATH_MAX - 1);

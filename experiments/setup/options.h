@@ -30,6 +30,7 @@ typedef struct options {
     int64_t num_ranks, max_ranks;
     int64_t num_layers, hidden, inner, num_experts, num_slots, top_k, vocabulary;
     int64_t ranks_per_node, spread, backup_copies;
+    int64_t hosts_of; /* ranks of each host that this machine plays; 0: there is one */
     int64_t num_max_tokens_per_rank, num_chains, prefill_chunk, num_max_requests;
     int64_t seed;
     int64_t background_mb_s, ballast_mb, background_latency, router_skew, expert_us;

@@ -201,6 +201,12 @@ EEPK_FN void eepk_put_home_by_ring(const eepk_sender *p, uint32_t seat, uint64_t
 
 /* ------------------------------------------------------------------ words */
 
+/* The network's thread may sleep (a GPU's kernels cannot wake it, and it does not). */
+EEPK_FN void eepk_ring_doorbell(const eepk_sender *p)
+{
+    eepk_doorbell_ring(&((eepk_ring_limit *)p->world->queue[0].ring)->doorbell);
+}
+
 /* Publish: after all rows that this rank has put to the peer in this exchange. One thread per seat,
  * once every block has put its rows. */
 EEPK_FN void eepk_put_tag(const eepk_sender *p, uint32_t seat, uint64_t offset, uint64_t tag)
@@ -221,6 +227,7 @@ EEPK_FN void eepk_put_tag(const eepk_sender *p, uint32_t seat, uint64_t offset, 
     slot = eepk_claim_slot(p->world, p->at, seat, EEPK_PUT_TAG, offset, 0);
     slot.put->value = tag;
     eepk_slot_end(&slot);
+    eepk_ring_doorbell(p);
     /* what was reserved and not used */
     (void)eepk_take(&queue->reserved, queue->pieces[p->at.chain] + 1 - queue->room[p->at.chain]);
 }
@@ -253,6 +260,7 @@ EEPK_FN void eepk_put_abort(const eepk_sender *p, uint32_t seat, uint64_t offset
 
     if (!window) {
         eepk_put_ring_word(p, seat, offset, value);
+        eepk_ring_doorbell(p);
         return;
     }
     eepk_store_release((uint64_t *)(window + offset), value); /* partner: eepk_peer_gave_up */

@@ -19,8 +19,8 @@ enum {
 
 /* Layout: head, checksums, backup words, claims of backups, experts, bulk address. The first four
  * fields keep their place in every version. Version 1 had windows of 64 bytes and no number here,
- * version 2 one sequence, version 3 no host. */
-enum { RECORD_VERSION = 4 };
+ * version 2 one sequence, version 3 no host, version 4 no network. */
+enum { RECORD_VERSION = 5 };
 typedef struct record_head {
     uint32_t magic, version;
     int32_t seat;
@@ -31,6 +31,7 @@ typedef struct record_head {
     uint64_t pid_start, home, host;
     uint64_t order_number, order_digest, sequence_digest[EEP_MAX_SHAPES];
     eepi_window_descriptor window;
+    eepi_lane_address lane;
     eepi_view_shape shape;
     uint64_t tensor_bytes[EEP_MAX_TENSORS];
     uint32_t rates[EEPI_NUM_RATES];
@@ -82,6 +83,7 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     head->order_digest = record->member.order_digest;
     memcpy(head->sequence_digest, record->member.sequence_digest, sizeof head->sequence_digest);
     head->window = record->window;
+    head->lane = record->lane;
     head->shape = *shape;
     if (record->member.tensor_bytes) {
         memcpy(head->tensor_bytes, record->member.tensor_bytes, sizeof head->tensor_bytes);
@@ -117,7 +119,7 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
         head->bulk_address_bytes > BULK_ADDRESS_MAX ||
         size != s.address + head->bulk_address_bytes || head->seat < 0 ||
         head->seat >= shape->max_ranks || head->generation == 0 || head->has_checkpoint > 1 ||
-        !eepi_rates_are_sane(head->rates)) {
+        !eepi_rates_are_sane(head->rates) || !eepi_lane_address_is_sane(&head->lane)) {
         return EEP_ERR_PROTOCOL;
     }
     experts = (const int32_t *)(from + s.experts);
@@ -140,6 +142,7 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
         .pid_start = head->pid_start,
         .home = head->home,
         .window = head->window,
+        .lane = head->lane,
         .bulk_address = from + s.address,
         .bulk_address_bytes = head->bulk_address_bytes,
     };

@@ -5,6 +5,7 @@
 #define EEPI_RECORDS_H
 
 #include "membership/core/core.h"
+#include "transport/proxy/lane_address.h"
 #include "transport/window/window.h"
 
 #include <stdbool.h>
@@ -31,6 +32,7 @@ typedef struct eepi_record {
     uint64_t pid_start;
     uint64_t home; /* where that pid means something */
     eepi_window_descriptor window;
+    eepi_lane_address lane; /* of its network; all zero: it has none */
     const void *bulk_address;
     uint32_t bulk_address_bytes;
 } eepi_record;

@@ -233,8 +233,8 @@ const eepi_member *eepi_peer_handle_record(eep_context *context, const void *byt
         free(copy);
         return NULL;
     }
-    if (record.home != context->process.home) {
-        record.pid = 0; /* that number is somebody else here, or nobody: no evidence (M5) */
+    if (record.home != context->process.home || record.member.host != context->process.host) {
+        record.pid = 0; /* that number is somebody else here, or nobody: no evidence (M5, N9) */
     }
     peer = &context->peers[record.member.seat];
     if (peer->record_bytes && record.member.generation < peer->record.member.generation) {
@@ -326,15 +326,7 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
     if (peer->window && peer->window_generation == generation) {
         return EEP_OK;
     }
-    if (peer->record_bytes && peer->record.member.generation == generation &&
-        peer->record.pid == 0) {
-        status = EEP_ERR_UNSUPPORTED;
-        snprintf(
-            why, sizeof why,
-            "its process lives on another host, or in another pid or time namespace, and peers "
-            "are reached through shared memory only: run all ranks on one host and in one "
-            "namespace of each kind");
-    } else if (peer->record_bytes && peer->record.member.generation == generation) {
+    if (peer->record_bytes && peer->record.member.generation == generation) {
         status = eepi_window_map(context->config.device, &peer->record.window, &spec, why,
                                  sizeof why, &window);
     }
@@ -355,6 +347,33 @@ static eep_status map_peer(eep_context *context, int seat, uint32_t generation)
     peer->window_pid = peer->record.pid;
     peer->window_pid_start = peer->record.pid_start;
     return EEP_OK;
+}
+
+static bool is_far(const eepi_peer *peer, uint32_t generation)
+{
+    return peer->record_bytes && peer->record.member.generation == generation &&
+           peer->record.pid == 0;
+}
+
+/* A process of another host, or of another namespace: its window is no memory of this host's, and
+ * its end and its heart cannot be seen here. */
+static eep_status reach_far(eep_context *context, int seat, uint32_t generation,
+                            eepk_peer *peer_out)
+{
+    const eepi_lane_address *address = &context->peers[seat].record.lane;
+
+    eepi_detector_unwatch(context->detector, seat);
+    if (address->kind != EEPI_LANE_NONE &&
+        eepi_proxies_reach(context, (uint32_t)seat, generation, address, false, peer_out)) {
+        return EEP_OK;
+    }
+    eepi_log(context, EEP_LOG_ERROR,
+             "cannot reach rank %d (generation %u): its process lives on another host, or in "
+             "another pid or time namespace, and %s has no network for rows: set EEP_NETWORK=tcp "
+             "and EEP_NETWORK_INTERFACE on all ranks (docs/NETWORK.md), or run all of them on one "
+             "host and in one namespace of each kind",
+             seat, generation, address->kind == EEPI_LANE_NONE ? "it" : "this rank");
+    return EEP_ERR_UNSUPPORTED;
 }
 
 static eepk_peer local_peer(const eepi_window *window, const eepi_view *view)
@@ -384,9 +403,16 @@ eep_status eepi_peers_map(eep_context *context, const eepi_view *view, eepk_peer
             peers_out[seat] = local_peer(context->window, view);
             continue;
         }
+        if (is_far(peer, generation)) {
+            status = reach_far(context, seat, generation, &peers_out[seat]);
+            if (status != EEP_OK) {
+                return status;
+            }
+            continue;
+        }
         status = map_peer(context, seat, generation);
-        if (status == EEP_OK &&
-            !eepi_proxies_reach(context, (uint32_t)seat, generation, &peers_out[seat])) {
+        if (status == EEP_OK && !eepi_proxies_reach(context, (uint32_t)seat, generation,
+                                                    &peer->record.lane, true, &peers_out[seat])) {
             status = reach_memories(context, view, seat);
             peers_out[seat] = local_peer(peer->window, view);
         }

@@ -9,6 +9,7 @@
 #include "membership/context/records.h"
 #include "membership/loads/gather.h"
 #include "membership/service/store_session_state.h"
+#include "membership/step/proxies.h"
 #include "membership/weights/weights.h"
 
 #include <stdio.h>
@@ -201,6 +202,7 @@ void eepi_store_put_record(eep_context *context)
     eepi_bulk_address(context->bulk, &record.bulk_address, &address_bytes);
     record.bulk_address_bytes = (uint32_t)address_bytes;
     eepi_window_describe(context->window, &record.window);
+    record.lane = eepi_proxies_address(context);
     encoded = eepi_record_encode(&record, &context->view_shape, &bytes);
     if (!encoded) {
         return;

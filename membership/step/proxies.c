@@ -2,11 +2,14 @@
 /* The own window's gate, begin words, and who is PROXY. */
 #include "membership/step/proxies.h"
 
+#include "graphs/device/device_share.h"
 #include "membership/context/context.h"
+#include "membership/context/log.h"
 #include "membership/step/step.h"
 #include "transport/proxy/ring_lane.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { GATE_BOUND_US = 1000000 };
 
@@ -119,23 +122,62 @@ void eepi_proxies_hear(eep_context *context)
 
 /* ------------------------------------------------------------------ life */
 
-void eepi_proxies_plan(eep_context *context)
+/* Rows that come over a network are written by host threads, into memory that they can write. */
+eep_status eepi_proxies_plan(eep_context *context)
 {
-    eepi_network_plan(&context->shape);
+    char why[EEPI_ERROR_BYTES / 2] = "";
+    const bool spans_hosts = strstr(context->config.store_path, "://") != NULL;
+    eep_status status;
+
+    if (eepi_device_is_cuda(context->config.device)) {
+        return EEP_OK;
+    }
+    status = eepi_network_plan(spans_hosts, &context->shape, why, sizeof why);
+    return status == EEP_OK ? EEP_OK : eepi_fail(context, status, "%s", why);
 }
 
-static eep_status open_network(eep_context *context, struct eepi_proxies *proxies)
+static void post(eep_context *context, const eepi_sign *sign)
+{
+    eepi_evidence_post(context->evidence, sign);
+    eepi_service_wake(context);
+}
+
+static void on_lost(void *user, uint32_t seat, uint32_t generation, int kind)
+{
+    post(user, &(eepi_sign){EEPI_INPUT_EVIDENCE, {(int32_t)seat, generation, kind}});
+}
+
+static void on_alive(void *user, uint32_t seat, uint32_t generation)
+{
+    post(user, &(eepi_sign){EEPI_INPUT_ALIVE, {(int32_t)seat, generation, 0}});
+}
+
+static void on_note(void *user, const char *text)
+{
+    eepi_log(user, EEP_LOG_INFO, "%s", text);
+}
+
+static eep_status open_network(eep_context *context, struct eepi_proxies *proxies, char *why,
+                               size_t why_bytes)
 {
     const eepk_shape *s = &context->shape;
-    const eepi_network_config config = {s, context->generation, proxies->placer, proxies->ring};
+    const eepi_network_config config = {.shape = s,
+                                        .generation = context->generation,
+                                        .instance = context->claim.instance,
+                                        .placer = proxies->placer,
+                                        .ring = proxies->ring,
+                                        .kernels_ring =
+                                            !eepi_device_is_cuda(context->config.device),
+                                        .silent_us = context->config.expel_floor_us,
+                                        .listener = {on_lost, on_alive, on_note, context}};
 
     for (uint32_t queue = 0; queue < s->num_queues; queue++) {
         proxies->ring[queue] = eepi_tables_ring(context->tables, queue);
     }
-    return eepi_network_open(&config, &proxies->network);
+    return eepi_network_open(&config, why, why_bytes, &proxies->network);
 }
 
-eep_status eepi_proxies_open(eep_context *context)
+eep_status eepi_proxies_open(eep_context *context, char *why, size_t why_bytes)
 {
     const eepk_shape *s = &context->shape;
     const eepi_placer_ops ops = {eepi_placer_host_ops.rows, eepi_placer_host_ops.word, hear_begin,
@@ -160,7 +202,7 @@ eep_status eepi_proxies_open(eep_context *context)
     if (!proxies->generation || !proxies->queue || !proxies->ring || !proxies->placer) {
         return EEP_ERR_NO_MEMORY;
     }
-    return open_network(context, proxies);
+    return open_network(context, proxies, why, why_bytes);
 }
 
 void eepi_proxies_close(eep_context *context)
@@ -182,13 +224,20 @@ void eepi_proxies_close(eep_context *context)
     context->steps->proxies = NULL;
 }
 
-bool eepi_proxies_reach(const eep_context *context, uint32_t seat, uint32_t generation,
-                        eepk_peer *peer_out)
+eepi_lane_address eepi_proxies_address(const eep_context *context)
 {
     const struct eepi_proxies *proxies = proxies_of(context);
-    const uint32_t queue = proxies && seat != context->shape.self
-                               ? eepi_network_queue(proxies->network, seat, generation)
-                               : EEPI_NO_QUEUE;
+
+    return proxies ? eepi_network_address(proxies->network) : (eepi_lane_address){0};
+}
+
+bool eepi_proxies_reach(const eep_context *context, uint32_t seat, uint32_t generation,
+                        const eepi_lane_address *address, bool is_near, eepk_peer *peer_out)
+{
+    const struct eepi_proxies *proxies = proxies_of(context);
+    const uint32_t queue =
+        proxies ? eepi_network_reach(proxies->network, seat, generation, address, is_near)
+                : EEPI_NO_QUEUE;
 
     if (queue == EEPI_NO_QUEUE) {
         return false;
@@ -231,6 +280,7 @@ eep_status eepi_proxies_flip(eep_context *context)
     pthread_mutex_unlock(&proxies->begun_lock);
     memory = (void *)(uintptr_t)eepk_peers(s, image)[s->self].address;
     eepi_placer_set_user(proxies->placer, memory);
+    eepi_network_keep(proxies->network, proxies->generation);
     return move(context, header->epoch, 0, false);
 }
 

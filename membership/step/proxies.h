@@ -18,18 +18,22 @@
 
 struct eepi_proxies;
 
-/* Rings and their slots go into the context's shape; before the tables are made. */
-void eepi_proxies_plan(eep_context *context);
+/* Rings and their slots go into the context's shape; before the tables are made. EEP_ERR_INVALID:
+ * the environment asks for what cannot be. */
+EEP_MUST_CHECK eep_status eepi_proxies_plan(eep_context *context);
 /* A placer for the own window, and the network; behind the tables. EEP_ERR_NO_MEMORY, and what
  * eepi_network_open returns. */
-EEP_MUST_CHECK eep_status eepi_proxies_open(eep_context *context);
+EEP_MUST_CHECK eep_status eepi_proxies_open(eep_context *context, char *why, size_t why_bytes);
 /* Nothing is placed any more; before the tables and the window go. */
 void eepi_proxies_close(eep_context *context);
 
-/* How the peer is reached: the one place that chooses. A PROXY peer's entry is filled in, and its
- * memory needs no mapping; false: it is LOCAL. Service thread. */
+/* Where peers reach this rank's network; all zero: it has none. */
+eepi_lane_address eepi_proxies_address(const eep_context *context);
+/* How the process in a seat is reached, at that address: the one place that chooses (rule N9).
+ * `is_near`: its memory can be mapped. A PROXY peer's entry is filled in, and its memory needs no
+ * mapping; false: it is LOCAL, or, if it is not near, not reached at all. Service thread. */
 bool eepi_proxies_reach(const eep_context *context, uint32_t seat, uint32_t generation,
-                        eepk_peer *peer_out);
+                        const eepi_lane_address *address, bool is_near, eepk_peer *peer_out);
 
 /* Rank thread, without the lock. A thread of the network that stays inside the gate for longer than
  * a second ends this rank's service: it could neither step nor promise.

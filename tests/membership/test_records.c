@@ -47,7 +47,8 @@ Test(records, one_of_another_version_of_libeep_is_refused_by_name)
                                            .experts = none,
                                            .checksums = zero,
                                            .backup = zero,
-                                           .host = 99}};
+                                           .host = 99},
+                                .lane = {.kind = EEPI_LANE_TCP, .ip_bytes = 16, .port = 4711}};
     eepi_record read;
     size_t bytes = 0;
     uint32_t *encoded = eepi_record_encode(&record, &shape, &bytes);
@@ -56,6 +57,7 @@ Test(records, one_of_another_version_of_libeep_is_refused_by_name)
     cr_assert_not_null(encoded);
     cr_assert_eq(eepi_record_decode(encoded, bytes, &shape, &read), EEP_OK);
     cr_expect_eq(read.member.host, 99);
+    cr_expect_eq(memcmp(&read.lane, &record.lane, sizeof read.lane), 0);
     encoded[1]++;
     cr_expect_eq(eepi_record_decode(encoded, bytes, &shape, &read), EEP_ERR_PROTOCOL);
     eepi_record_say_refused(encoded, bytes, text, sizeof text);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A network between ranks that do not store into each other's windows: it takes messages from the
  * rings of its rank (ring_lane.h), carries them, and hands what comes for its rank to the placer
- * (placer.h). A context asks here how each peer is reached. network_none.c is what there is today:
- * no network, so that every peer is LOCAL. The simulator has one (tests/sim/parts/sim_network.c).
+ * (placer.h). A context asks here how each peer is reached. transport/network has the one of real
+ * processes, the simulator another one (tests/sim/parts/sim_network.c).
  *
  * Promises of a network: it reads a slot only before it completes it (rule N5), keeps the order of
  * rule N3, and says of each message which generation its connection has proven (rule N2). It may be
@@ -10,30 +10,57 @@
 #ifndef EEPI_NETWORK_H
 #define EEPI_NETWORK_H
 
+#include "transport/proxy/lane_address.h"
 #include "transport/proxy/placer.h"
 
 typedef struct eepi_network eepi_network;
 
+/* What a network says of the processes that it reaches. Its own threads call, without any lock. */
+typedef struct eepi_network_listener {
+    /* EEP_FAULT_RESET: nobody answers at its address any more, or somebody else does.
+     * EEP_FAULT_SILENT: it has acknowledged nothing for silent_us, or could not be reached. */
+    void (*lost)(void *user, uint32_t seat, uint32_t generation, int kind);
+    /* It speaks again. */
+    void (*alive)(void *user, uint32_t seat, uint32_t generation);
+    void (*note)(void *user, const char *text); /* for the log */
+    void *user;
+} eepi_network_listener;
+
 typedef struct eepi_network_config {
     const eepk_shape *shape; /* the owner's, as eepi_network_plan left it; copied */
     uint32_t generation;     /* of the owner */
+    uint64_t instance;       /* both ends of a connection must say the same */
     eepi_placer *placer;     /* of the owner's window; outlives the network */
     uint8_t *const *ring;    /* [shape->num_queues] all zero; the array is copied */
+    bool kernels_ring;       /* they ring the doorbell of ring 0; else the rings are polled */
+    uint64_t silent_us;
+    eepi_network_listener listener;
 } eepi_network_config;
 
 #define EEPI_NO_QUEUE UINT32_MAX
 
 /* Set how many rings this rank needs, and the slots of each; 0 rings: there is no network, and
- * nothing else is called. Before the rings are made. */
-void eepi_network_plan(eepk_shape *shape);
-/* Carry from now on, in threads of its own. EEP_ERR_NO_MEMORY, EEP_ERR_SYSTEM, EEP_ERR_DEVICE. */
-EEP_MUST_CHECK eep_status eepi_network_open(const eepi_network_config *config,
-                                            eepi_network **network_out);
+ * nothing else is called. Before the rings are made. `spans_hosts`: the instance's store can be
+ * reached from other hosts. EEP_ERR_INVALID: what the environment asks for cannot be; `why` says
+ * it. */
+EEP_MUST_CHECK eep_status eepi_network_plan(bool spans_hosts, eepk_shape *shape, char *why,
+                                            size_t why_bytes);
+/* Listen, and carry from now on, in threads of its own. EEP_ERR_NO_MEMORY, EEP_ERR_SYSTEM,
+ * EEP_ERR_DEVICE. */
+EEP_MUST_CHECK eep_status eepi_network_open(const eepi_network_config *config, char *why,
+                                            size_t why_bytes, eepi_network **network_out);
 /* Nothing is taken or placed any more. Waits for its own threads, for no peer (rule N6). */
 void eepi_network_close(eepi_network *network);
-/* The ring to that process, which is PROXY then; EEPI_NO_QUEUE: its window is stored into. The same
- * at each call. */
-uint32_t eepi_network_queue(const eepi_network *network, uint32_t seat, uint32_t generation);
+/* Where peers reach this rank, for its record. */
+eepi_lane_address eepi_network_address(const eepi_network *network);
+/* Have a way to that process, at that address. Returns the ring to it, and it is PROXY then;
+ * EEPI_NO_QUEUE: its window is stored into. `is_near`: its memory can be mapped. The same ring at
+ * each call. Any thread. */
+uint32_t eepi_network_reach(eepi_network *network, uint32_t seat, uint32_t generation,
+                            const eepi_lane_address *address, bool is_near);
+/* Of those that are reached, these are [max_ranks] the members; 0: none of that seat. The lane to
+ * an older process is abandoned with what it holds (rules N5, N6). Any thread. */
+void eepi_network_keep(eepi_network *network, const uint32_t *generation);
 /* This rank's host has put words into rings. Any thread. */
 void eepi_network_kick(eepi_network *network);
 #endif

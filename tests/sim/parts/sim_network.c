@@ -81,7 +81,7 @@ static int is_bad(void)
  * room. One full ring aborts the step of all. With 64 ranks about 4000 rings are sent into at once,
  * and one of them would be full in nearly each step, long after the world has healed: no rank would
  * serve. */
-void eepi_network_plan(eepk_shape *shape)
+eep_status eepi_network_plan(bool spans_hosts, eepk_shape *shape, char *why, size_t why_bytes)
 {
     const uint32_t least = eepi_ring_least_slots(shape);
     const uint32_t more = shape->max_ranks < MANY_SEATS ? 0 : MORE_EXCHANGES;
@@ -94,14 +94,33 @@ void eepi_network_plan(eepk_shape *shape)
         shape->ring_slots =
             shape->num_chains * (1 + more) * least + (uint32_t)(drawn >> 8) % (2 * least);
     }
+    (void)spans_hosts;
+    (void)why;
+    (void)why_bytes;
+    return EEP_OK;
+}
+
+eepi_lane_address eepi_network_address(const eepi_network *network)
+{
+    (void)network;
+    return (eepi_lane_address){0};
+}
+
+/* Its lanes live as long as the world. */
+void eepi_network_keep(eepi_network *network, const uint32_t *generation)
+{
+    (void)network;
+    (void)generation;
 }
 
 /* Of the pairs of a history all, or half. */
-uint32_t eepi_network_queue(const eepi_network *network, uint32_t seat, uint32_t generation)
+uint32_t eepi_network_reach(eepi_network *network, uint32_t seat, uint32_t generation,
+                            const eepi_lane_address *address, bool is_near)
 {
-    const int all = drawn_of(1) % 4 == 0;
+    const int all = drawn_of(1) % 4 == 0 || !is_near;
     const uint32_t self = network->shape.self;
 
+    (void)address;
     if (!all && drawn_of(2 + self * SIM_MAX_SEATS + seat) % 2 == 0) {
         return EEPI_NO_QUEUE;
     }
@@ -427,7 +446,7 @@ void sim_network_stall(uint64_t for_us)
         from = one_of_those_alive();
         to = one_of_those_alive();
         if (from && to && from != to) {
-            queue = eepi_network_queue(from, to->shape.self, to->generation);
+            queue = eepi_network_reach(from, to->shape.self, to->generation, NULL, true);
         }
     }
     if (queue == EEPI_NO_QUEUE) {
@@ -444,11 +463,14 @@ void sim_network_stall(uint64_t for_us)
 
 /* ------------------------------------------------------------------ life */
 
-eep_status eepi_network_open(const eepi_network_config *config, eepi_network **network_out)
+eep_status eepi_network_open(const eepi_network_config *config, char *why, size_t why_bytes,
+                             eepi_network **network_out)
 {
     eepi_network *network = calloc(1, sizeof *network);
     const eepk_shape *s = config->shape;
 
+    (void)why;
+    (void)why_bytes;
     network->process = sim_self();
     network->shape = *s;
     network->generation = config->generation;

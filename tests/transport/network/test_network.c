@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Networks of several ranks in one process, over real connections of the loopback interface. */
+#include "tests/transport/network/network_fixture.h"
+#include "tests/transport/network/relay.h"
+
+#include "eep/eep.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+TestSuite(network, .timeout = 100);
+
+/* ---------------------------------------------------------------- rows arrive */
+
+Test(network, rows_and_tags_go_from_ring_to_window)
+{
+    rank a, b;
+    uint32_t to_b, to_a;
+
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    to_b = connect_to(&a, &b);
+    to_a = connect_to(&b, &a);
+    for (uint64_t step = 1; step < 30; step++) {
+        move_to(&a, step);
+        move_to(&b, step);
+        AWAIT(room(&a, to_b) > TOKENS && room(&b, to_a) > TOKENS);
+        put_rows(&a, to_b, step, TOKENS);
+        put_rows(&b, to_a, step, (uint32_t)step % TOKENS);
+        AWAIT(has_tag(&a, &b, step) && has_tag(&b, &a, step));
+        check_rows(&b, &a, step, TOKENS);
+        check_rows(&a, &b, step, (uint32_t)step % TOKENS);
+    }
+    cr_expect_eq(eepi_placer_count(b.placer, EEPI_PLACED_DOUBLED), 0);
+    cr_expect_eq(eepi_placer_count(b.placer, EEPI_PLACED_MALFORMED), 0);
+    close_rank(&a);
+    close_rank(&b);
+}
+
+Test(network, a_begin_word_arrives)
+{
+    rank a, b;
+    uint32_t to_b;
+
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    to_b = connect_to(&a, &b);
+    eepi_ring_put_begin(a.ring[to_b], EPOCH, 9, 0, 8, members[0], members[1]);
+    eepi_network_kick(a.network);
+    AWAIT(__atomic_load_n(&b.begun_step, __ATOMIC_ACQUIRE) == 9);
+    close_rank(&a);
+    close_rank(&b);
+}
+
+/* ---------------------------------------------------------------- connections that break */
+
+Test(network, N4_what_a_broken_connection_lost_is_sent_again)
+{
+    rank a, b;
+    eepi_lane_address to, own;
+    relay *r;
+    uint32_t to_b;
+
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    to = eepi_network_address(b.network);
+    r = relay_open(&to, &own);
+    relay_cut_after(r, 24000); /* in the middle of rows, and of each third step or so */
+    to_b = reach(&a, 1, &own);
+    for (uint64_t step = 1; step < 12; step++) {
+        move_to(&b, step);
+        AWAIT(room(&a, to_b) > 5);
+        put_rows(&a, to_b, step, 5);
+        AWAIT(has_tag(&b, &a, step));
+        check_rows(&b, &a, step, 5);
+    }
+    cr_expect_gt(relay_num_connections(r), 2);
+    cr_expect_eq(lost(&a, 1), -1, "a connection that comes back is no fault");
+    close_rank(&a);
+    close_rank(&b);
+    relay_close(r);
+}
+
+Test(network, N3_a_word_that_a_broken_connection_lost_is_sent_again)
+{
+    rank a, b;
+    eepi_lane_address to, own;
+    relay *r;
+    uint32_t to_b;
+
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    to = eepi_network_address(b.network);
+    r = relay_open(&to, &own);
+    relay_cut_after(r, sizeof(eepi_lane_hello) + 20); /* in the middle of the word */
+    to_b = reach(&a, 1, &own);
+    eepi_ring_put_begin(a.ring[to_b], EPOCH, 9, 0, 8, members[0], members[1]);
+    eepi_network_kick(a.network);
+    AWAIT(relay_num_connections(r) > 2);
+    relay_cut_after(r, 0);
+    AWAIT(__atomic_load_n(&b.begun_step, __ATOMIC_ACQUIRE) == 9);
+    close_rank(&a);
+    close_rank(&b);
+    relay_close(r);
+}
+
+Test(network, N5_a_slot_is_given_back_when_it_is_placed)
+{
+    rank a, b;
+    eepi_lane_address to, own;
+    relay *r;
+    uint32_t to_b;
+    uint64_t all;
+
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    to = eepi_network_address(b.network);
+    r = relay_open(&to, &own);
+    to_b = reach(&a, 1, &own);
+    AWAIT(relay_num_connections(r) == 1);
+    all = room(&a, to_b);
+    relay_hold(r, 1);
+    put_rows(&a, to_b, 1, 4);
+    usleep(30000); /* it may be sent, into the buffers of the connection */
+    cr_expect_eq(room(&a, to_b), all - 5, "who says that it has arrived?");
+    relay_hold(r, 0);
+    AWAIT(has_tag(&b, &a, 1));
+    AWAIT(room(&a, to_b) == all);
+    close_rank(&a);
+    close_rank(&b);
+    relay_close(r);
+}
+
+/* ---------------------------------------------------------------- peers that do not answer */
+
+/* As much as neither its buffers nor the ring take. */
+static void fill(rank *a, uint32_t queue)
+{
+    for (uint64_t step = 1; room(a, queue) > TOKENS; step++) {
+        put_rows(a, queue, step, TOKENS);
+    }
+}
+
+Test(network, N16_a_peer_that_takes_nothing_holds_up_no_other)
+{
+    rank a, b, c;
+    eepi_lane_address to, own;
+    relay *r;
+    uint32_t to_b, to_c;
+
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    open_rank(&c, 2);
+    to = eepi_network_address(b.network);
+    r = relay_open(&to, &own);
+    relay_hold(r, 1);
+    to_b = reach(&a, 1, &own);
+    to_c = connect_to(&a, &c);
+    fill(&a, to_b);
+    for (uint64_t step = 1; step < 5; step++) {
+        move_to(&c, step);
+        AWAIT(room(&a, to_c) > TOKENS);
+        put_rows(&a, to_c, step, TOKENS);
+        AWAIT(has_tag(&c, &a, step));
+    }
+    cr_expect_leq(room(&a, to_b), TOKENS);
+    close_rank(&a);
+    close_rank(&b);
+    close_rank(&c);
+    relay_close(r);
+}
+
+Test(network, N6_a_lane_to_somebody_who_left_is_abandoned)
+{
+    const uint32_t without_b[RANKS] = {1, 0, 5};
+    rank a, b;
+    eepi_lane_address to, own;
+    relay *r;
+    uint32_t to_b;
+    uint64_t all;
+
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    to = eepi_network_address(b.network);
+    r = relay_open(&to, &own);
+    to_b = reach(&a, 1, &own);
+    all = room(&a, to_b);
+    relay_hold(r, 1);
+    fill(&a, to_b);
+    eepi_network_keep(a.network, without_b);
+    AWAIT(room(&a, to_b) == a.shape.ring_slots);
+    cr_expect_leq(all, a.shape.ring_slots);
+    close_rank(&a);
+    close_rank(&b);
+    relay_close(r);
+}
+
+Test(network, N6_closing_waits_for_no_peer)
+{
+    rank a, b;
+    eepi_lane_address to, own;
+    relay *r;
+
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    to = eepi_network_address(b.network);
+    r = relay_open(&to, &own);
+    relay_hold(r, 1);
+    fill(&a, reach(&a, 1, &own));
+    close_rank(&a); /* the suite's bound of time is the test */
+    close_rank(&b);
+    relay_close(r);
+}
+
+Test(network, one_that_acknowledges_nothing_is_silent_until_it_does)
+{
+    rank a, b;
+    eepi_lane_address to, own;
+    relay *r;
+    uint32_t to_b;
+
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    to = eepi_network_address(b.network);
+    r = relay_open(&to, &own);
+    to_b = reach(&a, 1, &own);
+    put_rows(&a, to_b, 1, 4);
+    AWAIT(has_tag(&b, &a, 1));
+    cr_expect_eq(lost(&a, 1), -1);
+    relay_hold(r, 1);
+    put_rows(&a, to_b, 2, 4);
+    AWAIT(lost(&a, 1) == EEP_FAULT_SILENT);
+    cr_expect_eq(__atomic_load_n(&a.num_alive, __ATOMIC_ACQUIRE), 0);
+    relay_hold(r, 0);
+    AWAIT(__atomic_load_n(&a.num_alive, __ATOMIC_ACQUIRE) == 1);
+    close_rank(&a);
+    close_rank(&b);
+    relay_close(r);
+}
+
+Test(network, one_whose_process_has_ended_is_reset)
+{
+    rank a, b;
+    uint32_t to_b;
+
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    to_b = connect_to(&a, &b);
+    put_rows(&a, to_b, 1, 4);
+    AWAIT(has_tag(&b, &a, 1));
+    close_rank(&b);
+    AWAIT(lost(&a, 1) == EEP_FAULT_RESET);
+    close_rank(&a);
+}
+
+/* Rule N2: its successor has the same address. */
+Test(network, N2_another_process_at_that_address_is_not_taken_for_it)
+{
+    rank a, b;
+    eepi_lane_address address;
+    uint32_t queue;
+
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    address = eepi_network_address(b.network);
+    queue = eepi_network_reach(a.network, 1, members[1] + 2, &address, false);
+    put_rows(&a, queue, 1, 4);
+    AWAIT(lost(&a, 1) == EEP_FAULT_RESET);
+    cr_expect(!has_tag(&b, &a, 1));
+    close_rank(&a);
+    close_rank(&b);
+}
+
+Test(network, another_instance_is_refused)
+{
+    rank a, b;
+
+    open_rank(&a, 0);
+    open_rank_as(&b, 1, INSTANCE + 1);
+    put_rows(&a, connect_to(&a, &b), 1, 4);
+    AWAIT(lost(&a, 1) == EEP_FAULT_RESET);
+    cr_expect(!has_tag(&b, &a, 1));
+    close_rank(&a);
+    close_rank(&b);
+}
+
+/* ---------------------------------------------------------------- strangers */
+
+static int stranger(const rank *to, const eepi_lane_hello *hello)
+{
+    const eepi_lane_address address = eepi_network_address(to->network);
+    const int fd = eepi_lane_connect(&address);
+    eepi_lane_answer answer;
+
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(fcntl(fd, F_SETFL, 0), 0); /* it waits from now on */
+    cr_assert_eq(send(fd, hello, sizeof *hello, MSG_NOSIGNAL), sizeof *hello);
+    cr_assert_eq(recv(fd, &answer, sizeof answer, MSG_WAITALL), sizeof answer);
+    if (answer.verdict != EEPI_LANE_WELCOME) {
+        close(fd);
+        return -(int)answer.verdict;
+    }
+    return fd;
+}
+
+Test(network, strangers_are_refused_and_do_no_harm)
+{
+    rank a, b;
+    const eepi_lane_hello right = {EEPI_LANE_MAGIC, EEPI_LANE_VERSION, INSTANCE, 2, 5, 1, 2, 0, 0};
+    eepi_lane_hello hello;
+    eepk_put bad = {.kind = EEPK_PUT_ROWS, .bytes = UINT32_MAX, .source = 2};
+    char byte;
+    int fd;
+
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    hello = right;
+    hello.slot_bytes = b.network->slot_bytes;
+    hello.magic++;
+    cr_expect_eq(stranger(&b, &hello), -EEPI_LANE_OTHER);
+    hello.magic--;
+    hello.version++;
+    cr_expect_eq(stranger(&b, &hello), -EEPI_LANE_REFUSED);
+    hello.version--;
+    hello.slot_bytes++;
+    cr_expect_eq(stranger(&b, &hello), -EEPI_LANE_REFUSED);
+    hello.slot_bytes--;
+    hello.source = RANKS;
+    cr_expect_eq(stranger(&b, &hello), -EEPI_LANE_OTHER);
+    hello.source = 1;
+    cr_expect_eq(stranger(&b, &hello), -EEPI_LANE_OTHER, "nobody sends to itself");
+    hello.source = 2;
+    fd = stranger(&b, &hello);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(send(fd, &bad, sizeof bad, MSG_NOSIGNAL), sizeof bad);
+    cr_expect_leq(recv(fd, &byte, 1, 0), 0, "it was closed");
+    close(fd);
+    fd = stranger(&b, &hello);
+    cr_assert_geq(fd, 0);
+    hello.source_generation--;
+    cr_expect_eq(stranger(&b, &hello), -EEPI_LANE_OTHER, "its predecessor does not replace it");
+    bad.bytes = 0;
+    bad.source = 0; /* in the name of another one */
+    cr_assert_eq(send(fd, &bad, sizeof bad, MSG_NOSIGNAL), sizeof bad);
+    cr_expect_leq(recv(fd, &byte, 1, 0), 0);
+    close(fd);
+    put_rows(&a, connect_to(&a, &b), 1, 4);
+    AWAIT(has_tag(&b, &a, 1));
+    close_rank(&a);
+    close_rank(&b);
+}
+
+/* ---------------------------------------------------------------- the choice */
+
+Test(network, the_environment_chooses)
+{
+    eepk_shape shape;
+    char why[200] = "";
+
+    make_shape(0, &shape);
+    cr_expect(eepi_network_plan(false, &shape, why, sizeof why) == EEP_OK && shape.num_queues == 0);
+    cr_expect(eepi_network_plan(true, &shape, why, sizeof why) == EEP_OK && shape.num_queues != 0);
+    setenv("EEP_HOST_ID", "a", 1);
+    cr_expect(eepi_network_plan(false, &shape, why, sizeof why) == EEP_OK && shape.num_queues != 0);
+    setenv("EEP_NETWORK", "off", 1);
+    cr_expect(eepi_network_plan(true, &shape, why, sizeof why) == EEP_OK && shape.num_queues == 0);
+    setenv("EEP_NETWORK", "pigeons", 1);
+    cr_expect_eq(eepi_network_plan(true, &shape, why, sizeof why), EEP_ERR_INVALID);
+    cr_expect(strstr(why, "pigeons"), "%s", why);
+    setenv("EEP_NETWORK", "tcp", 1);
+    setenv("EEP_NETWORK_PEERS", "some", 1);
+    cr_expect_eq(eepi_network_plan(true, &shape, why, sizeof why), EEP_ERR_INVALID);
+}
+
+Test(network, near_peers_are_local_unless_all_take_the_network)
+{
+    const eepi_lane_address nowhere = {.kind = EEPI_LANE_TCP, .ip_bytes = 4, .port = 9};
+    rank a;
+
+    open_rank(&a, 0);
+    cr_expect_eq(eepi_network_reach(a.network, 1, 4, &nowhere, true), EEPI_NO_QUEUE);
+    cr_expect_eq(eepi_network_reach(a.network, 1, 4, &nowhere, false), 1);
+    cr_expect_eq(eepi_network_reach(a.network, 1, 5, &nowhere, false), 1 + RANKS);
+    close_rank(&a);
+    setenv("EEP_NETWORK_PEERS", "all", 1);
+    open_rank(&a, 0);
+    cr_expect_eq(eepi_network_reach(a.network, 1, 4, &nowhere, true), 1);
+    close_rank(&a);
+}
+
+Test(network, other_hosts_reach_nobody_without_a_key)
+{
+    rank a = {0};
+    const eepi_lane_address loopback = {.kind = EEPI_LANE_TCP, .ip_bytes = 4, .ip = {127, 0, 0, 1}};
+    const eepi_lane_address other = {.kind = EEPI_LANE_TCP, .ip_bytes = 4, .ip = {10, 0, 0, 1}};
+
+    cr_expect(eepi_lane_address_is_loopback(&loopback));
+    cr_expect(!eepi_lane_address_is_loopback(&other));
+    setenv("EEP_NETWORK_INTERFACE", "0.0.0.0", 1);
+    make_shape(0, &a.shape);
+    for (uint32_t i = 0; i < a.shape.num_queues; i++) {
+        a.ring[i] = zeroed(eepk_ring_bytes(a.shape.ring_slots, eepk_slot_bytes(&a.shape)));
+    }
+    a.placer = eepi_placer_open(&a.shape, 1, &eepi_placer_host_ops, NULL);
+    cr_expect_eq(try_open(&a, 1, INSTANCE), EEP_ERR_INVALID);
+    setenv("EEP_NETWORK_INTERFACE", "no-such-interface", 1);
+    cr_expect_eq(try_open(&a, 1, INSTANCE), EEP_ERR_INVALID);
+    a.network = NULL;
+    close_rank(&a);
+}

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The receiver thread: takes connections, places what comes, and acknowledges it. It also hears of
+ * what happens to the connections of the sender thread, and wakes that thread. */
+#include "transport/network/network_state.h"
+
+#include "graphs/base/clock.h"
+#include "graphs/kernels/compiler_macros.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    LEAST_BUFFER = 256 << 10,
+    EVENTS = 64,
+    STRANGERS = 32, /* connections that have not said who they are */
+    OWING_MS = 5,
+    ROUND_MS = 500,
+    TAG_LISTENER = INT32_MAX - 1,
+    TAG_WAKE = INT32_MAX,
+};
+
+typedef struct connection {
+    int fd; /* -1: free */
+    bool is_greeted, owes;
+    uint32_t source, source_generation;
+    uint64_t opened_us;
+    uint64_t num_placed; /* slots of this connection */
+    size_t filled;
+    uint8_t *buffer; /* [buffer_bytes] */
+} connection;
+
+struct eepi_incoming {
+    int num; /* one per seat, then the strangers */
+    size_t buffer_bytes;
+    connection connection[];
+};
+
+struct eepi_incoming *eepi_incoming_open(const eepi_network *network)
+{
+    const int num = (int)network->shape.max_ranks + STRANGERS;
+    struct eepi_incoming *incoming = calloc(1, sizeof *incoming + (size_t)num * sizeof(connection));
+
+    if (!incoming) {
+        return NULL;
+    }
+    incoming->num = num;
+    incoming->buffer_bytes =
+        LEAST_BUFFER > 4 * network->slot_bytes ? LEAST_BUFFER : 4 * network->slot_bytes;
+    for (int i = 0; i < num; i++) {
+        incoming->connection[i].fd = -1;
+    }
+    return incoming;
+}
+
+static void close_one(connection *c)
+{
+    if (c->fd >= 0) {
+        close(c->fd);
+    }
+    free(c->buffer);
+    *c = (connection){.fd = -1};
+}
+
+void eepi_incoming_close(struct eepi_incoming *incoming)
+{
+    for (int i = 0; incoming && i < incoming->num; i++) {
+        close_one(&incoming->connection[i]);
+    }
+    free(incoming);
+}
+
+/* ------------------------------------------------------------------ greeting */
+
+/* The stranger that came first makes room. */
+static connection *place_for_stranger(struct eepi_incoming *incoming)
+{
+    connection *oldest = NULL;
+
+    for (int i = 0; i < incoming->num; i++) {
+        connection *c = &incoming->connection[i];
+        if (c->fd < 0) {
+            return c;
+        }
+        if (!c->is_greeted && (!oldest || c->opened_us < oldest->opened_us)) {
+            oldest = c;
+        }
+    }
+    close_one(oldest);
+    return oldest;
+}
+
+static void accept_all(eepi_network *network)
+{
+    for (;;) {
+        const int fd = accept4(network->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        struct epoll_event events = {.events = EPOLLIN};
+        connection *c;
+        if (fd < 0) {
+            return;
+        }
+        c = place_for_stranger(network->incoming);
+        *c = (connection){.fd = fd,
+                          .opened_us = eepi_now_us(),
+                          .buffer = malloc(network->incoming->buffer_bytes)};
+        events.data.u64 = (uint64_t)(c - network->incoming->connection);
+        eepi_lane_prepare(fd);
+        if (!c->buffer || epoll_ctl(network->epoll, EPOLL_CTL_ADD, fd, &events) != 0) {
+            close_one(c);
+        }
+    }
+}
+
+static eepi_lane_verdict judge(const eepi_network *network, const eepi_lane_hello *hello)
+{
+    if (hello->version != EEPI_LANE_VERSION || hello->slot_bytes != network->slot_bytes) {
+        return EEPI_LANE_REFUSED;
+    }
+    if (hello->instance != network->config.instance || hello->target != network->shape.self ||
+        hello->target_generation != network->config.generation ||
+        hello->source >= network->shape.max_ranks || hello->source == network->shape.self) {
+        return EEPI_LANE_OTHER;
+    }
+    return EEPI_LANE_WELCOME;
+}
+
+/* What the same source sends on an older connection it sends again on the new one. An older process
+ * does not take the place of a newer one. */
+static bool replace(struct eepi_incoming *incoming, connection *c, const eepi_lane_hello *hello)
+{
+    for (int i = 0; i < incoming->num; i++) {
+        connection *other = &incoming->connection[i];
+        if (other == c || other->fd < 0 || !other->is_greeted || other->source != hello->source) {
+            continue;
+        }
+        if (other->source_generation > hello->source_generation) {
+            return false;
+        }
+        close_one(other);
+    }
+    return true;
+}
+
+/* False: the connection is closed. */
+static bool greet(eepi_network *network, connection *c)
+{
+    eepi_lane_answer answer = {EEPI_LANE_MAGIC, EEPI_LANE_WELCOME};
+    eepi_lane_hello hello;
+
+    if (c->filled < sizeof hello) {
+        return true;
+    }
+    memcpy(&hello, c->buffer, sizeof hello);
+    answer.verdict = hello.magic == EEPI_LANE_MAGIC ? judge(network, &hello) : EEPI_LANE_OTHER;
+    if (answer.verdict == EEPI_LANE_WELCOME && !replace(network->incoming, c, &hello)) {
+        answer.verdict = EEPI_LANE_OTHER;
+    }
+    if (send(c->fd, &answer, sizeof answer, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof answer ||
+        answer.verdict != EEPI_LANE_WELCOME) {
+        close_one(c);
+        return false;
+    }
+    c->is_greeted = true;
+    c->source = hello.source;
+    c->source_generation = hello.source_generation;
+    c->filled -= sizeof hello;
+    memmove(c->buffer, c->buffer + sizeof hello, c->filled);
+    return true;
+}
+
+/* ------------------------------------------------------------------ messages */
+
+/* Place the whole messages of the buffer. False: no rank sends that. */
+static bool place_all(eepi_network *network, connection *c)
+{
+    size_t at = 0;
+
+    while (c->filled - at >= sizeof(eepk_put)) {
+        eepk_put put;
+        size_t bytes;
+        memcpy(&put, c->buffer + at, sizeof put);
+        bytes = sizeof put + put.bytes;
+        if (put.bytes > network->slot_bytes - sizeof put || put.source != c->source) {
+            return false;
+        }
+        if (c->filled - at < bytes) {
+            break;
+        }
+        if (eepi_placer_place(network->config.placer, &put, c->buffer + at + sizeof put,
+                              c->source_generation) == EEPI_PLACED_MALFORMED) {
+            return false;
+        }
+        c->num_placed += put.kind == EEPK_PUT_ROWS || put.kind == EEPK_PUT_TAG;
+        c->owes = true;
+        at += bytes;
+    }
+    c->filled -= at;
+    memmove(c->buffer, c->buffer + at, c->filled);
+    return true;
+}
+
+static bool acknowledge(connection *c)
+{
+    const ssize_t sent =
+        send(c->fd, &c->num_placed, sizeof c->num_placed, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+    if (sent == sizeof c->num_placed) {
+        c->owes = false;
+        return true;
+    }
+    return sent < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == EINTR);
+}
+
+static void complain(const eepi_network *network, const connection *c)
+{
+    const eepi_network_listener *listener = &network->config.listener;
+    char text[120];
+
+    snprintf(text, sizeof text, "rank %u (generation %u) has sent what no rank sends: closed",
+             c->source, c->source_generation);
+    listener->note(listener->user, text);
+}
+
+static void read_from(eepi_network *network, connection *c)
+{
+    const ssize_t got = recv(c->fd, c->buffer + c->filled,
+                             network->incoming->buffer_bytes - c->filled, MSG_DONTWAIT);
+
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    if (got <= 0) {
+        close_one(c);
+        return;
+    }
+    c->filled += (size_t)got;
+    if (!c->is_greeted && !greet(network, c)) {
+        return;
+    }
+    if (!c->is_greeted) {
+        return;
+    }
+    if (!place_all(network, c)) {
+        complain(network, c);
+        close_one(c);
+    } else if (c->owes && !acknowledge(c)) {
+        close_one(c);
+    }
+}
+
+/* ------------------------------------------------------------------ the thread */
+
+static void pass_on(eepi_network *network, uint32_t number, uint32_t events)
+{
+    eepi_lane *lane = &network->lane[number];
+
+    __atomic_fetch_or(&lane->events, events, __ATOMIC_SEQ_CST);
+    if (events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP) ||
+        __atomic_load_n(&lane->wants_wake, __ATOMIC_SEQ_CST)) {
+        eepk_doorbell_ring(network->doorbell);
+    }
+}
+
+static void handle(eepi_network *network, const struct epoll_event *event)
+{
+    const uint64_t tag = event->data.u64;
+
+    if (tag & EEPI_LANE_EPOLL_WRITES) {
+        pass_on(network, (uint32_t)tag & ~EEPI_LANE_EPOLL_WRITES, event->events);
+    } else if (tag == TAG_LISTENER) {
+        accept_all(network);
+    } else if (tag != TAG_WAKE && network->incoming->connection[tag].fd >= 0) {
+        read_from(network, &network->incoming->connection[tag]);
+    }
+}
+
+/* Acknowledgements that found no room, and strangers that say nothing. True: some owe still. */
+static bool tidy_up(eepi_network *network, uint64_t now_us)
+{
+    bool owes = false;
+
+    for (int i = 0; i < network->incoming->num; i++) {
+        connection *c = &network->incoming->connection[i];
+        if (c->fd < 0) {
+            continue;
+        }
+        if (!c->is_greeted && now_us - c->opened_us > EEPI_LANE_GREETING_US) {
+            close_one(c);
+        } else if (c->owes && !acknowledge(c)) {
+            close_one(c);
+        }
+        owes |= c->owes;
+    }
+    return owes;
+}
+
+static bool watch(const eepi_network *network, int fd, uint64_t tag)
+{
+    struct epoll_event events = {.events = EPOLLIN, .data.u64 = tag};
+
+    return epoll_ctl(network->epoll, EPOLL_CTL_ADD, fd, &events) == 0;
+}
+
+void *eepi_receiver_run(void *user)
+{
+    eepi_network *network = user;
+    struct epoll_event events[EVENTS];
+    uint64_t tidied_us = eepi_now_us();
+    bool owes = false;
+
+    if (!watch(network, network->listener, TAG_LISTENER) ||
+        !watch(network, network->wake_fd, TAG_WAKE)) {
+        network->config.listener.note(network->config.listener.user,
+                                      "rows: epoll_ctl failed: nothing is received");
+        return NULL;
+    }
+    while (!__atomic_load_n(&network->stop, __ATOMIC_ACQUIRE)) {
+        const int num = epoll_wait(network->epoll, events, EVENTS, owes ? OWING_MS : ROUND_MS);
+        const uint64_t now_us = eepi_now_us();
+        for (int i = 0; i < num; i++) {
+            handle(network, &events[i]);
+        }
+        if (owes || now_us - tidied_us > ROUND_MS * 1000u) {
+            owes = tidy_up(network, now_us);
+            tidied_us = now_us;
+        }
+    }
+    return NULL;
+}

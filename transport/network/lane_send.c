@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a lane sends, from where it lies in the ring: a batch per system call. A batch that the
+ * connection has taken in part stays as it is until all of it is taken. */
+#include "transport/network/network_state.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static uint32_t number_of(const eepk_put *word)
+{
+    return word->kind == EEPK_PUT_BEGIN ? EEPK_RING_BEGIN : word->chain;
+}
+
+static void add(eepi_lane_batch *b, const void *bytes, size_t num_bytes)
+{
+    b->part[b->num++] = (struct iovec){(void *)(uintptr_t)bytes, num_bytes};
+}
+
+/* Words first; a slot is looked at before the words that were put before it are (rule N3,
+ * eepi_ring_lane_take). */
+static bool take(eepi_lane *lane)
+{
+    eepi_lane_message message;
+
+    if (!eepi_ring_lane_take(lane->ring_lane, &message)) {
+        return false;
+    }
+    if (message.claim == EEPI_LANE_NO_CLAIM) {
+        lane->word[number_of(&message.put)] = message.put;
+        lane->word_waits[number_of(&message.put)] = true;
+    } else {
+        lane->taken = message.claim + 1;
+    }
+    return true;
+}
+
+static void add_words(eepi_lane *lane, eepi_lane_batch *b)
+{
+    for (uint32_t i = 0; i < EEPK_RING_WORDS; i++) {
+        if (lane->word_waits[i]) {
+            eepk_put *word = &b->word[b->num_words++];
+            *word = lane->word[i];
+            lane->word_waits[i] = false;
+            add(b, word, sizeof *word);
+        }
+    }
+}
+
+static void fill(const eepi_network *network, eepi_lane *lane)
+{
+    eepi_lane_batch *b = &lane->batch;
+    bool any = true;
+
+    b->num = b->num_words = b->at = 0;
+    while (any && b->num < EEPI_LANE_BATCH - (int)EEPK_RING_WORDS &&
+           b->num_words <= (int)EEPK_RING_WORDS) {
+        any = take(lane);
+        add_words(lane, b);
+        if (lane->sent < lane->taken) {
+            const eepk_put *slot = eepk_ring_slot(lane->ring, lane->sent++,
+                                                  network->shape.ring_slots, network->slot_bytes);
+            add(b, slot, sizeof *slot + slot->bytes);
+            any = true;
+        }
+    }
+}
+
+/* So many bytes of the batch have left. */
+static void settle(eepi_lane_batch *b, size_t left)
+{
+    while (b->at < b->num && left >= b->part[b->at].iov_len) {
+        left -= b->part[b->at++].iov_len;
+    }
+    if (left > 0) {
+        b->part[b->at].iov_base = (uint8_t *)b->part[b->at].iov_base + left;
+        b->part[b->at].iov_len -= left;
+    }
+}
+
+static bool send_batch(eepi_lane *lane)
+{
+    eepi_lane_batch *b = &lane->batch;
+    const struct msghdr message = {.msg_iov = b->part + b->at,
+                                   .msg_iovlen = (size_t)(b->num - b->at)};
+    ssize_t sent;
+
+    do {
+        sent = sendmsg(lane->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
+    if (sent > 0) {
+        settle(b, (size_t)sent);
+    }
+    lane->is_full = b->at < b->num;
+    return sent >= 0 || errno == EAGAIN || errno == ENOBUFS;
+}
+
+bool eepi_lane_send(eepi_network *network, eepi_lane *lane, bool *any_out)
+{
+    eepi_lane_batch *b = &lane->batch;
+
+    while (!lane->is_full) {
+        if (b->at == b->num) {
+            fill(network, lane);
+        }
+        if (b->num == 0) {
+            return true;
+        }
+        if (!send_batch(lane)) {
+            return false;
+        }
+        *any_out = true;
+    }
+    return true;
+}
+
+void eepi_lane_rewind(eepi_lane *lane)
+{
+    lane->sent = lane->base;
+    lane->batch.num = lane->batch.at = 0;
+    lane->answer_bytes = 0;
+    lane->is_full = false;
+    for (uint32_t i = 0; i < EEPK_RING_WORDS; i++) {
+        lane->word_waits[i] = lane->word[i].kind != 0;
+    }
+}

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A lane's connection: made, greeted, lost, made again. */
+#include "transport/network/network_state.h"
+
+#include "eep/eep.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    TOLD_NOTHING = -1,
+    FIRST_RETRY_US = 1000,
+    LONGEST_RETRY_US = 200000,
+    FAILURES_TO_TELL = 4, /* refused so often in a row: nobody is there */
+    FULL_LOOK_US = 5000,
+};
+
+static void by(uint64_t *next_us, uint64_t at_us)
+{
+    *next_us = at_us < *next_us ? at_us : *next_us;
+}
+
+/* ------------------------------------------------------------------ what the listener hears */
+
+static void tell(const eepi_network *network, eepi_lane *lane, int kind)
+{
+    const eepi_network_listener *listener = &network->config.listener;
+
+    if (lane->told == TOLD_NOTHING || (lane->told == EEP_FAULT_SILENT && kind != lane->told)) {
+        lane->told = kind;
+        listener->lost(listener->user, lane->seat, lane->generation, kind);
+    }
+}
+
+/* The peer has said something, and perhaps owes more. */
+static void hear(const eepi_network *network, eepi_lane *lane, uint64_t now_us)
+{
+    const eepi_network_listener *listener = &network->config.listener;
+
+    lane->waits_since_us = lane->base < lane->sent ? now_us : 0;
+    if (lane->told == EEP_FAULT_SILENT) {
+        lane->told = TOLD_NOTHING;
+        listener->alive(listener->user, lane->seat, lane->generation);
+    }
+}
+
+static void look_at_silence(const eepi_network *network, eepi_lane *lane, uint64_t now_us,
+                            uint64_t *next_us)
+{
+    const uint64_t at_us = lane->waits_since_us + network->config.silent_us;
+
+    if (lane->waits_since_us == 0) {
+        return;
+    }
+    if (now_us >= at_us) {
+        tell(network, lane, EEP_FAULT_SILENT);
+    } else {
+        by(next_us, at_us);
+    }
+}
+
+__attribute__((format(printf, 3, 4))) static void
+note(const eepi_network *network, const eepi_lane *lane, const char *format, ...)
+{
+    char text[240], where[EEPI_LANE_TEXT_BYTES], why[120];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(why, sizeof why, format, arguments);
+    va_end(arguments);
+    snprintf(text, sizeof text, "rows for rank %u (generation %u) at %s: %s", lane->seat,
+             lane->generation, eepi_lane_address_text(&lane->address, where), why);
+    network->config.listener.note(network->config.listener.user, text);
+}
+
+/* ------------------------------------------------------------------ connecting */
+
+static void close_connection(eepi_lane *lane)
+{
+    if (lane->fd >= 0) {
+        close(lane->fd); /* which takes it out of the epoll, too */
+    }
+    lane->fd = -1;
+    __atomic_store_n(&lane->events, 0, __ATOMIC_RELEASE);
+}
+
+void eepi_lane_fail(eepi_network *network, eepi_lane *lane, uint64_t now_us)
+{
+    const uint64_t wait_us = (uint64_t)FIRST_RETRY_US
+                             << (lane->num_failures < 8 ? lane->num_failures : 8);
+
+    if (lane->state == EEPI_LANE_UP) {
+        note(network, lane, "the connection broke");
+        lane->num_failures = 0;
+    }
+    close_connection(lane);
+    lane->state = EEPI_LANE_DOWN;
+    lane->retry_at_us = now_us + (wait_us < LONGEST_RETRY_US ? wait_us : LONGEST_RETRY_US);
+    lane->num_failures++;
+    if (lane->waits_since_us == 0) {
+        lane->waits_since_us = now_us;
+    }
+}
+
+static void fail_refused(eepi_network *network, eepi_lane *lane, int error, uint64_t now_us)
+{
+    eepi_lane_fail(network, lane, now_us);
+    if (lane->num_failures == FAILURES_TO_TELL) {
+        note(network, lane, "%s", strerror(error));
+    }
+    if (error == ECONNREFUSED && lane->num_failures >= FAILURES_TO_TELL) {
+        tell(network, lane, EEP_FAULT_RESET);
+    }
+}
+
+static void say_hello(eepi_network *network, eepi_lane *lane, uint64_t now_us)
+{
+    const eepi_lane_hello hello = {.magic = EEPI_LANE_MAGIC,
+                                   .version = EEPI_LANE_VERSION,
+                                   .instance = network->config.instance,
+                                   .source = network->shape.self,
+                                   .source_generation = network->config.generation,
+                                   .target = lane->seat,
+                                   .target_generation = lane->generation,
+                                   .slot_bytes = network->slot_bytes};
+
+    /* a new connection's buffer is empty: all of it or none */
+    if (send(lane->fd, &hello, sizeof hello, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof hello) {
+        eepi_lane_fail(network, lane, now_us);
+        return;
+    }
+    lane->state = EEPI_LANE_GREETING;
+    lane->retry_at_us = now_us + EEPI_LANE_GREETING_US;
+}
+
+static void begin_connection(eepi_network *network, eepi_lane *lane, uint64_t now_us)
+{
+    struct epoll_event events = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                                 .data.u64 = EEPI_LANE_EPOLL_WRITES | lane->number};
+    eepi_lane_address address;
+
+    pthread_mutex_lock(&network->lock);
+    address = lane->address;
+    pthread_mutex_unlock(&network->lock);
+    eepi_lane_rewind(lane);
+    lane->fd = eepi_lane_connect(&address);
+    if (lane->fd < 0) {
+        fail_refused(network, lane, errno, now_us);
+        return;
+    }
+    lane->state = EEPI_LANE_CONNECTING;
+    lane->retry_at_us = now_us + EEPI_LANE_GREETING_US;
+    if (epoll_ctl(network->epoll, EPOLL_CTL_ADD, lane->fd, &events) != 0) {
+        eepi_lane_fail(network, lane, now_us);
+    }
+}
+
+static void go_on_connecting(eepi_network *network, eepi_lane *lane, uint32_t events,
+                             uint64_t now_us)
+{
+    socklen_t bytes = sizeof(int);
+    int error = 0;
+
+    if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
+        return;
+    }
+    if (getsockopt(lane->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) != 0 || error != 0) {
+        fail_refused(network, lane, error, now_us);
+        return;
+    }
+    say_hello(network, lane, now_us);
+}
+
+/* ------------------------------------------------------------------ what comes back */
+
+/* Fill lane->answer up to `bytes`: 1: it is whole; 0: not yet; -1: the connection is broken. */
+static int read_answer(eepi_lane *lane, size_t bytes)
+{
+    while (lane->answer_bytes < bytes) {
+        const ssize_t got = recv(lane->fd, lane->answer + lane->answer_bytes,
+                                 bytes - lane->answer_bytes, MSG_DONTWAIT);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0 && errno == EAGAIN) {
+            return 0;
+        }
+        if (got <= 0) {
+            return -1;
+        }
+        lane->answer_bytes += (size_t)got;
+    }
+    lane->answer_bytes = 0;
+    return 1;
+}
+
+static void hear_answer(eepi_network *network, eepi_lane *lane, uint64_t now_us)
+{
+    eepi_lane_answer answer;
+    const int got = read_answer(lane, sizeof answer);
+
+    if (got <= 0) {
+        if (got < 0) {
+            eepi_lane_fail(network, lane, now_us);
+        }
+        return;
+    }
+    memcpy(&answer, lane->answer, sizeof answer);
+    if (answer.magic == EEPI_LANE_MAGIC && answer.verdict == EEPI_LANE_WELCOME) {
+        lane->state = EEPI_LANE_UP;
+        lane->num_failures = 0;
+        lane->connection_base = lane->base;
+        hear(network, lane, now_us);
+        return;
+    }
+    eepi_lane_fail(network, lane, now_us);
+    lane->retry_at_us = now_us + LONGEST_RETRY_US;
+    if (answer.magic == EEPI_LANE_MAGIC && answer.verdict == EEPI_LANE_REFUSED) {
+        note(network, lane, "it has another version of libeep, or other shapes");
+    } else {
+        note(network, lane, "somebody else answers there");
+    }
+    tell(network, lane, EEP_FAULT_RESET);
+}
+
+static void complete_below(eepi_lane *lane, uint64_t claim)
+{
+    for (; lane->base < claim; lane->base++) {
+        eepi_ring_lane_complete(lane->ring_lane, lane->base);
+    }
+}
+
+/* All acknowledgements that have come; the last one counts. False: the connection is broken. */
+static bool hear_placed(eepi_network *network, eepi_lane *lane, uint64_t now_us)
+{
+    uint64_t placed;
+    int got = 1;
+
+    while ((got = read_answer(lane, sizeof placed)) > 0) {
+        memcpy(&placed, lane->answer, sizeof placed);
+        if (placed > lane->sent - lane->connection_base ||
+            lane->connection_base + placed < lane->base) {
+            note(network, lane, "it acknowledges what was never sent");
+            return false;
+        }
+        complete_below(lane, lane->connection_base + placed);
+        hear(network, lane, now_us);
+    }
+    return got == 0;
+}
+
+/* ------------------------------------------------------------------ a turn */
+
+static bool carry(eepi_network *network, eepi_lane *lane, uint32_t events, uint64_t now_us,
+                  uint64_t *next_us)
+{
+    bool any = false;
+
+    if (events & EPOLLOUT) {
+        lane->is_full = false;
+    }
+    if (!hear_placed(network, lane, now_us)) {
+        eepi_lane_fail(network, lane, now_us);
+        return true;
+    }
+    if (!eepi_lane_send(network, lane, &any)) {
+        eepi_lane_fail(network, lane, now_us);
+        return true;
+    }
+    if (lane->waits_since_us == 0 && lane->base < lane->sent) {
+        lane->waits_since_us = now_us;
+    }
+    if (lane->is_full) {
+        by(next_us, now_us + FULL_LOOK_US);
+    }
+    return any;
+}
+
+/* Nobody is to have it. */
+static bool throw_away(eepi_lane *lane)
+{
+    eepi_lane_message message;
+    bool any = false;
+
+    while (eepi_ring_lane_take(lane->ring_lane, &message)) {
+        if (message.claim != EEPI_LANE_NO_CLAIM) {
+            lane->base = lane->sent = lane->taken = message.claim + 1;
+            eepi_ring_lane_complete(lane->ring_lane, message.claim);
+        }
+        any = true;
+    }
+    return any;
+}
+
+void eepi_lane_abandon(eepi_network *network, eepi_lane *lane)
+{
+    (void)network;
+    close_connection(lane);
+    complete_below(lane, lane->taken);
+    lane->sent = lane->taken;
+    memset(lane->word, 0, sizeof lane->word);
+    eepi_lane_rewind(lane);
+    lane->generation = 0;
+    lane->state = EEPI_LANE_TO_NOBODY;
+    lane->num_failures = 0;
+    lane->waits_since_us = 0;
+    lane->told = TOLD_NOTHING;
+}
+
+/* What it is to do, as the context wants it now. */
+static void follow(eepi_network *network, eepi_lane *lane, uint64_t now_us)
+{
+    const uint32_t wanted = __atomic_load_n(&lane->wanted, __ATOMIC_ACQUIRE);
+
+    if (wanted == lane->generation) {
+        return;
+    }
+    eepi_lane_abandon(network, lane);
+    if (wanted != 0) {
+        lane->generation = wanted;
+        lane->state = EEPI_LANE_DOWN;
+        lane->retry_at_us = now_us;
+        lane->waits_since_us = now_us;
+    }
+}
+
+/* Most acknowledgements can wait until there is more to send. True: what was to be heard of came
+ * meanwhile. */
+static bool wait_for_events(const eepi_network *network, eepi_lane *lane)
+{
+    const bool wants = lane->state != EEPI_LANE_UP || lane->is_full ||
+                       lane->sent - lane->base > network->shape.ring_slots / 2;
+
+    __atomic_store_n(&lane->wants_wake, wants, __ATOMIC_SEQ_CST);
+    return wants && __atomic_load_n(&lane->events, __ATOMIC_SEQ_CST) != 0;
+}
+
+bool eepi_lane_turn(eepi_network *network, eepi_lane *lane, uint64_t now_us, uint64_t *next_us)
+{
+    const uint32_t events = __atomic_exchange_n(&lane->events, 0, __ATOMIC_ACQ_REL);
+    bool any = false;
+
+    follow(network, lane, now_us);
+    switch (lane->state) {
+    case EEPI_LANE_TO_NOBODY:
+        return throw_away(lane);
+    case EEPI_LANE_DOWN:
+        if (now_us >= lane->retry_at_us) {
+            begin_connection(network, lane, now_us);
+        }
+        break;
+    case EEPI_LANE_CONNECTING:
+        go_on_connecting(network, lane, events, now_us);
+        break;
+    case EEPI_LANE_GREETING:
+        hear_answer(network, lane, now_us);
+        break;
+    case EEPI_LANE_UP:
+        any = carry(network, lane, events, now_us, next_us);
+        break;
+    }
+    if (lane->state == EEPI_LANE_CONNECTING || lane->state == EEPI_LANE_GREETING) {
+        if (now_us >= lane->retry_at_us) {
+            fail_refused(network, lane, ETIMEDOUT, now_us);
+        }
+    }
+    if (lane->state != EEPI_LANE_UP) {
+        by(next_us, lane->retry_at_us);
+    }
+    look_at_silence(network, lane, now_us, next_us);
+    return wait_for_events(network, lane) || any;
+}

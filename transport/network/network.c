@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening and closing the network of a rank, and whom it reaches. */
+#include "graphs/base/thread.h"
+#include "graphs/device/rings.h"
+#include "graphs/kernels/compiler_macros.h"
+#include "transport/network/network_state.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* Per chain: an exchange that is under way, the one before, whose acknowledgements may be under way
+ * still, and one of a step that was aborted. */
+enum { EXCHANGES_OF_A_CHAIN = 3 };
+
+eep_status eepi_network_plan(bool spans_hosts, eepk_shape *shape, char *why, size_t why_bytes)
+{
+    eepi_network_choice choice = {.kind = EEPI_NETWORK_OFF};
+    const eep_status status = eepi_network_choose(spans_hosts, &choice, why, why_bytes);
+    const bool is_on = status == EEP_OK && choice.kind != EEPI_NETWORK_OFF;
+
+    /* a queue per seat for generations of either parity: a successor does not wait for what its
+     * predecessor's lane holds */
+    shape->num_queues = is_on ? 2 * shape->max_ranks : 0;
+    shape->ring_slots =
+        is_on ? shape->num_chains * EXCHANGES_OF_A_CHAIN * eepi_ring_least_slots(shape) : 0;
+    return status;
+}
+
+static eepi_network *make(const eepi_network_config *config)
+{
+    const eepk_shape *s = config->shape;
+    eepi_network *network = calloc(1, sizeof *network + s->num_queues * sizeof(eepi_lane));
+    bool is_whole = network != NULL;
+
+    if (!network) {
+        return NULL;
+    }
+    network->config = *config;
+    network->config.shape = NULL;
+    network->config.ring = NULL;
+    network->shape = *s;
+    network->slot_bytes = eepk_slot_bytes(s);
+    network->listener = network->epoll = network->wake_fd = -1;
+    network->doorbell = &((eepk_ring_limit *)config->ring[0])->doorbell;
+    pthread_mutex_init(&network->lock, NULL);
+    for (uint32_t i = 0; i < s->num_queues; i++) {
+        eepi_lane *lane = &network->lane[i];
+        lane->number = i;
+        lane->seat = i % s->max_ranks;
+        lane->ring = config->ring[i];
+        lane->fd = -1;
+        lane->told = -1;
+        lane->ring_lane = eepi_ring_lane_open(lane->ring, s->ring_slots, network->slot_bytes,
+                                              s->self, lane->seat);
+        is_whole &= lane->ring_lane != NULL;
+    }
+    network->incoming = eepi_incoming_open(network);
+    if (!is_whole || !network->incoming) {
+        eepi_network_close(network);
+        return NULL;
+    }
+    return network;
+}
+
+static eep_status start(eepi_network *network, char *why, size_t why_bytes)
+{
+    char text[EEPI_THREAD_ERROR_BYTES];
+
+    network->epoll = epoll_create1(EPOLL_CLOEXEC);
+    network->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (network->epoll < 0 || network->wake_fd < 0) {
+        snprintf(why, why_bytes, "epoll or eventfd: %s", strerror(errno));
+        return EEP_ERR_SYSTEM;
+    }
+    network->is_sending = eepi_thread_start(&network->sender, "eep-rows-out", EEPI_STACK_BYTES,
+                                            eepi_sender_run, network) == EEP_OK;
+    network->is_receiving = network->is_sending &&
+                            eepi_thread_start(&network->receiver, "eep-rows-in", EEPI_STACK_BYTES,
+                                              eepi_receiver_run, network) == EEP_OK;
+    if (!network->is_receiving) {
+        snprintf(why, why_bytes, "%s", eepi_thread_error(errno, text, sizeof text));
+        return EEP_ERR_SYSTEM;
+    }
+    return EEP_OK;
+}
+
+eep_status eepi_network_open(const eepi_network_config *config, char *why, size_t why_bytes,
+                             eepi_network **network_out)
+{
+    eepi_network_choice choice;
+    eepi_network *network;
+    eep_status status = eepi_network_choose(true, &choice, why, why_bytes);
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    network = make(config);
+    if (!network) {
+        snprintf(why, why_bytes, "out of memory");
+        return EEP_ERR_NO_MEMORY;
+    }
+    network->all_peers = choice.all_peers;
+    status =
+        eepi_lane_listen(choice.interface, &network->listener, &network->address, why, why_bytes);
+    if (status == EEP_OK && !eepi_lane_address_is_loopback(&network->address)) {
+        snprintf(why, why_bytes,
+                 "EEP_NETWORK_INTERFACE is \"%.40s\": other hosts reach that, and rows are taken "
+                 "from processes that have the instance's key alone: EEP_KEY_FILE names none",
+                 choice.interface);
+        status = EEP_ERR_INVALID;
+    }
+    if (status == EEP_OK) {
+        status = start(network, why, why_bytes);
+    }
+    if (status != EEP_OK) {
+        eepi_network_close(network);
+        return status;
+    }
+    *network_out = network;
+    return EEP_OK;
+}
+
+static void stop_threads(eepi_network *network)
+{
+    const uint64_t one = 1;
+
+    __atomic_store_n(&network->stop, true, __ATOMIC_RELEASE);
+    if (network->is_sending) {
+        eepk_doorbell_ring(network->doorbell);
+        pthread_join(network->sender, NULL);
+    }
+    if (network->is_receiving) {
+        (void)!write(network->wake_fd, &one, sizeof one);
+        pthread_join(network->receiver, NULL);
+    }
+}
+
+void eepi_network_close(eepi_network *network)
+{
+    const int fds[] = {network->listener, network->epoll, network->wake_fd};
+
+    stop_threads(network);
+    for (uint32_t i = 0; i < network->shape.num_queues; i++) {
+        eepi_lane *lane = &network->lane[i];
+        if (lane->ring_lane) {
+            eepi_lane_abandon(network, lane);
+        }
+        eepi_ring_lane_close(lane->ring_lane);
+    }
+    eepi_incoming_close(network->incoming);
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
+        if (fds[i] >= 0) {
+            close(fds[i]);
+        }
+    }
+    pthread_mutex_destroy(&network->lock);
+    free(network);
+}
+
+eepi_lane_address eepi_network_address(const eepi_network *network)
+{
+    return network->address;
+}
+
+uint32_t eepi_network_reach(eepi_network *network, uint32_t seat, uint32_t generation,
+                            const eepi_lane_address *address, bool is_near)
+{
+    const uint32_t queue = seat + generation % 2 * network->shape.max_ranks;
+    eepi_lane *lane = &network->lane[queue];
+
+    if (is_near && !network->all_peers) {
+        return EEPI_NO_QUEUE;
+    }
+    pthread_mutex_lock(&network->lock);
+    if (lane->wanted != generation) {
+        lane->address = *address;
+        __atomic_store_n(&lane->wanted, generation, __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&network->lock);
+    eepi_network_kick(network);
+    return queue;
+}
+
+void eepi_network_keep(eepi_network *network, const uint32_t *generation)
+{
+    pthread_mutex_lock(&network->lock);
+    for (uint32_t i = 0; i < network->shape.num_queues; i++) {
+        eepi_lane *lane = &network->lane[i];
+        if (lane->wanted != 0 && lane->wanted != generation[lane->seat]) {
+            __atomic_store_n(&lane->wanted, 0, __ATOMIC_RELEASE);
+        }
+    }
+    pthread_mutex_unlock(&network->lock);
+    eepi_network_kick(network);
+}
+
+void eepi_network_kick(eepi_network *network)
+{
+    eepk_doorbell_ring(network->doorbell);
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The network of one rank: two threads, and a lane per ring.
+ *
+ *     rings -> sender thread -> a connection per peer -> the peer's receiver thread -> its placer
+ *                    ^                                          |
+ *                    +------------ acknowledgements ------------+
+ *
+ * A connection carries messages in one direction: eepk_put, then its bytes. In the other one the
+ * receiver says how many slots of that connection it has placed. A slot is completed by that, so
+ * that what a broken connection has lost is sent again on the next one (rule N4); what was placed
+ * then comes twice, which the placer takes.
+ *
+ * The sender thread never waits for one peer: a connection that takes nothing is passed over, and
+ * the other queues go on (rule N16). */
+#ifndef EEPI_NETWORK_STATE_H
+#define EEPI_NETWORK_STATE_H
+
+#include "transport/proxy/network.h"
+#include "transport/proxy/ring_lane.h"
+
+#include <pthread.h>
+#include <sys/uio.h>
+
+enum {
+    EEPI_LANE_MAGIC = 0x45455052,
+    EEPI_LANE_VERSION = 1,
+    EEPI_LANE_BATCH = 64,               /* messages of one system call */
+    EEPI_LANE_GREETING_US = 2000000,    /* then a connection that has said nothing is closed */
+    EEPI_LANE_ROUND_US = 20000,         /* a lane is looked at so often, whatever happens */
+    EEPI_LANE_EPOLL_WRITES = 1u << 31u, /* in the tag of a poll: a lane, and not a connection */
+};
+
+/* The first bytes of a connection, and the answer. */
+typedef struct eepi_lane_hello {
+    uint32_t magic, version;
+    uint64_t instance;
+    uint32_t source, source_generation;
+    uint32_t target, target_generation;
+    uint32_t slot_bytes; /* both ends have the same shape */
+    uint32_t pad;
+} eepi_lane_hello;
+static_assert(sizeof(eepi_lane_hello) == 40, "on the wire");
+
+typedef enum eepi_lane_verdict {
+    EEPI_LANE_WELCOME = 1,
+    EEPI_LANE_OTHER,   /* another process, or another instance, has that address */
+    EEPI_LANE_REFUSED, /* another version, or another shape */
+} eepi_lane_verdict;
+
+typedef struct eepi_lane_answer {
+    uint32_t magic, verdict;
+} eepi_lane_answer;
+
+typedef enum eepi_lane_state {
+    EEPI_LANE_TO_NOBODY,  /* what is put is thrown away */
+    EEPI_LANE_DOWN,       /* until retry_at_us */
+    EEPI_LANE_CONNECTING, /* the system call is under way */
+    EEPI_LANE_GREETING,   /* hello is sent */
+    EEPI_LANE_UP,
+} eepi_lane_state;
+
+/* The messages of one system call, and how far they have left. */
+typedef struct eepi_lane_batch {
+    int num, at, num_words;
+    struct iovec part[EEPI_LANE_BATCH];
+    eepk_put word[2 * EEPK_RING_WORDS]; /* their copies; slots are sent from the ring */
+} eepi_lane_batch;
+
+/* One ring and its way to a process. Of the sender thread, but for what is named. */
+typedef struct eepi_lane {
+    /* { under the network's lock */
+    uint32_t wanted; /* generation of the target; 0: nobody */
+    eepi_lane_address address;
+    /* } */
+    uint32_t events; /* atomic: of its connection, from the receiver thread, which */
+    bool wants_wake; /* atomic: rings the doorbell then */
+    uint32_t number, seat, generation; /* its ring; the process that it serves now */
+    eepi_ring_lane *ring_lane;
+    uint8_t *ring;
+    eepi_lane_state state;
+    int fd; /* -1: none */
+    uint32_t num_failures;
+    uint64_t retry_at_us;
+    /* claims: placed by the peer < base <= sent <= taken */
+    uint64_t base, sent, taken;
+    uint64_t connection_base;       /* of this connection's first slot */
+    eepk_put word[EEPK_RING_WORDS]; /* the newest of each; kind 0: none */
+    bool word_waits[EEPK_RING_WORDS];
+    bool is_full; /* the connection takes nothing now */
+    eepi_lane_batch batch;
+    uint8_t answer[sizeof(uint64_t)]; /* part of an acknowledgement, or of the answer */
+    size_t answer_bytes;
+    uint64_t waits_since_us; /* for the peer's next sign; 0: it owes none */
+    int told;                /* to the listener: fault kind; -1: nothing */
+} eepi_lane;
+
+struct eepi_incoming;
+
+struct eepi_network {
+    eepi_network_config config; /* but for shape and ring */
+    eepk_shape shape;
+    eepi_lane_address address;
+    uint32_t slot_bytes;
+    pthread_mutex_t lock;
+    pthread_t sender, receiver;
+    bool is_sending, is_receiving; /* the threads run */
+    bool stop;                     /* atomic */
+    bool all_peers;                /* those of this host are reached by it, too */
+    int listener, epoll, wake_fd;
+    uint32_t *doorbell;
+    struct eepi_incoming *incoming;
+    eepi_lane lane[]; /* [num_queues] */
+};
+
+/* network_choice.c: what the environment asks for. */
+typedef enum eepi_network_kind { EEPI_NETWORK_OFF, EEPI_NETWORK_TCP } eepi_network_kind;
+typedef struct eepi_network_choice {
+    eepi_network_kind kind;
+    bool all_peers;        /* those of this host, too */
+    const char *interface; /* name or address */
+} eepi_network_choice;
+EEP_MUST_CHECK eep_status eepi_network_choose(bool spans_hosts, eepi_network_choice *choice_out,
+                                              char *why, size_t why_bytes);
+
+/* lane_socket.c; all of them non-blocking. -1: errno says why. */
+EEP_MUST_CHECK eep_status eepi_lane_listen(const char *interface, int *fd_out,
+                                           eepi_lane_address *address_out, char *why,
+                                           size_t why_bytes);
+int eepi_lane_connect(const eepi_lane_address *address);
+void eepi_lane_prepare(int fd);
+
+/* lane_turn.c: one turn of a lane. True: something was moved. `next_us`: look again by then. */
+bool eepi_lane_turn(eepi_network *network, eepi_lane *lane, uint64_t now_us, uint64_t *next_us);
+/* Close its connection, and give back what the ring lane has handed out. */
+void eepi_lane_abandon(eepi_network *network, eepi_lane *lane);
+/* Its connection is of no use any more. */
+void eepi_lane_fail(eepi_network *network, eepi_lane *lane, uint64_t now_us);
+/* lane_send.c: send what there is; false: the connection is broken. */
+bool eepi_lane_send(eepi_network *network, eepi_lane *lane, bool *any_out);
+/* What was sent on a connection that broke is sent again. */
+void eepi_lane_rewind(eepi_lane *lane);
+
+/* sender.c */
+void *eepi_sender_run(void *network);
+/* incoming.c: the receiver thread. */
+struct eepi_incoming *eepi_incoming_open(const eepi_network *network);
+void eepi_incoming_close(struct eepi_incoming *incoming);
+void *eepi_receiver_run(void *network);
+#endif
