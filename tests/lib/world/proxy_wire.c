@@ -250,7 +250,7 @@ bool proxy_wire_drain(proxy_wire *wire, uint64_t timeout_us)
             wire_lane *l = &wire->lanes[i];
             l->rests = 0;
             run_lane(wire, l);
-            is_idle &= l->is_idle;
+            is_idle &= l->is_idle || l->is_held;
         }
         pthread_mutex_unlock(&wire->lock);
         idle_rounds = is_idle ? idle_rounds + 1 : 0;

@@ -26,7 +26,8 @@ void proxy_wire_start(proxy_wire *wire);
 void proxy_wire_hold(proxy_wire *wire, int lane, bool is_held, bool with_words);
 /* The network does not carry what that seat sends: a view forbids it. */
 void proxy_wire_forbid(proxy_wire *wire, uint32_t source, bool is_forbidden);
-/* Wait until all that was put is delivered and given back, at most so long. */
+/* Wait until all that was put is delivered and given back, but for what a held lane holds: at most
+ * so long. */
 bool proxy_wire_drain(proxy_wire *wire, uint64_t timeout_us);
 proxy_wire_counts proxy_wire_counted(proxy_wire *wire);
 void proxy_wire_close(proxy_wire *wire);
