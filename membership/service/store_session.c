@@ -173,7 +173,6 @@ eepi_member eepi_store_own_member(const eep_context *context)
     eepi_member own = eepi_weights_member(context, session->is_ready, session->leaving);
 
     own.rates = eepi_own_links_rates(session->links);
-    own.host = context->process.host;
     own.order_number = context->observed.ordered->first_number;
     own.order_digest = context->observed.ordered->first_digest;
     return own;
