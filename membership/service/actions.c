@@ -186,6 +186,7 @@ static void perform_note(eep_context *context, const eepi_action *action)
     case EEPI_ACTION_EXPELLED:
         eepi_tell_cause(context, &action->suspect);
         note_fault(context, action);
+        eepi_note_behind_gates(context, action->view, &action->suspect);
         break;
     default: /* EEPI_ACTION_REFUSED */
         refuse(context, action);

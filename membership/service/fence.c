@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 /* A victim whose heart beats hears its warning within a period. */
-enum { WARN_PERIODS = 5, WARNED_POLL_US = 2000 };
+enum { WARN_PERIODS = 5, WARNED_POLL_US = 2000, ASK_PERIOD_US = 1000000 };
 
 /* A process that was warned, and is killed. */
 typedef struct warned {
@@ -24,7 +24,9 @@ typedef struct warned {
 
 struct eepi_fence {
     int num_warned;
-    warned victims[]; /* [max_ranks] */
+    uint64_t asked_us;      /* agents were asked last */
+    uint32_t *behind_gates; /* [max_ranks] generations that agents are asked to kill; 0: none */
+    warned victims[];       /* [max_ranks] */
 };
 
 eep_status eepi_fence_open(eep_context *context)
@@ -32,12 +34,57 @@ eep_status eepi_fence_open(eep_context *context)
     const size_t seats = (size_t)context->config.max_ranks;
 
     context->fence = calloc(1, sizeof *context->fence + seats * sizeof(warned));
-    return context->fence ? EEP_OK : EEP_ERR_NO_MEMORY;
+    if (context->fence) {
+        context->fence->behind_gates = calloc(seats, sizeof(uint32_t));
+    }
+    return context->fence && context->fence->behind_gates ? EEP_OK : EEP_ERR_NO_MEMORY;
 }
 
 void eepi_fence_close(eep_context *context)
 {
+    if (context->fence) {
+        free(context->fence->behind_gates);
+    }
     free(context->fence);
+}
+
+void eepi_note_behind_gates(eep_context *context, const eepi_view *view,
+                            const eepi_suspect *suspect)
+{
+    if (context->config.kill_fence && view->proposer == context->config.rank &&
+        eepi_peer_is_remote(context, suspect->seat, suspect->generation)) {
+        context->fence->behind_gates[suspect->seat] = suspect->generation;
+        context->fence->asked_us = 0;
+    }
+}
+
+void eepi_kill_behind_gates(eep_context *context)
+{
+    const eepi_view *view = eepi_core_view(context->core);
+    const uint64_t now_us = eepi_now_us();
+
+    if (!view || now_us - context->fence->asked_us < ASK_PERIOD_US) {
+        return;
+    }
+    context->fence->asked_us = now_us;
+    for (int seat = 0; seat < context->config.max_ranks; seat++) {
+        const eepi_view_seat *now = eepi_view_seat_at(view, seat);
+        const eepi_suspect victim = {seat, context->fence->behind_gates[seat], EEP_FAULT_EXPELLED};
+        if (victim.generation != 0 &&
+            (now->state != EEP_SEAT_QUARANTINED || now->generation != victim.generation ||
+             !eepi_peer_is_remote(context, seat, victim.generation))) {
+            context->fence->behind_gates[seat] = 0; /* another process has the seat */
+        } else if (victim.generation != 0) {
+            (void)eepi_rank_agent_kill(context, &victim);
+        }
+    }
+}
+
+void eepi_forget_behind_gates(eep_context *context, int32_t seat, uint32_t generation)
+{
+    if (context->fence->behind_gates[seat] <= generation) {
+        context->fence->behind_gates[seat] = 0;
+    }
 }
 
 int eepi_num_warned(const eep_context *context)

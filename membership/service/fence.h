@@ -23,6 +23,14 @@ bool eepi_post_busy(eep_context *context, int seat);
 void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect);
 void eepi_kill_warned(eep_context *context, int seat);
 uint64_t eepi_warned_poll_us(const eep_context *context);
+/* Rule N13: a committed view left out a process of another host, which is behind receivers' gates.
+ * The rank that proposed the view has it killed by its own agent, and asks again every second until
+ * that seat is free: the process may hang on a host that could not be reached. */
+void eepi_note_behind_gates(eep_context *context, const eepi_view *view,
+                            const eepi_suspect *suspect);
+void eepi_kill_behind_gates(eep_context *context);
+/* It has ended. */
+void eepi_forget_behind_gates(eep_context *context, int32_t seat, uint32_t generation);
 /* How many are warned and not killed yet. */
 int eepi_num_warned(const eep_context *context);
 #endif

@@ -152,9 +152,11 @@ void eepi_peers_watch_remote(eep_context *context)
     const eepi_view *view = eepi_core_view(context->core);
 
     for (int seat = 0; view && seat < context->config.max_ranks; seat++) {
-        const uint32_t generation = eepi_view_seat_at(view, seat)->generation;
-        if (eepi_view_is_member(view, seat) && eepi_peer_is_remote(context, seat, generation)) {
-            eepi_detector_watch_remote(context->detector, seat, generation);
+        const eepi_view_seat *s = eepi_view_seat_at(view, seat);
+        /* of one in quarantine the end is awaited (M7) */
+        if ((eepi_view_is_member(view, seat) || s->state == EEP_SEAT_QUARANTINED) &&
+            eepi_peer_is_remote(context, seat, s->generation)) {
+            eepi_detector_watch_remote(context->detector, seat, s->generation);
         }
     }
 }

@@ -37,7 +37,8 @@ void eepi_peers_drop(eep_context *context, const eepi_view *view);
  * [max_ranks] how each is reached. Of a PROXY peer's window the host side alone is mapped. */
 EEP_MUST_CHECK eep_status eepi_peers_map(eep_context *context, const eepi_view *view,
                                          eepk_peer *peers_out);
-/* Listen to the members whose processes live on other hosts: here they have no heart to read. */
+/* Listen to members, and to those in quarantine, whose processes live on other hosts: here they
+ * have no heart to read. */
 void eepi_peers_watch_remote(eep_context *context);
 /* That process has a record, and lives on another host. */
 bool eepi_peer_is_remote(const eep_context *context, int seat, uint32_t generation);

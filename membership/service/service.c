@@ -88,6 +88,10 @@ static void feed_evidence(eep_context *context)
         const eepi_input input = {.kind = signs[i].kind,
                                   .suspect = *of,
                                   .end = {of->seat, of->generation, EEPI_END_STORES}};
+        if (signs[i].kind == EEPI_INPUT_ENDED) { /* so its host's agent says */
+            eepi_arrival_end(context, of->seat, of->generation);
+            eepi_forget_behind_gates(context, of->seat, of->generation);
+        }
         eepi_feed(context, &input);
         if (of->kind == EEP_FAULT_EXIT) { /* it has only begun to end: no look at once */
             context->service->ends_looked_us = eepi_now_us();
@@ -511,6 +515,7 @@ static void serve_round(eep_context *context)
     look_at_backups(context);
     if (eepi_rank_agent_progress(context)) {
         eepi_peers_watch_remote(context);
+        eepi_kill_behind_gates(context);
     }
     look_for_ends(context);
     feed_busy(context);
