@@ -156,14 +156,16 @@ bool eepi_agent_take_ends(eepi_agent *agent, const struct pollfd *fds, int num)
 void eepi_agent_kill(eepi_agent *agent, int32_t seat, uint32_t generation)
 {
     char text[128];
-    bool is_killed = false;
+    bool is_here, is_killed = false;
 
     pthread_mutex_lock(&agent->lock);
-    if (agent->processes[seat].generation == generation && agent->processes[seat].pidfd >= 0) {
+    is_here = seat >= 0 && seat < EEP_MAX_RANKS &&
+              agent->processes[seat].generation == generation && agent->processes[seat].pidfd >= 0;
+    if (is_here) {
         is_killed = eepi_process_kill(agent->processes[seat].pidfd);
     }
     pthread_mutex_unlock(&agent->lock);
-    if (agent->note) {
+    if (is_here && agent->note) { /* else it has ended, or is another agent's */
         snprintf(text, sizeof text, "%s rank %d (generation %u) for another host",
                  is_killed ? "killed" : "could not kill", seat, generation);
         agent->note(agent->user, text);

@@ -17,13 +17,10 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from host_lab import NETLAB, HostLab, leave_out_unless_possible  # noqa: E402
+from agent_lab import BOUND_S, HOSTS, STATE, STORE, AgentLab, until  # noqa: E402
+from host_lab import HostLab, leave_out_unless_possible  # noqa: E402
 
-STATE = "/run/eep-state/eep"
-STORE = f"etcd://10.77.0.1:2379?local={STATE}/store"
-BOUND_S = 30  # of waits for what must come; no healthy run comes near it
 QUIET_S = 2   # as long nothing may come: ten times what a host's silence takes
-HOSTS = ("h1", "h2", "h3")
 
 
 class Rank:
@@ -31,11 +28,8 @@ class Rank:
 
     def __init__(self, lab, host, seat, others):
         self.host, self.seat = host, seat
-        self.child = subprocess.Popen(
-            [NETLAB, "--lab", lab.name, "run", host, "env", f"EEP_KEY_FILE={STATE}/key",
-             f"{BUILD}/tests/agent_rank", f"{STATE}/store", str(seat), "1", *(f"{other}:1" for other in others)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        lab.children.append(self.child)
+        self.child = lab.start(host, "env", f"EEP_KEY_FILE={STATE}/key", f"{BUILD}/tests/agent_rank",
+                               f"{STATE}/store", seat, 1, *(f"{other}:1" for other in others))
         self.signs, self.answers = [], queue.Queue()
         self.pid = json.loads(self.child.stdout.readline())["ready"]
         threading.Thread(target=self.read, daemon=True).start()
@@ -58,47 +52,16 @@ class Rank:
         return self.answers.get(timeout=BOUND_S)
 
 
-def until(holds, what):
-    begin = time.monotonic()
-    while not holds():
-        assert time.monotonic() - begin < BOUND_S, f"{what()} after {BOUND_S} s"
-        time.sleep(0.01)
-    return time.monotonic() - begin
-
-
-class World:
-    """Three hosts with an agent and two ranks each, all of whom hear each other."""
+class World(AgentLab):
+    """Two ranks on each host, all of whom hear each other."""
 
     def __init__(self, lab):
-        self.lab, self.agents = lab, {}
-        for host in HOSTS:
-            lab.run(host, "sh", "-c", f"umask 077; mkdir {STATE}; echo {'5e' * 32} >{STATE}/key")
-        etcd = subprocess.Popen(
-            [NETLAB, "--lab", lab.name, "run", "h1", "etcd", "--data-dir", f"{STATE}/etcd", "--log-level", "error",
-             "--listen-client-urls", "http://10.77.0.1:2379", "--advertise-client-urls", "http://10.77.0.1:2379",
-             "--listen-peer-urls", "http://127.0.0.1:2380", "--initial-advertise-peer-urls", "http://127.0.0.1:2380",
-             "--initial-cluster", "default=http://127.0.0.1:2380"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        lab.children.append(etcd)
-        for host in HOSTS:
-            self.start_agent(host)
-        self.ranks = {seat: Rank(lab, HOSTS[seat // 2], seat, [o for o in range(6) if o // 2 != seat // 2])
+        super().__init__(lab, BUILD)
+        self.ranks = {seat: Rank(self, HOSTS[seat // 2], seat, [o for o in range(6) if o // 2 != seat // 2])
                       for seat in range(6)}
         until(self.all_hear_all, lambda: f"they hear of {[rank.look()['runs'] for rank in self.ranks.values()]}")
         time.sleep(0.3)
         assert not self.heard(), self.heard()
-
-    def start_agent(self, host):
-        command = [NETLAB, "--lab", self.lab.name, "run", host, f"{BUILD}/experiments/eep-agent", "--store", STORE,
-                   "--listen", f"10.77.0.{host[1:]}:7700", "--key", f"{STATE}/key"]
-        begin = time.monotonic()
-        while True:  # etcd may not answer yet
-            agent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            self.lab.children.append(agent)
-            if "ready" in agent.stdout.readline():
-                self.agents[host] = agent
-                return
-            assert time.monotonic() - begin < BOUND_S, f"no agent on {host}"
 
     def all_hear_all(self):
         return all(len(rank.look()["runs"]) == 4 for rank in self.ranks.values())
@@ -126,8 +89,6 @@ class World:
         time.sleep(QUIET_S)
         assert not self.heard(), f"suspected: {self.heard()}"
 
-    def agent_signal(self, host, name):
-        self.lab.run(host, "pkill", f"-{name}", "-x", "eep-agent")
 
 
 @contextlib.contextmanager

@@ -154,7 +154,7 @@ class Rank:
 
     def step(self, position):
         """True: the position is done. A status ends the rank's service."""
-        step = Step(c.sizeof(Step))
+        step = self.last = Step(c.sizeof(Step))
         status = eep.eep_step_begin(self.context, c.c_uint64(200000), c.byref(step))
         if status in (TIMEOUT, UNCOVERED):
             return False, OK
