@@ -60,7 +60,7 @@ eep_status eepi_store_conn_receive(eepi_store_conn *conn, size_t *got_out)
     if (conn->secure->state >= EEPI_SECURE_OPEN) {
         eepi_secure_waiting_remove(&conn->store->waiting, conn);
     }
-    if (conn->secure->fault == EEPI_SECURE_GARBAGE) {
+    if (conn->secure->fault == EEPI_SECURE_GARBAGE && conn->secure->peer.newest == 0) {
         eepi_store_turn_away(conn->fd, EEP_ERR_STATE); /* a client without a key speaks frames */
     }
     if (conn->secure->fault != EEPI_SECURE_FINE) {

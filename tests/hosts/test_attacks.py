@@ -1,0 +1,199 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Attacks from outside on each port that an instance opens: refused, counted, and nothing is lost.
+
+    test_attacks.py BUILD/experiments
+
+Hosts are those of tools/netlab. An outsider has an interface on the outside network alone and no key.
+The store serves on the outside network here, so that the outsider reaches it at all.
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from host_lab import ROOT, HostLab, leave_out_unless_possible  # noqa: E402
+
+ATTACKER = os.path.join(ROOT, "tests/hosts/attacker.py")
+STORE_PORT, AGENT_PORT = 7000, 7100
+RUN = ("--quiet", "--no-picture", "--ranks", 4, "--slots", 32, "--requests", 40, "--rate", 8, "--input", "4:16",
+       "--output", "8:24")
+BUILD = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build/experiments")
+
+
+def program(name):
+    return os.path.join(BUILD, name)
+
+
+def prepare(lab, host):
+    """A folder of the host's own, with the job's key."""
+    lab.run(host, "sh", "-c", "umask 077; mkdir -p /run/job; "
+            "echo 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f >/run/job/key")
+
+
+def start(lab, host, *command):
+    """A program whose lines go to /run/job/NAME.log; it ends with the laboratory."""
+    name = os.path.basename(str(command[0]))
+    return lab.start(host, "sh", "-c", f"""{' '.join(f"'{word}'" for word in command)} >/run/job/{name}.log 2>&1 &
+        echo $! >/run/job/{name}.pid; echo '{{}}'; wait""")
+
+
+def wait_for(lab, host, file, text):
+    end = time.monotonic() + 60
+    while text not in lab.run(host, "cat", file, status=None):
+        if time.monotonic() > end:
+            raise AssertionError(f"{file} never said '{text}': {lab.run(host, 'cat', file, status=None)}")
+        time.sleep(0.1)
+
+
+def store_address(at, key=True):
+    return f"tcp://{at}:{STORE_PORT}?local=/run/job/store" + ("&key-file=/run/job/key" if key else "")
+
+
+def start_store(lab):
+    prepare(lab, "h1")
+    start(lab, "h1", program("eep-store"), "--path", store_address("10.78.0.1"))
+    wait_for(lab, "h1", "/run/job/eep-store.log", "ready on")
+
+
+def end_store(lab):
+    """It ends in order; how many connections it has refused, by reason."""
+    lab.run("h1", "sh", "-c", "kill $(cat /run/job/eep-store.pid)")
+    wait_for(lab, "h1", "/run/job/eep-store.log", "refused so far")
+    last = lab.run("h1", "cat", "/run/job/eep-store.log").strip().splitlines()[-1]
+    return {name.strip(): int(number) for name, number in re.findall(r"([a-z ]+?) (\d+)(?:,|$)", last.split("far:")[1])}
+
+
+def start_instance(lab, address, *more):
+    out = f"/tmp/out-{len(lab.children)}"
+    child = subprocess.Popen([os.path.join(ROOT, "tools/netlab"), "--lab", lab.name, "run", "h1", program("eep-run"),
+                              *map(str, RUN), *map(str, more), "--store", address, "--out", out],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lab.children.append(child)
+    child.out = out
+    return child
+
+
+def expect_nothing_lost(lab, child):
+    text = child.stdout.read()
+    assert child.wait(timeout=120) == 0 and "GOOD" in text, text
+    summary = json.loads(lab.run("h1", "cat", f"{child.out}/summary.json"))
+    assert summary["good"] and "0 lost" in text and "0 wrong" in text, text
+    return summary
+
+
+def listening(lab, host):
+    """(address, port) of each TCP socket that listens in the host."""
+    found = set()
+    for line in lab.run(host, "cat", "/proc/net/tcp", "/proc/net/tcp6", status=None).splitlines():
+        words = line.split()
+        if len(words) > 3 and words[3] == "0A":
+            address, port = words[1].split(":")
+            found.add((".".join(str(byte) for byte in reversed(bytes.fromhex(address[-8:]))), int(port, 16)))
+    return found
+
+
+# ---------------------------------------------------------------- tests
+
+
+def test_a_store_under_attack():
+    with HostLab(1, "--outsiders", 1) as lab:
+        start_store(lab)
+        run = start_instance(lab, store_address("10.78.0.1"), "--kill", "3@3", "--rejoin", "3@4")
+        attack = json.loads(lab.run("x1", ATTACKER, "storm", "10.78.0.1", STORE_PORT, 6).splitlines()[-1])
+        expect_nothing_lost(lab, run)
+        refused = end_store(lab)
+        print(f"a store under attack: {sum(attack['tried'].values())} connections without the key, refused {refused}")
+        assert attack["said"] == 0, attack
+        assert refused["no hello"] >= attack["tried"]["garbage"] // 2 and refused["another key"] > 0, refused
+        assert refused["another version"] > 0 and refused["another service"] > 0, refused
+        assert refused.get("crowded out", 0) + refused.get("no proof", 0) > 0, refused
+
+
+def test_somebody_on_the_way_to_the_store():
+    with HostLab(1, "--outsiders", 1) as lab:
+        start_store(lab)
+        relay = lab.start("x1", ATTACKER, "relay", "10.78.0.101", STORE_PORT, "10.78.0.1", STORE_PORT, 3)
+        assert relay.first == {"ready": True}
+        run = start_instance(lab, store_address("10.78.0.101"), "--kill", "3@5", "--rejoin", "3@6")
+        expect_nothing_lost(lab, run)
+        relay.stdin.close()
+        counts = json.loads(relay.stdout.read().splitlines()[-1])
+        refused = end_store(lab)
+        print(f"somebody on the way to the store: {counts}, refused {refused}")
+        assert counts["conversations replayed"] > 0 and counts["answered"] == 0, counts
+        assert sum(counts.get(kind, 0) for kind in ("changed", "repeated", "left out", "exchanged", "enlarged")) >= 5
+        # about half of the messages went to clients, which count for themselves
+        assert sum(refused.get(kind, 0) for kind in ("forged", "replayed", "reordered", "oversized")) >= 2, refused
+        assert refused["another key"] > 0, refused  # the old conversations
+
+
+def test_without_the_key_the_store_is_not_served():
+    with HostLab(2, "--outsiders", 1) as lab:
+        prepare(lab, "h1")
+        text = lab.run("h1", program("eep-store"), "--path", store_address("10.77.0.1", key=False), status=1)
+        assert "10.77.0.1" in text and "without a key" in text, text
+        text = lab.run("h1", program("eep-store"), "--path", store_address("0.0.0.0"), status=1)
+        assert "every interface" in text, text
+        # on the fabric an outsider does not even reach it
+        start(lab, "h1", program("eep-store"), "--path", store_address("10.77.0.1"))
+        wait_for(lab, "h1", "/run/job/eep-store.log", "ready on")
+        assert listening(lab, "h1") == {("10.77.0.1", STORE_PORT)}, listening(lab, "h1")
+        assert json.loads(lab.run("x1", ATTACKER, "knock", "10.78.0.1", STORE_PORT)) == {"open": []}
+        assert json.loads(lab.run("h2", ATTACKER, "knock", "10.77.0.1", STORE_PORT)) == {"open": [STORE_PORT]}
+        text = lab.run("h2", program("eep-store"), "--forget", store_address("10.77.0.1", key=False), status=1)
+        assert "without a key" in text, text
+
+
+def test_an_agent_under_attack():
+    with HostLab(1, "--outsiders", 1) as lab:
+        start_store(lab)
+        start(lab, "h1", program("eep-agent"), "--store", store_address("10.78.0.1").replace("job/store", "job/agent"),
+              "--listen", f"10.78.0.1:{AGENT_PORT}", "--key", "/run/job/key")
+        end = time.monotonic() + 30
+        while ("10.78.0.1", AGENT_PORT) not in listening(lab, "h1"):
+            assert time.monotonic() < end, lab.run("h1", "cat", "/run/job/eep-agent.log")
+            time.sleep(0.1)
+        attack = json.loads(lab.run("x1", ATTACKER, "storm", "10.78.0.1", AGENT_PORT, 5).splitlines()[-1])
+        print(f"an agent under attack: {attack}")
+        assert attack["said"] == 0, attack
+        lab.run("h1", "sh", "-c", "kill -0 $(cat /run/job/eep-agent.pid)")
+        assert json.loads(lab.run("x1", ATTACKER, "knock", "10.78.0.1", AGENT_PORT)) == {"open": [AGENT_PORT]}
+
+
+def test_ports_are_on_the_interfaces_that_are_named():
+    """UCX trusts its network: its ports are on the fabric alone, and without a network there is none."""
+    with HostLab(1, "--outsiders", 1) as lab:
+        prepare(lab, "h1")
+        for bulk, network, allowed in (("shm", "off", set()), ("shm", "tcp", {"127.0.0.1"}), ("ucx", "off", {"10.77.0.1"})):
+            out = f"/tmp/out-{bulk}-{network}"
+            start(lab, "h1", "env", "EEP_BULK_INTERFACE=fabric0", f"EEP_NETWORK={network}", "EEP_NETWORK_PEERS=all",
+                  program("eep-run"), *RUN, "--bulk", bulk, "--kill", "3@2", "--rejoin", "3@3", "--out", out)
+            seen, end = set(), time.monotonic() + 120
+            while not lab.run("h1", "sh", "-c", f"[ -e {out}/summary.json ] && echo there", status=None):
+                seen |= listening(lab, "h1")
+                assert time.monotonic() < end, lab.run("h1", "cat", "/run/job/env.log", status=None)
+            print(f"--bulk {bulk}, EEP_NETWORK={network}: {len(seen)} ports, on {sorted({at for at, _ in seen})}")
+            assert {address for address, _ in seen} == allowed, (bulk, network, seen)
+            assert json.loads(lab.run("h1", "cat", f"{out}/summary.json"))["good"]
+            if seen:
+                ports = [port for _, port in seen]
+                assert json.loads(lab.run("x1", ATTACKER, "knock", "10.78.0.1", *ports)) == {"open": []}
+
+
+def main():
+    leave_out_unless_possible()
+    tests = [value for name, value in sorted(globals().items()) if name.startswith("test_")]
+    wanted = sys.argv[2] if len(sys.argv) > 2 else ""
+    for test in tests:
+        if wanted in test.__name__:
+            begin = time.monotonic()
+            test()
+            print(f"ok {test.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
