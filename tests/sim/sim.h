@@ -119,7 +119,8 @@ typedef struct sim_rank {
     eep_device *device;
     eep_stream *stream;
     eep_graph *graph[SIM_SHAPES];
-    int num_mixed; /* steps in a row that ended since ranks had begun them with different shapes */
+    int num_mixed; /* steps in a row that ended since ranks had begun them with different shapes, */
+    uint64_t mixed_epoch; /* under this view */
     sim_chain chain[SIM_CHAINS];
     const float **weights; /* [layers][slots] */
     sim_work work[SIM_MAX_WORK];

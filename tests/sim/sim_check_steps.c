@@ -145,11 +145,15 @@ static void check_join_pause(const sim_process *p)
              (unsigned long long)pause_us);
 }
 
-/* P6: ranks that began a step with different shapes know better in the next one. */
+/* P6: ranks that began a step with different shapes know better in the next one of that view. The
+ * first step of another view may be begun by others, who have heard nothing. */
 void sim_check_aborted(sim_process *p, const char *why)
 {
     sim_rank *r = &p->rank;
+    const uint64_t epoch = r->context->stepper.live.epoch;
 
+    r->num_mixed = r->mixed_epoch == epoch ? r->num_mixed : 0;
+    r->mixed_epoch = epoch;
     r->num_mixed = strstr(why, "with another shape") ? r->num_mixed + 1 : 0;
     sim->mixed_steps += r->num_mixed > 0;
     SIM_MUST(r->num_mixed < SIM_SHAPES, "P6", "rank %d.%u: %d steps in a row: %s", p->seat,
