@@ -5,6 +5,8 @@
 
 #include "graphs/base/clock.h"
 #include "graphs/kernels/compiler_macros.h"
+#include "transport/secure/secure_socket.h"
+#include "transport/secure/tcp_socket.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -31,7 +33,8 @@ typedef struct connection {
     uint64_t opened_us;
     uint64_t num_placed; /* slots of this connection */
     size_t filled;
-    uint8_t *buffer; /* [buffer_bytes] */
+    uint8_t *buffer;             /* [buffer_bytes] without a key; */
+    eepi_secure_channel channel; /* with one */
 } connection;
 
 struct eepi_incoming {
@@ -63,6 +66,7 @@ static void close_one(connection *c)
         close(c->fd);
     }
     free(c->buffer);
+    eepi_secure_end(&c->channel);
     *c = (connection){.fd = -1};
 }
 
@@ -94,6 +98,15 @@ static connection *place_for_stranger(struct eepi_incoming *incoming)
     return oldest;
 }
 
+static bool prepare(const eepi_network *network, connection *c)
+{
+    if (network->has_key) {
+        return eepi_lane_secure(network, NULL, &c->channel) == EEP_OK;
+    }
+    c->buffer = malloc(network->incoming->buffer_bytes);
+    return c->buffer != NULL;
+}
+
 static void accept_all(eepi_network *network)
 {
     for (;;) {
@@ -104,12 +117,10 @@ static void accept_all(eepi_network *network)
             return;
         }
         c = place_for_stranger(network->incoming);
-        *c = (connection){.fd = fd,
-                          .opened_us = eepi_now_us(),
-                          .buffer = malloc(network->incoming->buffer_bytes)};
+        *c = (connection){.fd = fd, .opened_us = eepi_now_us()};
         events.data.u64 = (uint64_t)(c - network->incoming->connection);
-        eepi_lane_prepare(fd);
-        if (!c->buffer || epoll_ctl(network->epoll, EPOLL_CTL_ADD, fd, &events) != 0) {
+        eepi_tcp_prepare(fd);
+        if (!prepare(network, c) || epoll_ctl(network->epoll, EPOLL_CTL_ADD, fd, &events) != 0) {
             close_one(c);
         }
     }
@@ -145,52 +156,69 @@ static bool replace(struct eepi_incoming *incoming, connection *c, const eepi_la
     return true;
 }
 
-/* False: the connection is closed. */
-static bool greet(eepi_network *network, connection *c)
+/* With a key, it is the one that has proven it. */
+static bool is_proven(const eepi_network *network, const connection *c,
+                      const eepi_lane_hello *hello)
+{
+    const eepi_secure_identity *peer = &c->channel.peer.identity;
+
+    return !network->has_key ||
+           (peer->seat == (int32_t)hello->source && peer->generation == hello->source_generation);
+}
+
+static bool send_small(const eepi_network *network, connection *c, const void *bytes, size_t num)
+{
+    const struct iovec part = {(void *)(uintptr_t)bytes, num};
+
+    if (network->has_key) {
+        return eepi_secure_put(&c->channel, &part, 1) == EEP_OK &&
+               eepi_secure_flush(&c->channel, c->fd) == EEP_OK;
+    }
+    return send(c->fd, bytes, num, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)num;
+}
+
+/* A hello has come. False: the connection is to be closed. */
+static bool greet(eepi_network *network, connection *c, const void *bytes)
 {
     eepi_lane_answer answer = {EEPI_LANE_MAGIC, EEPI_LANE_WELCOME};
     eepi_lane_hello hello;
 
-    if (c->filled < sizeof hello) {
-        return true;
-    }
-    memcpy(&hello, c->buffer, sizeof hello);
+    memcpy(&hello, bytes, sizeof hello);
     answer.verdict = hello.magic == EEPI_LANE_MAGIC ? judge(network, &hello) : EEPI_LANE_OTHER;
-    if (answer.verdict == EEPI_LANE_WELCOME && !replace(network->incoming, c, &hello)) {
+    if (answer.verdict == EEPI_LANE_WELCOME &&
+        (!is_proven(network, c, &hello) || !replace(network->incoming, c, &hello))) {
         answer.verdict = EEPI_LANE_OTHER;
     }
-    if (send(c->fd, &answer, sizeof answer, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof answer ||
-        answer.verdict != EEPI_LANE_WELCOME) {
-        close_one(c);
+    if (!send_small(network, c, &answer, sizeof answer) || answer.verdict != EEPI_LANE_WELCOME) {
         return false;
     }
     c->is_greeted = true;
     c->source = hello.source;
     c->source_generation = hello.source_generation;
-    c->filled -= sizeof hello;
-    memmove(c->buffer, c->buffer + sizeof hello, c->filled);
     return true;
 }
 
 /* ------------------------------------------------------------------ messages */
 
-/* Place the whole messages of the buffer. False: no rank sends that. */
-static bool place_all(eepi_network *network, connection *c)
+/* Place the whole messages; how many bytes they have is left in `*done_out`. False: no rank sends
+ * that. */
+static bool place_all(eepi_network *network, connection *c, const uint8_t *from, size_t num,
+                      size_t *done_out)
 {
     size_t at = 0;
 
-    while (c->filled - at >= sizeof(eepk_put)) {
+    while (num - at >= sizeof(eepk_put)) {
         eepk_put put;
         size_t bytes;
-        memcpy(&put, c->buffer + at, sizeof put);
+        memcpy(&put, from + at, sizeof put);
         bytes = sizeof put + put.bytes;
         if (put.bytes > network->slot_bytes - sizeof put || put.source != c->source) {
             return false;
         }
-        if (c->filled - at < bytes) {
+        if (num - at < bytes) {
             break;
         }
-        if (eepi_placer_place(network->config.placer, &put, c->buffer + at + sizeof put,
+        if (eepi_placer_place(network->config.placer, &put, from + at + sizeof put,
                               c->source_generation) == EEPI_PLACED_MALFORMED) {
             return false;
         }
@@ -198,16 +226,36 @@ static bool place_all(eepi_network *network, connection *c)
         c->owes = true;
         at += bytes;
     }
-    c->filled -= at;
-    memmove(c->buffer, c->buffer + at, c->filled);
+    *done_out = at;
     return true;
 }
 
-static bool acknowledge(connection *c)
+/* In the channel; what was said before and has not left yet comes first. */
+static bool acknowledge_sealed(connection *c)
 {
-    const ssize_t sent =
-        send(c->fd, &c->num_placed, sizeof c->num_placed, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const struct iovec part = {&c->num_placed, sizeof c->num_placed};
+    size_t unsent;
 
+    if (eepi_secure_flush(&c->channel, c->fd) != EEP_OK) {
+        return false;
+    }
+    (void)eepi_secure_unsent(&c->channel, &unsent);
+    if (unsent > 0 || eepi_secure_put(&c->channel, &part, 1) != EEP_OK) {
+        return true;
+    }
+    c->owes = false;
+    return eepi_secure_flush(&c->channel, c->fd) == EEP_OK;
+}
+
+/* False: the connection is broken. */
+static bool acknowledge(const eepi_network *network, connection *c)
+{
+    ssize_t sent;
+
+    if (network->has_key) {
+        return acknowledge_sealed(c);
+    }
+    sent = send(c->fd, &c->num_placed, sizeof c->num_placed, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent == sizeof c->num_placed) {
         c->owes = false;
         return true;
@@ -225,29 +273,80 @@ static void complain(const eepi_network *network, const connection *c)
     listener->note(listener->user, text);
 }
 
-static void read_from(eepi_network *network, connection *c)
+/* False: the connection is to be closed. */
+static bool read_plain(eepi_network *network, connection *c)
 {
     const ssize_t got = recv(c->fd, c->buffer + c->filled,
                              network->incoming->buffer_bytes - c->filled, MSG_DONTWAIT);
+    size_t at = 0, done = 0;
 
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return;
-    }
     if (got <= 0) {
-        close_one(c);
-        return;
+        return got < 0 && (errno == EAGAIN || errno == EINTR);
     }
     c->filled += (size_t)got;
-    if (!c->is_greeted && !greet(network, c)) {
-        return;
-    }
     if (!c->is_greeted) {
-        return;
+        if (c->filled < sizeof(eepi_lane_hello)) {
+            return true;
+        }
+        if (!greet(network, c, c->buffer)) {
+            return false;
+        }
+        at = sizeof(eepi_lane_hello);
     }
-    if (!place_all(network, c)) {
+    if (!place_all(network, c, c->buffer + at, c->filled - at, &done)) {
         complain(network, c);
-        close_one(c);
-    } else if (c->owes && !acknowledge(c)) {
+        return false;
+    }
+    c->filled -= at + done;
+    memmove(c->buffer, c->buffer + at + done, c->filled);
+    return true;
+}
+
+static bool take_sealed(eepi_network *network, connection *c, const void *payload, size_t bytes)
+{
+    size_t done = 0;
+
+    if (!c->is_greeted) {
+        return bytes == sizeof(eepi_lane_hello) && greet(network, c, payload);
+    }
+    if (!place_all(network, c, payload, bytes, &done) || done != bytes) {
+        complain(network, c);
+        return false;
+    }
+    return true;
+}
+
+/* One read, and the whole messages that are there then. */
+static bool read_sealed(eepi_network *network, connection *c)
+{
+    const eepi_network_listener *listener = &network->config.listener;
+    eep_status status = eepi_secure_receive(&c->channel, c->fd);
+    char why[EEPI_SECURE_WHY_BYTES];
+    const void *payload;
+    size_t bytes;
+
+    if (status != EEP_OK) {
+        return status == EEP_ERR_TIMEOUT;
+    }
+    while ((status = eepi_secure_next(&c->channel, &payload, &bytes)) == EEP_OK) {
+        if (!take_sealed(network, c, payload, bytes)) {
+            return false;
+        }
+    }
+    if (eepi_secure_flush(&c->channel, c->fd) != EEP_OK) {
+        return false;
+    }
+    if (status != EEP_ERR_TIMEOUT) {
+        listener->note(listener->user, eepi_secure_why(&c->channel, why, sizeof why));
+    }
+    return status == EEP_ERR_TIMEOUT;
+}
+
+static void read_from(eepi_network *network, connection *c)
+{
+    const bool is_well = network->has_key ? read_sealed(network, c) : read_plain(network, c);
+
+    if (c->fd >= 0 && (!is_well || (c->owes && !acknowledge(network, c)))) {
         close_one(c);
     }
 }
@@ -290,7 +389,7 @@ static bool tidy_up(eepi_network *network, uint64_t now_us)
         }
         if (!c->is_greeted && now_us - c->opened_us > EEPI_LANE_GREETING_US) {
             close_one(c);
-        } else if (c->owes && !acknowledge(c)) {
+        } else if (c->owes && !acknowledge(network, c)) {
             close_one(c);
         }
         owes |= c->owes;

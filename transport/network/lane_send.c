@@ -15,6 +15,7 @@ static uint32_t number_of(const eepk_put *word)
 static void add(eepi_lane_batch *b, const void *bytes, size_t num_bytes)
 {
     b->part[b->num++] = (struct iovec){(void *)(uintptr_t)bytes, num_bytes};
+    b->bytes += num_bytes;
 }
 
 /* Words first; a slot is looked at before the words that were put before it are (rule N3,
@@ -50,10 +51,13 @@ static void add_words(eepi_lane *lane, eepi_lane_batch *b)
 static void fill(const eepi_network *network, eepi_lane *lane)
 {
     eepi_lane_batch *b = &lane->batch;
+    const size_t most = network->has_key ? EEPI_LANE_SEALED_BYTES : SIZE_MAX;
     bool any = true;
 
-    b->num = b->num_words = b->at = 0;
-    while (any && b->num < EEPI_LANE_BATCH - (int)EEPK_RING_WORDS &&
+    b->num = network->has_key ? 1 : 0; /* the head's place */
+    b->num_words = b->at = 0;
+    b->bytes = 0;
+    while (any && b->bytes < most && b->num < EEPI_LANE_BATCH - (int)EEPK_RING_WORDS &&
            b->num_words <= (int)EEPK_RING_WORDS) {
         any = take(lane);
         add_words(lane, b);
@@ -64,6 +68,21 @@ static void fill(const eepi_network *network, eepi_lane *lane)
             any = true;
         }
     }
+}
+
+/* A batch becomes a message of the channel. False: the channel is of no use. */
+static bool seal(eepi_lane *lane)
+{
+    eepi_lane_batch *b = &lane->batch;
+    size_t tail_bytes;
+
+    if (eepi_secure_seal(&lane->channel, b->part + 1, b->num - 1, b->head, b->tail, &tail_bytes) !=
+        EEP_OK) {
+        return false;
+    }
+    b->part[0] = (struct iovec){b->head, sizeof b->head};
+    b->part[b->num++] = (struct iovec){b->tail, tail_bytes};
+    return true;
 }
 
 /* So many bytes of the batch have left. */
@@ -102,9 +121,13 @@ bool eepi_lane_send(eepi_network *network, eepi_lane *lane, bool *any_out)
     while (!lane->is_full) {
         if (b->at == b->num) {
             fill(network, lane);
-        }
-        if (b->num == 0) {
-            return true;
+            if (b->bytes == 0) {
+                b->num = 0;
+                return true;
+            }
+            if (network->has_key && !seal(lane)) {
+                return false;
+            }
         }
         if (!send_batch(lane)) {
             return false;

@@ -1,36 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sockets of lanes, all of them non-blocking. */
+/* Sockets and channels of lanes. Nothing here blocks. */
 #include "transport/network/network_state.h"
-
-#include "graphs/base/descriptors.h"
+#include "transport/secure/secure_socket.h"
+#include "transport/secure/tcp_socket.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BACKLOG = 512 };
-
-static socklen_t to_socket_address(const eepi_lane_address *address, struct sockaddr_storage *out)
-{
-    memset(out, 0, sizeof *out);
-    if (address->ip_bytes == 4) {
-        struct sockaddr_in *in = (struct sockaddr_in *)out;
-        in->sin_family = AF_INET;
-        in->sin_port = htons(address->port);
-        memcpy(&in->sin_addr, address->ip, 4);
-        return sizeof *in;
-    }
-    ((struct sockaddr_in6 *)out)->sin6_family = AF_INET6;
-    ((struct sockaddr_in6 *)out)->sin6_port = htons(address->port);
-    memcpy(&((struct sockaddr_in6 *)out)->sin6_addr, address->ip, 16);
-    return sizeof(struct sockaddr_in6);
-}
+enum { MOST_UNSENT = 4096 };
 
 /* IPv4 comes first: an address of IPv6 that is valid on one link alone says too little. */
 static bool take_address(const struct sockaddr *from, eepi_lane_address *out)
@@ -72,14 +55,21 @@ static void address_of(const char *interface, eepi_lane_address *out)
     freeifaddrs(all);
 }
 
-eep_status eepi_lane_listen(const char *interface, int *fd_out, eepi_lane_address *address_out,
-                            char *why, size_t why_bytes)
+static const char *ip_text(const eepi_lane_address *address, char text[INET6_ADDRSTRLEN])
+{
+    const int family = address->ip_bytes == 4 ? AF_INET : AF_INET6;
+
+    return inet_ntop(family, address->ip, text, INET6_ADDRSTRLEN) ? text : "?";
+}
+
+eep_status eepi_lane_listen(const char *interface, bool has_key, int *fd_out,
+                            eepi_lane_address *address_out, char *why, size_t why_bytes)
 {
     eepi_lane_address address = {.kind = EEPI_LANE_TCP};
-    struct sockaddr_storage bound;
-    socklen_t bytes;
-    char text[160];
-    int fd, error;
+    struct sockaddr_storage bound = {0};
+    socklen_t bytes = sizeof bound;
+    char ip[INET6_ADDRSTRLEN], text[200];
+    eep_status status;
 
     address_of(interface, &address);
     if (address.ip_bytes == 0) {
@@ -89,48 +79,58 @@ eep_status eepi_lane_listen(const char *interface, int *fd_out, eepi_lane_addres
                  interface);
         return EEP_ERR_INVALID;
     }
-    bytes = to_socket_address(&address, &bound);
-    fd = socket(bound.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&bound, bytes) != 0 || listen(fd, BACKLOG) != 0 ||
-        getsockname(fd, (struct sockaddr *)&bound, &bytes) != 0) {
-        error = errno;
-        snprintf(why, why_bytes, "listening on %.40s: %s", interface,
-                 eepi_descriptors_error(error, text, sizeof text));
-        if (fd >= 0) {
-            close(fd);
-        }
+    status = eepi_tcp_check_host(ip_text(&address, ip), has_key, text, sizeof text);
+    if (status != EEP_OK) {
+        snprintf(why, why_bytes, "EEP_NETWORK_INTERFACE is \"%.40s\": %s", interface, text);
+        return status;
+    }
+    status = eepi_tcp_listen(ip, 0, why, why_bytes, fd_out);
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (getsockname(*fd_out, (struct sockaddr *)&bound, &bytes) != 0) {
+        snprintf(why, why_bytes, "getsockname: %s", strerror(errno));
         return EEP_ERR_SYSTEM;
     }
-    address.port = ntohs(bound.ss_family == AF_INET ? ((struct sockaddr_in *)&bound)->sin_port
-                                                    : ((struct sockaddr_in6 *)&bound)->sin6_port);
-    *fd_out = fd;
+    address.port =
+        ntohs(bound.ss_family == AF_INET ? ((const struct sockaddr_in *)&bound)->sin_port
+                                         : ((const struct sockaddr_in6 *)&bound)->sin6_port);
     *address_out = address;
     return EEP_OK;
 }
 
-void eepi_lane_prepare(int fd)
-{
-    const int on = 1;
-
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-}
-
 int eepi_lane_connect(const eepi_lane_address *address)
 {
-    struct sockaddr_storage to;
-    const socklen_t bytes = to_socket_address(address, &to);
-    const int fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int error;
+    char ip[INET6_ADDRSTRLEN];
+    int fd = -1;
 
-    if (fd < 0) {
-        return -1;
-    }
-    eepi_lane_prepare(fd);
-    if (connect(fd, (struct sockaddr *)&to, bytes) != 0 && errno != EINPROGRESS) {
-        error = errno;
-        close(fd);
-        errno = error;
-        return -1;
-    }
-    return fd;
+    return eepi_tcp_connect(ip_text(address, ip), address->port, 0, &fd) == EEP_OK ? fd : -1;
+}
+
+/* ------------------------------------------------------------------ channels */
+
+eep_status eepi_lane_secure(const eepi_network *network, const eepi_lane *lane,
+                            eepi_secure_channel *channel_out)
+{
+    eepi_secure_config config = {
+        .key = network->key,
+        .is_server = lane == NULL,
+        .own = {.service = "rows",
+                .role = "rank",
+                .seat = (int32_t)network->shape.self,
+                .generation = network->config.generation,
+                .newest = EEPI_LANE_VERSION,
+                .oldest = EEPI_LANE_VERSION},
+        .wanted_seat = lane ? (int32_t)lane->seat : -1,
+        .wanted_generation = lane ? lane->generation : 0,
+        .max_message_bytes = EEPI_LANE_SEALED_BYTES + 2 * (size_t)network->slot_bytes,
+        .max_unsent_bytes = MOST_UNSENT,
+    };
+    eep_status status;
+
+    snprintf(config.own.instance, sizeof config.own.instance, "%016llx",
+             (unsigned long long)network->config.instance);
+    status = eepi_secure_start(channel_out, &config);
+    eepi_secure_key_wipe(&config.key);
+    return status;
 }

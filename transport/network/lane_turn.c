@@ -3,6 +3,7 @@
 #include "transport/network/network_state.h"
 
 #include "eep/eep.h"
+#include "transport/secure/secure_socket.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -87,6 +88,7 @@ static void close_connection(eepi_lane *lane)
         close(lane->fd); /* which takes it out of the epoll, too */
     }
     lane->fd = -1;
+    eepi_secure_end(&lane->channel);
     __atomic_store_n(&lane->events, 0, __ATOMIC_RELEASE);
 }
 
@@ -98,6 +100,8 @@ void eepi_lane_fail(eepi_network *network, eepi_lane *lane, uint64_t now_us)
     if (lane->state == EEPI_LANE_UP) {
         note(network, lane, "the connection broke");
         lane->num_failures = 0;
+    } else if (lane->state > EEPI_LANE_CONNECTING && lane->num_failures == FAILURES_TO_TELL) {
+        note(network, lane, "it does not greet: have all ranks the same key (EEP_KEY_FILE)?");
     }
     close_connection(lane);
     lane->state = EEPI_LANE_DOWN;
@@ -119,6 +123,29 @@ static void fail_refused(eepi_network *network, eepi_lane *lane, int error, uint
     }
 }
 
+/* Somebody answers who is not the one that is wanted. */
+static void fail_foreign(eepi_network *network, eepi_lane *lane, const char *why, uint64_t now_us)
+{
+    eepi_lane_fail(network, lane, now_us);
+    lane->retry_at_us = now_us + LONGEST_RETRY_US;
+    if (lane->told != EEP_FAULT_RESET) {
+        note(network, lane, "%s", why);
+    }
+    tell(network, lane, EEP_FAULT_RESET);
+}
+
+static bool send_small(eepi_network *network, eepi_lane *lane, const void *bytes, size_t num)
+{
+    const struct iovec part = {(void *)(uintptr_t)bytes, num};
+
+    if (network->has_key) {
+        return eepi_secure_put(&lane->channel, &part, 1) == EEP_OK &&
+               eepi_secure_flush(&lane->channel, lane->fd) == EEP_OK;
+    }
+    /* a new connection's buffer is empty: all of it or none */
+    return send(lane->fd, bytes, num, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)num;
+}
+
 static void say_hello(eepi_network *network, eepi_lane *lane, uint64_t now_us)
 {
     const eepi_lane_hello hello = {.magic = EEPI_LANE_MAGIC,
@@ -130,13 +157,31 @@ static void say_hello(eepi_network *network, eepi_lane *lane, uint64_t now_us)
                                    .target_generation = lane->generation,
                                    .slot_bytes = network->slot_bytes};
 
-    /* a new connection's buffer is empty: all of it or none */
-    if (send(lane->fd, &hello, sizeof hello, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof hello) {
+    if (!send_small(network, lane, &hello, sizeof hello)) {
         eepi_lane_fail(network, lane, now_us);
         return;
     }
     lane->state = EEPI_LANE_GREETING;
     lane->retry_at_us = now_us + EEPI_LANE_GREETING_US;
+}
+
+/* Both ends prove the key first. */
+static void go_on_securing(eepi_network *network, eepi_lane *lane, uint64_t now_us)
+{
+    char why[EEPI_SECURE_WHY_BYTES];
+
+    switch (eepi_secure_open(&lane->channel, lane->fd, 0)) {
+    case EEP_OK:
+        say_hello(network, lane, now_us);
+        return;
+    case EEP_ERR_TIMEOUT:
+        return;
+    case EEP_ERR_PROTOCOL:
+        fail_foreign(network, lane, eepi_secure_why(&lane->channel, why, sizeof why), now_us);
+        return;
+    default:
+        eepi_lane_fail(network, lane, now_us);
+    }
 }
 
 static void begin_connection(eepi_network *network, eepi_lane *lane, uint64_t now_us)
@@ -174,14 +219,38 @@ static void go_on_connecting(eepi_network *network, eepi_lane *lane, uint32_t ev
         fail_refused(network, lane, error, now_us);
         return;
     }
-    say_hello(network, lane, now_us);
+    if (!network->has_key) {
+        say_hello(network, lane, now_us);
+    } else if (eepi_lane_secure(network, lane, &lane->channel) == EEP_OK) {
+        lane->state = EEPI_LANE_SECURING;
+        go_on_securing(network, lane, now_us);
+    } else {
+        eepi_lane_fail(network, lane, now_us);
+    }
 }
 
 /* ------------------------------------------------------------------ what comes back */
 
-/* Fill lane->answer up to `bytes`: 1: it is whole; 0: not yet; -1: the connection is broken. */
-static int read_answer(eepi_lane *lane, size_t bytes)
+/* As read_answer. */
+static int take_answer(eepi_lane *lane, size_t bytes)
 {
+    const void *payload;
+    size_t got;
+    const eep_status status = eepi_secure_take(&lane->channel, lane->fd, &payload, &got);
+
+    if (status == EEP_OK && got == bytes) {
+        memcpy(lane->answer, payload, bytes);
+        return 1;
+    }
+    return status == EEP_ERR_TIMEOUT ? 0 : -1;
+}
+
+/* Fill lane->answer up to `bytes`: 1: it is whole; 0: not yet; -1: the connection is broken. */
+static int read_answer(const eepi_network *network, eepi_lane *lane, size_t bytes)
+{
+    if (network->has_key) {
+        return take_answer(lane, bytes);
+    }
     while (lane->answer_bytes < bytes) {
         const ssize_t got = recv(lane->fd, lane->answer + lane->answer_bytes,
                                  bytes - lane->answer_bytes, MSG_DONTWAIT);
@@ -203,7 +272,7 @@ static int read_answer(eepi_lane *lane, size_t bytes)
 static void hear_answer(eepi_network *network, eepi_lane *lane, uint64_t now_us)
 {
     eepi_lane_answer answer;
-    const int got = read_answer(lane, sizeof answer);
+    const int got = read_answer(network, lane, sizeof answer);
 
     if (got <= 0) {
         if (got < 0) {
@@ -219,14 +288,11 @@ static void hear_answer(eepi_network *network, eepi_lane *lane, uint64_t now_us)
         hear(network, lane, now_us);
         return;
     }
-    eepi_lane_fail(network, lane, now_us);
-    lane->retry_at_us = now_us + LONGEST_RETRY_US;
-    if (answer.magic == EEPI_LANE_MAGIC && answer.verdict == EEPI_LANE_REFUSED) {
-        note(network, lane, "it has another version of libeep, or other shapes");
-    } else {
-        note(network, lane, "somebody else answers there");
-    }
-    tell(network, lane, EEP_FAULT_RESET);
+    fail_foreign(network, lane,
+                 answer.magic == EEPI_LANE_MAGIC && answer.verdict == EEPI_LANE_REFUSED
+                     ? "it has another version of libeep, or other shapes"
+                     : "somebody else answers there",
+                 now_us);
 }
 
 static void complete_below(eepi_lane *lane, uint64_t claim)
@@ -242,7 +308,7 @@ static bool hear_placed(eepi_network *network, eepi_lane *lane, uint64_t now_us)
     uint64_t placed;
     int got = 1;
 
-    while ((got = read_answer(lane, sizeof placed)) > 0) {
+    while ((got = read_answer(network, lane, sizeof placed)) > 0) {
         memcpy(&placed, lane->answer, sizeof placed);
         if (placed > lane->sent - lane->connection_base ||
             lane->connection_base + placed < lane->base) {
@@ -358,6 +424,9 @@ bool eepi_lane_turn(eepi_network *network, eepi_lane *lane, uint64_t now_us, uin
     case EEPI_LANE_CONNECTING:
         go_on_connecting(network, lane, events, now_us);
         break;
+    case EEPI_LANE_SECURING:
+        go_on_securing(network, lane, now_us);
+        break;
     case EEPI_LANE_GREETING:
         hear_answer(network, lane, now_us);
         break;
@@ -365,10 +434,9 @@ bool eepi_lane_turn(eepi_network *network, eepi_lane *lane, uint64_t now_us, uin
         any = carry(network, lane, events, now_us, next_us);
         break;
     }
-    if (lane->state == EEPI_LANE_CONNECTING || lane->state == EEPI_LANE_GREETING) {
-        if (now_us >= lane->retry_at_us) {
-            fail_refused(network, lane, ETIMEDOUT, now_us);
-        }
+    if (lane->state >= EEPI_LANE_CONNECTING && lane->state < EEPI_LANE_UP &&
+        now_us >= lane->retry_at_us) {
+        fail_refused(network, lane, ETIMEDOUT, now_us);
     }
     if (lane->state != EEPI_LANE_UP) {
         by(next_us, lane->retry_at_us);

@@ -105,14 +105,11 @@ eep_status eepi_network_open(const eepi_network_config *config, char *why, size_
         return EEP_ERR_NO_MEMORY;
     }
     network->all_peers = choice.all_peers;
-    status =
-        eepi_lane_listen(choice.interface, &network->listener, &network->address, why, why_bytes);
-    if (status == EEP_OK && !eepi_lane_address_is_loopback(&network->address)) {
-        snprintf(why, why_bytes,
-                 "EEP_NETWORK_INTERFACE is \"%.40s\": other hosts reach that, and rows are taken "
-                 "from processes that have the instance's key alone: EEP_KEY_FILE names none",
-                 choice.interface);
-        status = EEP_ERR_INVALID;
+    status = eepi_secure_key_read(NULL, &network->key, why, why_bytes);
+    network->has_key = status == EEP_OK;
+    if (status == EEP_OK || status == EEP_ERR_NOT_FOUND) {
+        status = eepi_lane_listen(choice.interface, network->has_key, &network->listener,
+                                  &network->address, why, why_bytes);
     }
     if (status == EEP_OK) {
         status = start(network, why, why_bytes);
@@ -159,6 +156,7 @@ void eepi_network_close(eepi_network *network)
         }
     }
     pthread_mutex_destroy(&network->lock);
+    eepi_secure_key_wipe(&network->key);
     free(network);
 }
 

@@ -17,6 +17,7 @@
 
 #include "transport/proxy/network.h"
 #include "transport/proxy/ring_lane.h"
+#include "transport/secure/secure_channel.h"
 
 #include <pthread.h>
 #include <sys/uio.h>
@@ -25,6 +26,7 @@ enum {
     EEPI_LANE_MAGIC = 0x45455052,
     EEPI_LANE_VERSION = 1,
     EEPI_LANE_BATCH = 64,               /* messages of one system call */
+    EEPI_LANE_SEALED_BYTES = 128 << 10, /* and about so many bytes under one code, with a key */
     EEPI_LANE_GREETING_US = 2000000,    /* then a connection that has said nothing is closed */
     EEPI_LANE_ROUND_US = 20000,         /* a lane is looked at so often, whatever happens */
     EEPI_LANE_EPOLL_WRITES = 1u << 31u, /* in the tag of a poll: a lane, and not a connection */
@@ -55,14 +57,18 @@ typedef enum eepi_lane_state {
     EEPI_LANE_TO_NOBODY,  /* what is put is thrown away */
     EEPI_LANE_DOWN,       /* until retry_at_us */
     EEPI_LANE_CONNECTING, /* the system call is under way */
+    EEPI_LANE_SECURING,   /* with a key: both ends prove that they have it */
     EEPI_LANE_GREETING,   /* hello is sent */
     EEPI_LANE_UP,
 } eepi_lane_state;
 
-/* The messages of one system call, and how far they have left. */
+/* The messages of one system call, and how far they have left. With a key they are one message of
+ * the channel, between its head and its tail. */
 typedef struct eepi_lane_batch {
     int num, at, num_words;
-    struct iovec part[EEPI_LANE_BATCH];
+    size_t bytes;
+    struct iovec part[EEPI_LANE_BATCH + 2];
+    uint8_t head[EEPI_SECURE_HEAD_BYTES], tail[EEPI_SECURE_TAIL_MAX];
     eepk_put word[2 * EEPK_RING_WORDS]; /* their copies; slots are sent from the ring */
 } eepi_lane_batch;
 
@@ -78,7 +84,8 @@ typedef struct eepi_lane {
     eepi_ring_lane *ring_lane;
     uint8_t *ring;
     eepi_lane_state state;
-    int fd; /* -1: none */
+    int fd;                      /* -1: none */
+    eepi_secure_channel channel; /* with a key, while there is a connection */
     uint32_t num_failures;
     uint64_t retry_at_us;
     /* claims: placed by the peer < base <= sent <= taken */
@@ -101,6 +108,8 @@ struct eepi_network {
     eepk_shape shape;
     eepi_lane_address address;
     uint32_t slot_bytes;
+    bool has_key;
+    eepi_secure_key key;
     pthread_mutex_t lock;
     pthread_t sender, receiver;
     bool is_sending, is_receiving; /* the threads run */
@@ -122,12 +131,15 @@ typedef struct eepi_network_choice {
 EEP_MUST_CHECK eep_status eepi_network_choose(bool spans_hosts, eepi_network_choice *choice_out,
                                               char *why, size_t why_bytes);
 
-/* lane_socket.c; all of them non-blocking. -1: errno says why. */
-EEP_MUST_CHECK eep_status eepi_lane_listen(const char *interface, int *fd_out,
+/* lane_socket.c; sockets do not block. */
+EEP_MUST_CHECK eep_status eepi_lane_listen(const char *interface, bool has_key, int *fd_out,
                                            eepi_lane_address *address_out, char *why,
                                            size_t why_bytes);
+/* -1: errno says why. */
 int eepi_lane_connect(const eepi_lane_address *address);
-void eepi_lane_prepare(int fd);
+/* Begin a channel: to the lane's process, or, with NULL, to whoever has connected. */
+EEP_MUST_CHECK eep_status eepi_lane_secure(const eepi_network *network, const eepi_lane *lane,
+                                           eepi_secure_channel *channel_out);
 
 /* lane_turn.c: one turn of a lane. True: something was moved. `next_us`: look again by then. */
 bool eepi_lane_turn(eepi_network *network, eepi_lane *lane, uint64_t now_us, uint64_t *next_us);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 const uint32_t members[RANKS] = {1, 2, 5};
+uint64_t silent_us = 1000 * 1000000ull;
 
 static void begin(void *user, const eepk_put *put)
 {
@@ -88,7 +89,7 @@ eep_status try_open(rank *r, uint32_t generation, uint64_t instance)
                                         .placer = r->placer,
                                         .ring = r->ring,
                                         .kernels_ring = true,
-                                        .silent_us = SILENT_US,
+                                        .silent_us = silent_us,
                                         .listener = {on_lost, on_alive, on_note, r}};
     char why[200];
 

@@ -19,14 +19,15 @@ enum { MAX_PAIRS = 16, CHUNK = 3000 };
 typedef struct pair {
     int fd[2]; /* of the one that connected, and towards the other end; -1: free */
     uint64_t passed;
+    int number; /* of the connections, from 1 */
 } pair;
 
 struct relay {
     pthread_t thread;
     int listener;
     struct sockaddr_in to;
-    int stop, is_held, num; /* atomic */
-    uint64_t cut_after;     /* atomic */
+    int stop, is_held, is_holding, num; /* atomic */
+    uint64_t cut_after;                 /* atomic */
     pair pairs[MAX_PAIRS];
 };
 
@@ -57,13 +58,12 @@ static void take_connection(relay *r)
         close(to);
         return;
     }
-    *free_pair = (pair){{from, to}, 0};
-    __atomic_fetch_add(&r->num, 1, __ATOMIC_RELEASE);
+    *free_pair = (pair){{from, to}, 0, __atomic_add_fetch(&r->num, 1, __ATOMIC_RELEASE)};
 }
 
 static bool pass_on(relay *r, pair *p, int side)
 {
-    const uint64_t cut = __atomic_load_n(&r->cut_after, __ATOMIC_ACQUIRE);
+    const uint64_t cut = __atomic_load_n(&r->cut_after, __ATOMIC_ACQUIRE) * (uint64_t)p->number;
     char bytes[CHUNK];
     ssize_t got = recv(p->fd[side], bytes, sizeof bytes, MSG_DONTWAIT);
 
@@ -89,6 +89,7 @@ static void *run(void *argument)
     while (!__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE)) {
         struct pollfd fds[1 + 2 * MAX_PAIRS];
         const int is_held = __atomic_load_n(&r->is_held, __ATOMIC_ACQUIRE);
+        __atomic_store_n(&r->is_holding, is_held, __ATOMIC_RELEASE);
         fds[0] = (struct pollfd){is_held ? -1 : r->listener, POLLIN, 0};
         for (int i = 0; i < 2 * MAX_PAIRS; i++) {
             const int fd = r->pairs[i / 2].fd[i % 2];
@@ -113,6 +114,7 @@ relay *relay_open(const eepi_lane_address *to, eepi_lane_address *own_out)
     relay *r = calloc(1, sizeof *r);
     struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t bytes = sizeof own;
+    const int few = 8192;
 
     CHECK(r && to->ip_bytes == 4);
     r->to = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(to->port)};
@@ -121,6 +123,7 @@ relay *relay_open(const eepi_lane_address *to, eepi_lane_address *own_out)
         r->pairs[i].fd[0] = r->pairs[i].fd[1] = -1;
     }
     r->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(setsockopt(r->listener, SOL_SOCKET, SO_RCVBUF, &few, sizeof few) == 0);
     CHECK(r->listener >= 0 && bind(r->listener, (struct sockaddr *)&own, bytes) == 0);
     CHECK(listen(r->listener, MAX_PAIRS) == 0);
     CHECK(getsockname(r->listener, (struct sockaddr *)&own, &bytes) == 0);
@@ -146,6 +149,9 @@ void relay_close(relay *r)
 void relay_hold(relay *r, int is_held)
 {
     __atomic_store_n(&r->is_held, is_held, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&r->is_holding, __ATOMIC_ACQUIRE) != is_held) {
+        usleep(100);
+    }
 }
 
 void relay_cut_after(relay *r, uint64_t bytes)

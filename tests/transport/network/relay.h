@@ -10,13 +10,14 @@
 
 typedef struct relay relay;
 
-/* To that address; the relay's own is for those who connect. */
+/* To that address; the relay's own is for those who connect, and it takes little ahead. */
 relay *relay_open(const eepi_lane_address *to, eepi_lane_address *own_out);
 void relay_close(relay *r);
 /* Nothing is passed on in either direction, and nothing is read: as a host that has stopped. */
 void relay_hold(relay *r, int is_held);
-/* Each connection is reset once it has passed on so many bytes from the one that connected; those
- * that it has read beyond are lost. 0: none is. Counts anew for each connection. */
+/* A connection is reset once it has passed on so many bytes from the one that connected; those
+ * that it has read beyond are lost. The second one passes on twice as many, and so on, so that what
+ * is sent again gets through some day. 0: none is reset. */
 void relay_cut_after(relay *r, uint64_t bytes);
 /* How many connections there were. */
 int relay_num_connections(relay *r);

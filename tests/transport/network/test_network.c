@@ -5,10 +5,15 @@
 
 #include "eep/eep.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 TestSuite(network, .timeout = 100);
 
@@ -135,10 +140,23 @@ Test(network, N5_a_slot_is_given_back_when_it_is_placed)
 
 /* ---------------------------------------------------------------- peers that do not answer */
 
-/* As much as neither its buffers nor the ring take. */
+/* Its connection is there, takes little ahead, and is not given up by the kernel. */
+static void narrow(rank *a, rank *b, uint32_t queue)
+{
+    const int few = 4096, never = 0;
+    int fd;
+
+    put_rows(a, queue, 1, 4);
+    AWAIT(has_tag(b, a, 1));
+    fd = a->network->lane[queue].fd;
+    cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &few, sizeof few), 0);
+    cr_assert_eq(setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &never, sizeof never), 0);
+}
+
+/* As much as the ring takes, which is more than the connection does. */
 static void fill(rank *a, uint32_t queue)
 {
-    for (uint64_t step = 1; room(a, queue) > TOKENS; step++) {
+    for (uint64_t step = 2; room(a, queue) > TOKENS; step++) {
         put_rows(a, queue, step, TOKENS);
     }
 }
@@ -155,9 +173,10 @@ Test(network, N16_a_peer_that_takes_nothing_holds_up_no_other)
     open_rank(&c, 2);
     to = eepi_network_address(b.network);
     r = relay_open(&to, &own);
-    relay_hold(r, 1);
     to_b = reach(&a, 1, &own);
     to_c = connect_to(&a, &c);
+    narrow(&a, &b, to_b);
+    relay_hold(r, 1);
     fill(&a, to_b);
     for (uint64_t step = 1; step < 5; step++) {
         move_to(&c, step);
@@ -165,7 +184,7 @@ Test(network, N16_a_peer_that_takes_nothing_holds_up_no_other)
         put_rows(&a, to_c, step, TOKENS);
         AWAIT(has_tag(&c, &a, step));
     }
-    cr_expect_leq(room(&a, to_b), TOKENS);
+    cr_expect_lt(room(&a, to_b), a.shape.ring_slots / 2);
     close_rank(&a);
     close_rank(&b);
     close_rank(&c);
@@ -179,42 +198,23 @@ Test(network, N6_a_lane_to_somebody_who_left_is_abandoned)
     eepi_lane_address to, own;
     relay *r;
     uint32_t to_b;
-    uint64_t all;
 
     open_rank(&a, 0);
     open_rank(&b, 1);
     to = eepi_network_address(b.network);
     r = relay_open(&to, &own);
     to_b = reach(&a, 1, &own);
-    all = room(&a, to_b);
+    narrow(&a, &b, to_b);
     relay_hold(r, 1);
     fill(&a, to_b);
     eepi_network_keep(a.network, without_b);
     AWAIT(room(&a, to_b) == a.shape.ring_slots);
-    cr_expect_leq(all, a.shape.ring_slots);
     close_rank(&a);
     close_rank(&b);
     relay_close(r);
 }
 
 Test(network, N6_closing_waits_for_no_peer)
-{
-    rank a, b;
-    eepi_lane_address to, own;
-    relay *r;
-
-    open_rank(&a, 0);
-    open_rank(&b, 1);
-    to = eepi_network_address(b.network);
-    r = relay_open(&to, &own);
-    relay_hold(r, 1);
-    fill(&a, reach(&a, 1, &own));
-    close_rank(&a); /* the suite's bound of time is the test */
-    close_rank(&b);
-    relay_close(r);
-}
-
-Test(network, one_that_acknowledges_nothing_is_silent_until_it_does)
 {
     rank a, b;
     eepi_lane_address to, own;
@@ -226,15 +226,37 @@ Test(network, one_that_acknowledges_nothing_is_silent_until_it_does)
     to = eepi_network_address(b.network);
     r = relay_open(&to, &own);
     to_b = reach(&a, 1, &own);
+    narrow(&a, &b, to_b);
+    relay_hold(r, 1);
+    fill(&a, to_b);
+    close_rank(&a); /* the suite's bound of time is the test */
+    close_rank(&b);
+    relay_close(r);
+}
+
+Test(network, one_that_acknowledges_nothing_is_silent_until_it_does)
+{
+    rank a, b;
+    eepi_lane_address to, own;
+    relay *r;
+    uint32_t to_b;
+    int before;
+
+    silent_us = 60000;
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    to = eepi_network_address(b.network);
+    r = relay_open(&to, &own);
+    to_b = reach(&a, 1, &own);
     put_rows(&a, to_b, 1, 4);
     AWAIT(has_tag(&b, &a, 1));
-    cr_expect_eq(lost(&a, 1), -1);
     relay_hold(r, 1);
     put_rows(&a, to_b, 2, 4);
     AWAIT(lost(&a, 1) == EEP_FAULT_SILENT);
-    cr_expect_eq(__atomic_load_n(&a.num_alive, __ATOMIC_ACQUIRE), 0);
+    usleep(2 * silent_us); /* nothing of it is under way any more */
+    before = __atomic_load_n(&a.num_alive, __ATOMIC_ACQUIRE);
     relay_hold(r, 0);
-    AWAIT(__atomic_load_n(&a.num_alive, __ATOMIC_ACQUIRE) == 1);
+    AWAIT(__atomic_load_n(&a.num_alive, __ATOMIC_ACQUIRE) > before);
     close_rank(&a);
     close_rank(&b);
     relay_close(r);
@@ -286,6 +308,103 @@ Test(network, another_instance_is_refused)
     close_rank(&b);
 }
 
+/* ---------------------------------------------------------------- with a key */
+
+static void write_key(const char *path, char digit)
+{
+    char text[65];
+    FILE *file;
+
+    memset(text, digit, 64);
+    text[64] = '\n';
+    (void)unlink(path);
+    file = fopen(path, "w");
+    cr_assert_not_null(file);
+    cr_assert_eq(fwrite(text, 1, sizeof text, file), sizeof text);
+    cr_assert_eq(fclose(file), 0);
+    cr_assert_eq(chmod(path, 0600), 0);
+    setenv("EEP_KEY_FILE", path, 1);
+}
+
+static const char *key_path(char path[64])
+{
+    snprintf(path, 64, "/tmp/eep-test-network-key-%d", (int)getpid());
+    return path;
+}
+
+Test(network, with_a_key_rows_arrive_through_connections_that_break)
+{
+    rank a, b;
+    eepi_lane_address to, own;
+    char path[64];
+    relay *r;
+    uint32_t to_b;
+
+    write_key(key_path(path), 'a');
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    (void)unlink(path);
+    to = eepi_network_address(b.network);
+    r = relay_open(&to, &own);
+    relay_cut_after(r, 24000);
+    to_b = reach(&a, 1, &own);
+    for (uint64_t step = 1; step < 12; step++) {
+        move_to(&b, step);
+        AWAIT(room(&a, to_b) > 5);
+        put_rows(&a, to_b, step, 5);
+        AWAIT(has_tag(&b, &a, step));
+        check_rows(&b, &a, step, 5);
+    }
+    relay_cut_after(r, 0);
+    for (uint64_t step = 12; step < 24; step++) { /* several messages of the channel a step */
+        move_to(&b, step);
+        AWAIT(room(&a, to_b) > TOKENS);
+        put_rows(&a, to_b, step, TOKENS);
+        AWAIT(has_tag(&b, &a, step));
+        check_rows(&b, &a, step, TOKENS);
+    }
+    cr_expect_gt(relay_num_connections(r), 2);
+    cr_expect_eq(lost(&a, 1), -1);
+    close_rank(&a);
+    close_rank(&b);
+    relay_close(r);
+}
+
+Test(network, another_key_is_refused)
+{
+    rank a, b;
+    char path[64];
+
+    write_key(key_path(path), 'a');
+    open_rank(&a, 0);
+    write_key(path, 'b');
+    open_rank(&b, 1);
+    (void)unlink(path);
+    put_rows(&a, connect_to(&a, &b), 1, 4);
+    AWAIT(lost(&a, 1) == EEP_FAULT_RESET);
+    cr_expect(!has_tag(&b, &a, 1));
+    close_rank(&a);
+    close_rank(&b);
+}
+
+/* Rule N2: what it claims is what it has proven. */
+Test(network, N2_one_without_the_key_is_refused)
+{
+    rank a, b;
+    char path[64];
+
+    silent_us = 60000;
+    open_rank(&a, 0);
+    write_key(key_path(path), 'a');
+    open_rank(&b, 1);
+    (void)unlink(path);
+    put_rows(&a, connect_to(&a, &b), 1, 4);
+    AWAIT(lost(&a, 1) != -1);
+    cr_expect(!has_tag(&b, &a, 1));
+    close_rank(&a);
+    close_rank(&b);
+}
+
 /* ---------------------------------------------------------------- strangers */
 
 static int stranger(const rank *to, const eepi_lane_hello *hello)
@@ -305,13 +424,20 @@ static int stranger(const rank *to, const eepi_lane_hello *hello)
     return fd;
 }
 
+static bool is_closed(int fd)
+{
+    char byte;
+    const ssize_t got = recv(fd, &byte, 1, MSG_DONTWAIT);
+
+    return got == 0 || (got < 0 && errno != EAGAIN);
+}
+
 Test(network, strangers_are_refused_and_do_no_harm)
 {
     rank a, b;
     const eepi_lane_hello right = {EEPI_LANE_MAGIC, EEPI_LANE_VERSION, INSTANCE, 2, 5, 1, 2, 0, 0};
     eepi_lane_hello hello;
     eepk_put bad = {.kind = EEPK_PUT_ROWS, .bytes = UINT32_MAX, .source = 2};
-    char byte;
     int fd;
 
     open_rank(&a, 0);
@@ -335,16 +461,18 @@ Test(network, strangers_are_refused_and_do_no_harm)
     fd = stranger(&b, &hello);
     cr_assert_geq(fd, 0);
     cr_assert_eq(send(fd, &bad, sizeof bad, MSG_NOSIGNAL), sizeof bad);
-    cr_expect_leq(recv(fd, &byte, 1, 0), 0, "it was closed");
+    AWAIT(is_closed(fd));
     close(fd);
     fd = stranger(&b, &hello);
     cr_assert_geq(fd, 0);
     hello.source_generation--;
     cr_expect_eq(stranger(&b, &hello), -EEPI_LANE_OTHER, "its predecessor does not replace it");
-    bad.bytes = 0;
-    bad.source = 0; /* in the name of another one */
+    bad = (eepk_put){.kind = EEPK_PUT_BEGIN, .epoch = EPOCH, .step = 9, .completed = 8};
+    bad.source_generation = members[bad.source]; /* in the name of another one */
+    bad.target = 1;
+    bad.target_generation = members[1];
     cr_assert_eq(send(fd, &bad, sizeof bad, MSG_NOSIGNAL), sizeof bad);
-    cr_expect_leq(recv(fd, &byte, 1, 0), 0);
+    AWAIT(is_closed(fd));
     close(fd);
     put_rows(&a, connect_to(&a, &b), 1, 4);
     AWAIT(has_tag(&b, &a, 1));
