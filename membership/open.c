@@ -425,6 +425,7 @@ static void close_context(eep_context *context)
         EEPI_LEFT_ALL) { /* it stores nothing any more (rule M7), though its process lives */
         eepi_claim_release(context, CLOSE_BOUND_US);
     }
+    eepi_proxies_close(context); /* its threads tell the detector what they hear */
     /* behind its last word, which says more; the store may be away */
     eepi_detector_close(context->detector, left != EEPI_LEFT_ALL);
     eepi_rank_agent_close(context, left != EEPI_LEFT_ALL);
@@ -438,7 +439,6 @@ static void close_context(eep_context *context)
     eepi_gather_close(context);
     eepi_core_close(context->core);
     eepi_inbox_close(context->inbox);
-    eepi_proxies_close(context);
     if (left == EEPI_LEFT_NOTHING) {
         eepi_peers_close(context);
         eepi_tables_close(context->tables);

@@ -438,9 +438,17 @@ void eepi_detector_unwatch(eepi_detector *d, int32_t seat)
 
 void eepi_detector_watch_remote(eepi_detector *d, int32_t seat, uint32_t generation)
 {
+    bool was_here;
+
     pthread_mutex_lock(&d->lock);
+    was_here = d->peers[seat].header != NULL; /* its predecessor was a process of this host */
+    d->num_watched -= was_here;
+    d->peers[seat] = (watched){0};
     eepi_host_watch_seat(d->hosts, seat, generation, eepi_now_us());
     pthread_mutex_unlock(&d->lock);
+    if (was_here) {
+        eepi_bell_unwatch(d->bell, seat);
+    }
 }
 
 void eepi_detector_set_boards(eepi_detector *d, const eepi_board *agents, const eepi_board *own)

@@ -370,14 +370,12 @@ static bool is_far(const eepi_peer *peer, uint32_t generation)
            peer->record.pid == 0;
 }
 
-/* A process of another host, or of another namespace: its window is no memory of this host's, and
- * its end and its heart cannot be seen here. */
+/* A process of another host, or of another namespace: its window is no memory of this host's. */
 static eep_status reach_far(eep_context *context, int seat, uint32_t generation,
                             eepk_peer *peer_out)
 {
     const eepi_lane_address *address = &context->peers[seat].record.lane;
 
-    eepi_detector_unwatch(context->detector, seat);
     if (address->kind != EEPI_LANE_NONE &&
         eepi_proxies_reach(context, (uint32_t)seat, generation, address, false, peer_out)) {
         return EEP_OK;

@@ -166,6 +166,16 @@ static void on_alive(void *user, uint32_t seat, uint32_t generation)
     post(user, &(eepi_sign){EEPI_INPUT_ALIVE, {(int32_t)seat, generation, 0}});
 }
 
+/* Its first peers know of this rank once its heart beats. */
+static void on_heard(void *user, uint32_t seat)
+{
+    eepi_detector *detector = __atomic_load_n(&((eep_context *)user)->detector, __ATOMIC_ACQUIRE);
+
+    if (detector) {
+        eepi_detector_hear(detector, (int32_t)seat);
+    }
+}
+
 static void on_note(void *user, const char *text)
 {
     eepi_log(user, EEP_LOG_INFO, "%s", text);
@@ -175,15 +185,15 @@ static eep_status open_network(eep_context *context, struct eepi_proxies *proxie
                                size_t why_bytes)
 {
     const eepk_shape *s = &context->shape;
-    const eepi_network_config config = {.shape = s,
-                                        .generation = context->generation,
-                                        .instance = context->claim.instance,
-                                        .placer = proxies->placer,
-                                        .ring = proxies->ring,
-                                        .kernels_ring =
-                                            !eepi_device_is_cuda(context->config.device),
-                                        .silent_us = context->config.expel_floor_us,
-                                        .listener = {on_lost, on_alive, on_note, context}};
+    const eepi_network_config config = {
+        .shape = s,
+        .generation = context->generation,
+        .instance = context->claim.instance,
+        .placer = proxies->placer,
+        .ring = proxies->ring,
+        .kernels_ring = !eepi_device_is_cuda(context->config.device),
+        .silent_us = context->config.expel_floor_us,
+        .listener = {on_lost, on_alive, on_heard, on_note, context}};
 
     for (uint32_t queue = 0; queue < s->num_queues; queue++) {
         proxies->ring[queue] = eepi_tables_ring(context->tables, queue);

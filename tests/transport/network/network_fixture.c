@@ -38,6 +38,11 @@ static void on_alive(void *user, uint32_t seat, uint32_t generation)
     __atomic_fetch_add(&((rank *)user)->num_alive, 1, __ATOMIC_RELEASE);
 }
 
+static void on_heard(void *user, uint32_t seat)
+{
+    __atomic_fetch_add(&((rank *)user)->num_heard[seat], 1, __ATOMIC_RELEASE);
+}
+
 static void on_note(void *user, const char *text)
 {
     (void)user;
@@ -90,7 +95,7 @@ eep_status try_open(rank *r, uint32_t generation, uint64_t instance)
                                         .ring = r->ring,
                                         .kernels_ring = true,
                                         .silent_us = silent_us,
-                                        .listener = {on_lost, on_alive, on_note, r}};
+                                        .listener = {on_lost, on_alive, on_heard, on_note, r}};
     char why[200];
 
     return eepi_network_open(&config, why, sizeof why, &r->network);

@@ -21,6 +21,7 @@ typedef struct rank {
     uint64_t claimed[2 * RANKS];
     uint64_t begun_step;        /* atomic: by a begin word */
     int lost[RANKS], num_alive; /* atomic: kind + 1 */
+    int num_heard[RANKS];       /* atomic */
 } rank;
 
 #define AWAIT(what)                                                                                \

@@ -38,6 +38,7 @@ Test(network, rows_and_tags_go_from_ring_to_window)
         check_rows(&b, &a, step, TOKENS);
         check_rows(&a, &b, step, (uint32_t)step % TOKENS);
     }
+    cr_expect(a.num_heard[1] > 0 && b.num_heard[0] > 0, "rows are a sign of life (N11)");
     cr_expect_eq(eepi_placer_count(b.placer, EEPI_PLACED_DOUBLED), 0);
     cr_expect_eq(eepi_placer_count(b.placer, EEPI_PLACED_MALFORMED), 0);
     close_rank(&a);
