@@ -376,16 +376,22 @@ static eep_status reach_far(eep_context *context, int seat, uint32_t generation,
 {
     const eepi_lane_address *address = &context->peers[seat].record.lane;
 
-    if (address->kind != EEPI_LANE_NONE &&
-        eepi_proxies_reach(context, (uint32_t)seat, generation, address, false, peer_out)) {
+    if (address->kind == EEPI_LANE_NONE) { /* its next record may */
+        eepi_log(context, EEP_LOG_WARN,
+                 "cannot reach rank %d (generation %u) yet: its process lives on another host, and "
+                 "it has named no network for rows: EEP_NETWORK=tcp on all ranks gives it one",
+                 seat, generation);
+        return EEP_ERR_NOT_FOUND;
+    }
+    if (eepi_proxies_reach(context, (uint32_t)seat, generation, address, false, peer_out)) {
         return EEP_OK;
     }
     eepi_log(context, EEP_LOG_ERROR,
              "cannot reach rank %d (generation %u): its process lives on another host, or in "
-             "another pid or time namespace, and %s has no network for rows: set EEP_NETWORK=tcp "
-             "and EEP_NETWORK_INTERFACE on all ranks (docs/NETWORK.md), or run all of them on one "
-             "host and in one namespace of each kind",
-             seat, generation, address->kind == EEPI_LANE_NONE ? "it" : "this rank");
+             "another pid or time namespace, and this rank has no network for rows: set "
+             "EEP_NETWORK=tcp and EEP_NETWORK_INTERFACE on all ranks (docs/NETWORK.md), or run all "
+             "of them on one host and in one namespace of each kind",
+             seat, generation);
     return EEP_ERR_UNSUPPORTED;
 }
 

@@ -17,8 +17,10 @@
 enum {
     TOLD_NOTHING = -1,
     FIRST_RETRY_US = 1000,
-    LONGEST_RETRY_US = 200000,
-    FAILURES_TO_TELL = 4, /* refused so often in a row: nobody is there */
+    LONGEST_RETRY_US = 20000, /* a link that comes back is noticed before its host is silent */
+    FOREIGN_RETRY_US = 200000,
+    FAILURES_TO_TELL = 4, /* refused so often in a row, */
+    REFUSED_US = 250000,  /* and for so long: nobody is there */
     FULL_LOOK_US = 5000,
 };
 
@@ -119,7 +121,8 @@ static void fail_refused(eepi_network *network, eepi_lane *lane, int error, uint
     if (lane->num_failures == FAILURES_TO_TELL) {
         note(network, lane, "%s", strerror(error));
     }
-    if (error == ECONNREFUSED && lane->num_failures >= FAILURES_TO_TELL) {
+    if (error == ECONNREFUSED && lane->num_failures >= FAILURES_TO_TELL &&
+        now_us - lane->waits_since_us >= REFUSED_US) {
         tell(network, lane, EEP_FAULT_RESET);
     }
 }
@@ -128,7 +131,7 @@ static void fail_refused(eepi_network *network, eepi_lane *lane, int error, uint
 static void fail_foreign(eepi_network *network, eepi_lane *lane, const char *why, uint64_t now_us)
 {
     eepi_lane_fail(network, lane, now_us);
-    lane->retry_at_us = now_us + LONGEST_RETRY_US;
+    lane->retry_at_us = now_us + FOREIGN_RETRY_US;
     if (lane->told != EEP_FAULT_RESET) {
         note(network, lane, "%s", why);
     }

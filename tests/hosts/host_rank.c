@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A rank of an instance over several hosts. It steps until its standard input ends, checks each row
+ * of each step, and says on standard output what happens:
+ *
+ *   {"joined": EPOCH}
+ *   {"steps": STEPS OK, "with": RANKS IN THE VIEW, "epoch": EPOCH}      at each change of the view
+ *   {"ended": STEPS OK, "aborted": STEPS, "wrong": ROWS}
+ *
+ * Rank, size and store come from EEP_RANK, EEP_SIZE and EEP_STORE. Each rank has all experts, so
+ * that no weights move. */
+#include "eep/eep.h"
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LAYERS = 2, HIDDEN = 64, EXPERTS = 4, TOP_K = 2, TOKENS = 6 };
+
+#define OK(call) ((call) == EEP_OK ? (void)0 : fail(#call))
+
+static void fail(const char *call)
+{
+    fprintf(stderr, "%s: %s\n", call, eep_error_text());
+    exit(1);
+}
+
+typedef struct expert_args { /* expert e multiplies its rows by factor[layer][e] */
+    const float *factor;     /* [EXPERTS], of each slot */
+    const float *rows;
+    const int32_t *slot_begin;
+    float *results;
+} expert_args;
+
+static void run_experts(const void *args, eep_grid grid)
+{
+    const expert_args *a = args;
+
+    for (uint32_t slot = grid.block; slot < EXPERTS; slot += grid.num_blocks) {
+        for (int32_t i = a->slot_begin[slot] * HIDDEN; i < a->slot_begin[slot + 1] * HIDDEN; i++) {
+            a->results[i] = a->rows[i] * a->factor[slot];
+        }
+    }
+}
+
+static const eep_kernel experts = EEP_KERNEL("experts", run_experts, NULL, NULL, 0);
+
+/* Of the steps of a rank, all in memory that stays. */
+typedef struct engine {
+    eep_device *device;
+    eep_stream *stream;
+    eep_graph *graph;
+    eep_context *context;
+    float *x, *out, *middle, *weights;
+    int32_t *topk, *num;
+    int rank;
+} engine;
+
+static float factor_of(int layer, int expert)
+{
+    return (float)(1 + expert + layer);
+}
+
+static void *pinned(const engine *e, size_t bytes)
+{
+    void *memory;
+
+    OK(eep_device_alloc(e->device, EEP_MEMORY_PINNED, bytes, &memory));
+    memset(memory, 0, bytes);
+    return memory;
+}
+
+static void open_engine(engine *e)
+{
+    eep_config config;
+    char why[300];
+
+    OK(eep_device_open("host", 0, &e->device));
+    OK(eep_stream_open(e->device, &e->stream));
+    eep_config_init(&config);
+    config.device = e->device;
+    config.num_layers = LAYERS;
+    config.num_experts = config.num_slots = EXPERTS;
+    config.top_k = TOP_K;
+    config.hidden = HIDDEN;
+    config.num_max_tokens_per_rank = TOKENS;
+    config.background_bytes_per_s = 0;
+    config.log_level = EEP_LOG_INFO;
+    e->rank = config.rank;
+    if (eep_open(&config, why, sizeof why, &e->context) != EEP_OK) {
+        fprintf(stderr, "eep_open: %s\n", why);
+        exit(1);
+    }
+}
+
+/* The memory of a layer, and its weights: what each slot is to hold. */
+static expert_args load_layer(engine *e, int layer)
+{
+    const size_t rows_bytes = eep_rows_capacity(e->context) * HIDDEN * sizeof(float);
+    float *factor = pinned(e, EXPERTS * sizeof(float));
+    const expert_args a = {factor, pinned(e, rows_bytes),
+                           pinned(e, (EXPERTS + 1) * sizeof(int32_t)), pinned(e, rows_bytes)};
+
+    for (int32_t slot = 0; slot < EXPERTS; slot++) {
+        const eep_tensor tensor = {&factor[slot], sizeof *factor};
+        factor[slot] = factor_of(layer, eep_slot_expert(e->context, layer, slot));
+        OK(eep_slot_set(e->context, layer, slot, &tensor, 1));
+    }
+    return a;
+}
+
+static void put_layer(engine *e, int layer, const expert_args *a)
+{
+    eep_dispatch_args d = {.struct_bytes = sizeof d};
+    eep_combine_args c = {.struct_bytes = sizeof c, .out_dtype = EEP_FP32};
+
+    d.x = layer == 0 ? e->x : e->middle;
+    d.topk_idx = e->topk;
+    d.num_tokens = c.num_tokens = e->num;
+    d.rows = (void *)(uintptr_t)a->rows;
+    d.slot_begin = (int32_t *)(uintptr_t)a->slot_begin;
+    c.rows = a->results;
+    c.topk_weights = e->weights;
+    c.out = layer == 0 ? e->middle : e->out;
+    OK(eep_dispatch(e->context, layer, e->stream, &d));
+    OK(eep_launch(e->stream, &experts, EXPERTS, 1, a, sizeof *a));
+    OK(eep_combine(e->context, layer, e->stream, &c));
+}
+
+static void capture(engine *e)
+{
+    const size_t batch_bytes = (size_t)TOKENS * HIDDEN * sizeof(float);
+    expert_args layer_args[LAYERS];
+
+    e->x = pinned(e, batch_bytes);
+    e->middle = pinned(e, batch_bytes);
+    e->out = pinned(e, batch_bytes);
+    e->weights = pinned(e, sizeof(float) * TOKENS * TOP_K);
+    e->topk = pinned(e, sizeof(int32_t) * TOKENS * TOP_K);
+    e->num = pinned(e, sizeof(int32_t));
+    for (int layer = 0; layer < LAYERS; layer++) {
+        layer_args[layer] = load_layer(e, layer);
+    }
+    OK(eep_capture_begin(e->stream));
+    OK(eep_step_latch(e->context, e->stream));
+    for (int layer = 0; layer < LAYERS; layer++) {
+        put_layer(e, layer, &layer_args[layer]);
+    }
+    OK(eep_step_finish(e->context, e->stream));
+    OK(eep_capture_end(e->stream, &e->graph));
+}
+
+static float input(const engine *e, uint64_t step, int token)
+{
+    return (float)((step * 7 + (uint64_t)token * 3 + (uint64_t)e->rank) % 1000);
+}
+
+static void fill(engine *e, uint64_t step)
+{
+    *e->num = TOKENS;
+    for (int token = 0; token < TOKENS; token++) {
+        for (int k = 0; k < TOP_K; k++) {
+            e->topk[token * TOP_K + k] = (int32_t)((step + (uint64_t)token + 2 * (uint64_t)k) % 4);
+            e->weights[token * TOP_K + k] = 0.5f;
+        }
+        for (int i = 0; i < HIDDEN; i++) {
+            e->x[token * HIDDEN + i] = input(e, step, token);
+        }
+    }
+}
+
+/* Small whole numbers and halves: exact in any order of addition. */
+static int num_wrong(const engine *e, uint64_t step)
+{
+    int wrong = 0;
+
+    for (int token = 0; token < TOKENS; token++) {
+        float right = input(e, step, token);
+        for (int layer = 0; layer < LAYERS; layer++) {
+            float sum = 0;
+            for (int k = 0; k < TOP_K; k++) {
+                sum += 0.5f * factor_of(layer, e->topk[token * TOP_K + k]) * right;
+            }
+            right = sum;
+        }
+        for (int i = 0; i < HIDDEN; i++) {
+            if (e->out[token * HIDDEN + i] != right) {
+                wrong++;
+                break;
+            }
+        }
+    }
+    return wrong;
+}
+
+static bool is_over(void)
+{
+    struct pollfd input_fd = {.fd = 0, .events = POLLIN};
+
+    return poll(&input_fd, 1, 0) != 0;
+}
+
+int main(void)
+{
+    engine e = {0};
+    uint64_t num_ok = 0, num_aborted = 0, num_wrong_rows = 0, told_epoch = 0;
+
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    open_engine(&e);
+    capture(&e);
+    OK(eep_join(e.context));
+    printf("{\"joined\": %d}\n", e.rank);
+    while (!is_over()) {
+        eep_step step;
+        eep_status status = eep_step_begin(e.context, 50000, EEP_SIZED(&step));
+        if (status == EEP_ERR_TIMEOUT) {
+            continue;
+        }
+        if (status != EEP_OK) {
+            fprintf(stderr, "rank %d: %s\n", e.rank, eep_error_text());
+            return 2;
+        }
+        fill(&e, step.step);
+        OK(eep_graph_replay(e.graph, e.stream));
+        status = eep_step_end(e.context);
+        if (status == EEP_ERR_ABORTED) {
+            num_aborted++;
+            continue;
+        }
+        OK(status);
+        num_ok++;
+        num_wrong_rows += (uint64_t)num_wrong(&e, step.step);
+        if (step.epoch != told_epoch) {
+            told_epoch = step.epoch;
+            printf("{\"steps\": %llu, \"with\": %d, \"epoch\": %llu}\n", (unsigned long long)num_ok,
+                   step.num_active, (unsigned long long)step.epoch);
+        }
+    }
+    printf("{\"ended\": %llu, \"aborted\": %llu, \"wrong\": %llu}\n", (unsigned long long)num_ok,
+           (unsigned long long)num_aborted, (unsigned long long)num_wrong_rows);
+    eep_close(e.context);
+    return num_wrong_rows != 0;
+}

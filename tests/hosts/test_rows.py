@@ -1,0 +1,239 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Rows over the network between hosts of tools/netlab, with a key, and the store at etcd: each row
+of each step is right, through the kill of a rank, its return, a stopped rank and a lost host.
+
+    tests/hosts/test_rows.py BUILD [NAME...]      only the tests whose names contain one
+
+Exit status 77: this machine lets no laboratory run, or has no etcd.
+"""
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+from host_lab import NETLAB, HostLab, leave_out_unless_possible  # noqa: E402
+
+PROGRAM = AGENT = None
+STORE = "etcd://10.77.0.1:2379?local=/run/eep-state/eep"
+BOUND_S = 60
+
+
+class Rank:
+    """A process of host_rank.c on a host."""
+
+    def __init__(self, lab, host, rank, size, key):
+        self.name, self.said = f"rank {rank} on {host}", []
+        environment = {"EEP_RANK": rank, "EEP_SIZE": size, "EEP_STORE": STORE,
+                       "EEP_KEY_FILE": key, "EEP_NETWORK_INTERFACE": "fabric0"}
+        words = [f"{name}={value}" for name, value in environment.items()]
+        self.log = open(f"/tmp/eep-test-rows-{os.getpid()}-{rank}", "w+", encoding="utf-8")
+        self.child = subprocess.Popen([NETLAB, "--lab", lab.name, "run", host, "env", *words, PROGRAM],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.bytes = ""
+
+    def listen(self, seconds):
+        """False: it says nothing any more."""
+        if not select.select([self.child.stdout], [], [], seconds)[0]:
+            return True
+        text = os.read(self.child.stdout.fileno(), 4096).decode()
+        *lines, self.bytes = (self.bytes + text).split("\n")
+        self.said += [json.loads(line) for line in lines]
+        return text != ""
+
+    def await_(self, wanted, what):
+        """A line that `wanted` is true for."""
+        end = time.monotonic() + BOUND_S
+        while time.monotonic() < end:
+            for line in self.said:
+                if wanted(line):
+                    return line
+            if not self.listen(0.2):
+                break
+        raise AssertionError(f"{what} never came: {self.story()}")
+
+    def story(self):
+        self.log.seek(0)
+        return f"{self.name} said {self.said}\n{self.log.read()[-3000:]}"
+
+    def await_view(self, num):
+        return self.await_(lambda line: line.get("with") == num, f"a step with {num} ranks")
+
+    def forget(self):
+        self.said = []
+
+    def end(self):
+        """It ends in order, and no row was wrong."""
+        self.child.stdin.close()
+        ended = self.await_(lambda line: "ended" in line, "its end")
+        assert ended["wrong"] == 0, f"{self.name}: {ended}"
+        assert self.child.wait(BOUND_S) == 0, self.name
+        self.close()
+        return ended
+
+    def close(self):
+        self.child.kill()
+        self.child.wait()
+        self.child.stdout.close()
+        self.log.close()
+        os.unlink(self.log.name)
+
+
+class Instance:
+    """Ranks of three hosts, one or two each, and etcd on the first."""
+
+    def __init__(self, lab, ranks_per_host, folder):
+        self.lab, self.size, self.per_host = lab, 3 * ranks_per_host, ranks_per_host
+        self.key = f"{folder}/key"
+        with open(self.key, "w", encoding="utf-8") as file:
+            file.write(os.urandom(32).hex() + "\n")
+        os.chmod(self.key, 0o600)
+        self.etcd = subprocess.Popen([NETLAB, "--lab", lab.name, "run", "h1", "etcd", "--data-dir", f"{folder}/etcd",
+                                      "--log-level", "fatal", "--logger", "zap",
+                                      "--listen-client-urls", "http://10.77.0.1:2379",
+                                      "--advertise-client-urls", "http://10.77.0.1:2379"],
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.agents = [self.start_agent(f"h{number}", f"10.77.0.{number}:7701") for number in (1, 2, 3)]
+        self.rank = {seat: self.start(seat) for seat in range(self.size)}
+        for seat in self.rank:
+            self.rank[seat].await_view(self.size)
+
+    def start_agent(self, host, address):
+        end = time.monotonic() + BOUND_S
+        while time.monotonic() < end:  # etcd may not answer yet
+            agent = subprocess.Popen([NETLAB, "--lab", self.lab.name, "run", host, AGENT, "--store", STORE,
+                                      "--listen", address, "--key", self.key],
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            if "ready" in agent.stdout.readline():
+                return agent
+            agent.wait()
+        raise AssertionError(f"no agent on {host}")
+
+    def host(self, seat):
+        return f"h{1 + seat // self.per_host}"
+
+    def start(self, seat):
+        return Rank(self.lab, self.host(seat), seat, self.size, self.key)
+
+    def forget(self):
+        for rank in self.rank.values():
+            rank.forget()
+
+    def end(self):
+        ended = [rank.end() for rank in self.rank.values()]
+        for child in [*self.agents, self.etcd]:
+            child.kill()
+            child.wait()
+        return ended
+
+    def signal(self, seat, number):
+        """To the rank itself, which is a grandchild of netlab's."""
+        assert self.lab.run(self.host(seat), "pkill", f"-{number}", "-f", f"^{PROGRAM}$", status=None) is not None
+
+    def lose(self, seats):
+        for seat in seats:
+            self.rank.pop(seat).close()
+
+
+def kill_and_return(lab, folder):
+    """A rank is killed, the others go on without it, and it comes back."""
+    instance = Instance(lab, 1, folder)
+    instance.forget()
+    instance.signal(2, signal.SIGKILL.value)
+    began = time.monotonic()
+    instance.lose([2])
+    for rank in instance.rank.values():
+        rank.await_view(2)
+    pause = time.monotonic() - began
+    instance.forget()
+    instance.rank[2] = instance.start(2)
+    for rank in instance.rank.values():
+        rank.await_view(3)
+    return f"steps with 2 ranks after {1000 * pause:.0f} ms; {instance.end()}"
+
+
+def a_stopped_rank_is_left_out(lab, folder):
+    """A rank that stops is silent, and the others go on without it."""
+    instance = Instance(lab, 1, folder)
+    instance.forget()
+    instance.signal(1, signal.SIGSTOP.value)
+    for seat in (0, 2):
+        instance.rank[seat].await_view(2)
+    instance.signal(1, signal.SIGKILL.value)
+    instance.lose([1])
+    return instance.end()
+
+
+def a_host_is_lost(lab, folder):
+    """Both ranks of a host end without a word: its power is gone."""
+    instance = Instance(lab, 2, folder)
+    instance.forget()
+    lab("crash", "h3")
+    began = time.monotonic()
+    instance.lose([4, 5])
+    for rank in instance.rank.values():
+        rank.await_view(4)
+    pause = time.monotonic() - began
+    return f"steps with 4 ranks after {1000 * pause:.0f} ms; {instance.end()}"
+
+
+def a_cut_between_two_hosts_costs_one_of_them(lab, folder):
+    """Two hosts do not reach each other any more. Both reach the third: it serves on with one of them."""
+    instance = Instance(lab, 1, folder)
+    instance.forget()
+    lab("partition", "h2|h3", "--net", "fabric")
+    instance.rank[0].await_view(2)
+    time.sleep(1)
+    for seat in (1, 2):
+        instance.rank[seat].listen(0)
+    out = [seat for seat in (1, 2) if not any(line.get("with") == 2 for line in instance.rank[seat].said)]
+    assert len(out) == 1, "\n".join(rank.story() for rank in instance.rank.values())
+    assert instance.rank[0].said[-1]["with"] == 2, instance.rank[0].story()
+    instance.lose(out)
+    return instance.end()
+
+
+def rows_that_travel_long_are_right(lab, folder):
+    """Frames between two hosts take 5 ms longer, and some 5 ms more: steps are slow, and all are right."""
+    instance = Instance(lab, 1, folder)
+    lab("delay", "h2", "h3", 5, "--jitter", 5, "--net", "fabric")
+    time.sleep(2)
+    for rank in instance.rank.values():
+        rank.listen(0)
+        assert rank.said[-1]["with"] == 3, rank.story()
+    return instance.end()
+
+
+TESTS = [kill_and_return, a_stopped_rank_is_left_out, a_host_is_lost, a_cut_between_two_hosts_costs_one_of_them,
+         rows_that_travel_long_are_right]
+
+
+
+def main():
+    global PROGRAM, AGENT
+    leave_out_unless_possible()
+    if not shutil.which("etcd"):
+        print("no etcd here (Debian: etcd-server)")
+        sys.exit(77)
+    PROGRAM = os.path.realpath(os.path.join(sys.argv[1], "tests/host_rank"))
+    os.environ["EEP_WIRE"] = os.path.realpath(os.path.join(sys.argv[1], "experiments/eep-wire"))
+    AGENT = os.path.realpath(os.path.join(sys.argv[1], "experiments/eep-agent"))
+    for test in TESTS:
+        if len(sys.argv) > 2 and not any(name in test.__name__ for name in sys.argv[2:]):
+            continue
+        folder = f"/dev/shm/eep-test-rows-{os.getpid()}"
+        os.makedirs(folder)
+        try:
+            with HostLab(3, "--share", folder) as lab:
+                print(f"{test.__name__}: {test(lab, folder)}")
+        finally:
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
