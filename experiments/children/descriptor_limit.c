@@ -6,18 +6,17 @@
 #include <sys/resource.h>
 
 /* The smallest limits with which runs of 1 to 24 ranks start. The launcher has a socket and a
- * process descriptor per rank, and with the store in it that store's and its holder's connections
- * and the backups that the holder retains;
- * a rank watches each other one. */
+ * process descriptor per rank, the connections and backups of this host's agent, and with the store
+ * in it that store's connections; a rank watches each other one. */
 enum {
     LAUNCHER_OWN = 16,
     LAUNCHER_PER_RANK = 3,
-    STORE_OWN = 4,
-    STORE_PER_RANK = 3,
-    RANK_OWN = 20,
+    STORE_OWN = 6,
+    STORE_PER_RANK = 4,
+    RANK_OWN = 23,
     RANK_PER_RANK = 1,
-    THREADS_OWN = 10,
-    THREADS_PER_RANK = 16,
+    THREADS_OWN = 12,
+    THREADS_PER_RANK = 19,
 };
 
 void descriptor_limit_raise(void)

@@ -109,7 +109,7 @@ typedef void (*eep_event_fn)(void *user, const eep_event_info *record);
 /* What carries bulk copies of weights between ranks. */
 typedef enum eep_bulk {
     EEP_BULK_AUTO, /* shared memory within a host */
-    EEP_BULK_SHM,  /* shared memory, through the holder that is part of the store's process */
+    EEP_BULK_SHM,  /* shared memory, through the holder that is part of the host's agent */
     EEP_BULK_UCX   /* UCX over tcp, on bulk_interface */
 } eep_bulk;
 

@@ -27,7 +27,7 @@ struct eepi_agent_session {
     eepi_agent_session_config config;
     eepi_holder_client client;
     char name[EEPI_HOLDER_NAME_BYTES]; /* of the pulse */
-    int pulse_fd, pidfd;
+    int pulse_fd;
     eepi_pulse *pulse;
     request asked;
     uint64_t ask_id;
@@ -39,6 +39,13 @@ struct eepi_agent_session {
     eepi_agent_table *table;
     eepi_agent_links *links;
 };
+
+static void close_fd(int fd)
+{
+    if (fd >= 0) {
+        close(fd);
+    }
+}
 
 static void tell_boards(eepi_agent_session *session)
 {
@@ -67,10 +74,14 @@ static void ask_hold(eepi_agent_session *session)
 
 static void ask_attach(eepi_agent_session *session)
 {
+    int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+
     session->asked = ASKED_ATTACH;
-    session->ask_id =
-        eepi_holder_client_ask_attach(&session->client, session->name, session->config.host,
-                                      session->config.home, session->pidfd);
+    session->ask_id = pidfd < 0 ? 0
+                                : eepi_holder_client_ask_attach(&session->client, session->name,
+                                                                session->config.host,
+                                                                session->config.home, pidfd);
+    close_fd(pidfd);
 }
 
 static void on_met(void *user)
@@ -263,10 +274,7 @@ static eep_status make_pulse(eepi_agent_session *session)
         return EEP_ERR_SYSTEM;
     }
     session->pulse = pulse;
-    session->pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
-    return session->pidfd >= 0 && fcntl(session->pulse_fd, F_ADD_SEALS, EEPI_HOLDER_SEALS) == 0
-               ? EEP_OK
-               : EEP_ERR_SYSTEM;
+    return fcntl(session->pulse_fd, F_ADD_SEALS, EEPI_HOLDER_SEALS) == 0 ? EEP_OK : EEP_ERR_SYSTEM;
 }
 
 eep_status eepi_agent_session_open(const eepi_agent_session_config *config,
@@ -279,7 +287,7 @@ eep_status eepi_agent_session_open(const eepi_agent_session_config *config,
         return EEP_ERR_NO_MEMORY;
     }
     session->config = *config;
-    session->pulse_fd = session->pidfd = -1;
+    session->pulse_fd = -1;
     pthread_mutex_init(&session->lock, NULL);
     snprintf(session->name, sizeof session->name, "pulse/%" PRId32 ".%" PRIu32, config->seat,
              config->generation);
@@ -306,13 +314,6 @@ eep_status eepi_agent_session_open(const eepi_agent_session_config *config,
     return EEP_OK;
 }
 
-static void close_fd(int fd)
-{
-    if (fd >= 0) {
-        close(fd);
-    }
-}
-
 static void no_boards(void *user, const eepi_board *agents, const eepi_board *own)
 {
     (void)user, (void)agents, (void)own;
@@ -334,7 +335,6 @@ void eepi_agent_session_close(eepi_agent_session *session)
         munmap(session->pulse, EEPI_PULSE_BYTES);
     }
     close_fd(session->pulse_fd);
-    close_fd(session->pidfd);
     pthread_mutex_destroy(&session->lock);
     free(session);
 }

@@ -54,8 +54,8 @@ static eep_status refuse_holder(const bulk_shm *shm, char *error_out, size_t err
                               eepi_shm_refusal(why));
     }
     return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_UNREACHABLE,
-                          "no holder answers at %s within %d s (it is part of the store's "
-                          "process): %s; %s",
+                          "no holder answers at %s within %d s (it is part of the host's "
+                          "agent): %s; %s",
                           path, OPEN_US / 1000000, eepi_shm_refusal(why), otherwise);
 }
 
