@@ -18,6 +18,5 @@ typedef struct eepi_peer {
     uint32_t window_generation;
     int32_t window_pid; /* whose window it is */
     uint64_t window_pid_start;
-    uint64_t heard_step; /* of a rank of another host: the newest that it has told */
 } eepi_peer;
 #endif

@@ -147,18 +147,6 @@ bool eepi_peer_is_remote(const eep_context *context, int seat, uint32_t generati
            peer->record.member.host != context->process.host;
 }
 
-/* Messages of the data plane are beats, too (rule N11). */
-static void hear_data_plane(eep_context *context, int seat, uint32_t generation)
-{
-    eepi_peer *peer = &context->peers[seat];
-    const uint64_t step = eepi_proxies_newest_of(context, seat, generation);
-
-    if (step != peer->heard_step) {
-        peer->heard_step = step;
-        eepi_detector_hear(context->detector, seat);
-    }
-}
-
 void eepi_peers_watch_remote(eep_context *context)
 {
     const eepi_view *view = eepi_core_view(context->core);
@@ -169,7 +157,6 @@ void eepi_peers_watch_remote(eep_context *context)
         if ((eepi_view_is_member(view, seat) || s->state == EEP_SEAT_QUARANTINED) &&
             eepi_peer_is_remote(context, seat, s->generation)) {
             eepi_detector_watch_remote(context->detector, seat, s->generation);
-            hear_data_plane(context, seat, s->generation);
         }
     }
 }

@@ -120,20 +120,6 @@ void eepi_proxies_hear(eep_context *context)
     }
 }
 
-uint64_t eepi_proxies_newest_of(eep_context *context, int seat, uint32_t generation)
-{
-    struct eepi_proxies *proxies = proxies_of(context);
-    uint64_t newest;
-
-    if (!proxies) {
-        return 0;
-    }
-    pthread_mutex_lock(&proxies->begun_lock);
-    newest = proxies->begun[seat].generation == generation ? proxies->begun[seat].step : 0;
-    pthread_mutex_unlock(&proxies->begun_lock);
-    return newest;
-}
-
 /* ------------------------------------------------------------------ life */
 
 /* Rows that come over a network are written by host threads, into memory that they can write. */

@@ -52,7 +52,4 @@ void eepi_proxies_end(eep_context *context);
 uint64_t eepi_proxies_note_begun(eep_context *context);
 /* The same, and wake the rank thread, if there is news. Service thread. */
 void eepi_proxies_hear(eep_context *context);
-/* The newest step that a process has told over the network; 0: none. It lives while this grows.
- * Service thread. */
-uint64_t eepi_proxies_newest_of(eep_context *context, int seat, uint32_t generation);
 #endif
