@@ -19,9 +19,9 @@
 static bool take_command(void *user, const script_event *event, int seats_out[SCRIPT_MAX_SEATS],
                          int *num_seats_out, int *id_out, char error[CONTROL_ERROR_BYTES])
 {
-    (void)user;
     (void)event;
     (void)error;
+    ++*(int *)user;
     seats_out[0] = 1;
     *num_seats_out = 1;
     *id_out = 7;
@@ -30,7 +30,7 @@ static bool take_command(void *user, const script_event *event, int seats_out[SC
 
 static void finish(void *user)
 {
-    (void)user;
+    ++*(int *)user;
 }
 
 static void describe(void *user, cJSON *answer)
@@ -50,20 +50,21 @@ static bool settled(void *user, char why[CONTROL_ERROR_BYTES])
 
 static bool cancel(void *user, int id, char error[CONTROL_ERROR_BYTES])
 {
-    (void)user;
+    ++*(int *)user;
     strcpy(error, "no such number");
     return id == 7;
 }
 
-static void run_control(const uint8_t *bytes, size_t size)
+static bool run_control(const uint8_t *bytes, size_t size)
 {
     static const control_ops ops = {take_command, finish, describe, settled, describe, cancel};
     control *self = calloc(1, sizeof *self);
     char *line = NULL;
     size_t line_bytes = 0;
-    int pair[2];
+    int pair[2], commands = 0;
     CHECK(self && socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
     self->ops = &ops;
+    self->user = &commands;
     self->socket.fd = self->reserve_fd = -1;
     for (int i = 1; i < CONTROL_MAX_PEERS; i++) {
         self->peer[i].fd = -1;
@@ -90,6 +91,7 @@ static void run_control(const uint8_t *bytes, size_t size)
     cJSON_Delete(self->owed[0].id);
     close(pair[0]);
     free(self);
+    return commands > 0;
 }
 
 static size_t seed_control(int number, uint8_t *bytes_out)
@@ -98,22 +100,23 @@ static size_t seed_control(int number, uint8_t *bytes_out)
         "{\"id\":1,\"do\":\"kill\",\"what\":\"3,5\"}\n{\"do\":\"status\"}\n",
         "{\"id\":\"a\",\"wait\":\"settled\",\"timeout_s\":1}\n{\"do\":\"pending\"}\n{\"do\":"
         "\"cancel\",\"number\":7}\n{\"do\":\"watch\"}\n{\"do\":\"finish\"}\n",
-        "kill 3@1.5\nstatus\n",
     };
     return fuzz_seed_text(texts, sizeof texts / sizeof *texts, number, bytes_out);
 }
 
 /* ---------------------------------------------------------------- files */
 
-static void run_trace(const uint8_t *bytes, size_t size)
+static bool run_trace(const uint8_t *bytes, size_t size)
 {
     char path[64], error[TRACE_ERROR_BYTES] = "";
     const trace_options options = {.scale_lengths = {1, 3}, .scale_time = {2, 1}};
     trace read = {0};
+    bool taken;
     int fd = memfd_create("trace", MFD_CLOEXEC);
     CHECK(fd >= 0 && write(fd, bytes, size) == (ssize_t)size);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    if (trace_load(path, &options, &read, error) == EEP_OK) {
+    taken = trace_load(path, &options, &read, error) == EEP_OK;
+    if (taken) {
         for (size_t i = 0; i < read.num_requests; i++) {
             CHECK(read.requests[i].input_length >= 1 &&
                   read.requests[i].input_length <= TRACE_MAX_LENGTH);
@@ -124,6 +127,7 @@ static void run_trace(const uint8_t *bytes, size_t size)
         CHECK(error[0] != '\0');
     }
     close(fd);
+    return taken;
 }
 
 static size_t seed_trace(int number, uint8_t *bytes_out)
@@ -136,17 +140,19 @@ static size_t seed_trace(int number, uint8_t *bytes_out)
     return fuzz_seed_text(texts, sizeof texts / sizeof *texts, number, bytes_out);
 }
 
-static void run_plan(const uint8_t *bytes, size_t size)
+static bool run_plan(const uint8_t *bytes, size_t size)
 {
     char error[PLAN_ERROR_BYTES] = "", *text = fuzz_text(bytes, size);
     plan *read = NULL;
-    if (plan_parse("plan", text, size, &read, error) == EEP_OK) {
+    const bool taken = plan_parse("plan", text, size, &read, error) == EEP_OK;
+    if (taken) {
         CHECK(plan_fewest_ranks(read) <= read->num_seats);
         plan_free(read);
     } else {
         CHECK(error[0] != '\0');
     }
     free(text);
+    return taken;
 }
 
 static size_t seed_plan(int number, uint8_t *bytes_out)
@@ -155,12 +161,13 @@ static size_t seed_plan(int number, uint8_t *bytes_out)
     return fuzz_seed_text(texts, sizeof texts / sizeof *texts, number, bytes_out);
 }
 
-static void run_placement(const uint8_t *bytes, size_t size)
+static bool run_placement(const uint8_t *bytes, size_t size)
 {
     const placement_shape shape = {2, 2, 2, 3, 2};
     char error[PLACEMENT_ERROR_BYTES] = "", *text = fuzz_text(bytes, size);
     placement_order order;
-    if (placement_parse("placement", text, size, &shape, &order, error) == EEP_OK) {
+    const bool taken = placement_parse("placement", text, size, &shape, &order, error) == EEP_OK;
+    if (taken) {
         for (int i = 0; i < 8; i++) {
             CHECK(order.experts[i] >= -1 && order.experts[i] < 3);
         }
@@ -169,40 +176,54 @@ static void run_placement(const uint8_t *bytes, size_t size)
         CHECK(error[0] != '\0');
     }
     free(text);
+    return taken;
 }
 
 static size_t seed_placement(int number, uint8_t *bytes_out)
 {
     static const char *const texts[] = {
-        "{\"number\": 1, \"experts\": [[[0, 1], [2, 0]], [[0, -1], [1, 2]]]}",
-        "{\"number\": 2, \"layers\": [{\"layer\": 0, \"experts\": [[0, 1], [2, 0]]}]}",
+        "{\"number\": 1, \"about\": \"x\", \"ranks\": [{\"rank\": 0, \"experts\": [0, 1]}, "
+        "{\"rank\": 1, "
+        "\"layer\": 1, \"experts\": [2, -1], \"pinned\": [true, false]}]}",
+        "{\"number\": 2, \"ranks\": [{\"rank\": 1, \"experts\": [2], \"pinned\": true}]}",
     };
     return fuzz_seed_text(texts, sizeof texts / sizeof *texts, number, bytes_out);
 }
 
-static void run_verbs(const uint8_t *bytes, size_t size)
+static bool run_verbs(const uint8_t *bytes, size_t size)
 {
     char error[SCRIPT_ERROR_BYTES] = "", *text = fuzz_text(bytes + (size > 0), size - (size > 0));
     script_event event = {0};
     const int what = size > 0 ? bytes[0] % NUM_VERBS : 0;
-    if (script_parse((verb)what, text, size % 2, &event, error) != EEP_OK) {
+    const bool taken = script_parse((verb)what, text, size % 2, &event, error) == EEP_OK;
+    if (!taken) {
         CHECK(error[0] != '\0');
     }
     free(text);
+    return taken;
 }
 
+/* The first byte is the verb, as in what the target gets. */
 static size_t seed_verbs(int number, uint8_t *bytes_out)
 {
-    static const char *const texts[] = {"3,5,7@1.5",
-                                        "lowest@step:20+1s",
-                                        "random:2=3/2s@2",
-                                        "source=0.9x@ready:1#2+400ms",
-                                        "2=send@1",
-                                        "placement.json@1",
-                                        "1.5@2"};
-    size_t size = fuzz_seed_text(texts, sizeof texts / sizeof *texts, number, bytes_out + 1);
-    bytes_out[0] = (uint8_t)number;
-    return size > 0 ? 1 + size : 0;
+    static const struct {
+        verb what;
+        const char *text;
+    } seeds[] = {
+        {VERB_KILL, "3,5,7@1.5"},       {VERB_ABORT, "lowest@step:20+1s"},
+        {VERB_SLOW, "random:2=3/2s@2"}, {VERB_STOP, "source=0.9x@ready:1#2+400ms"},
+        {VERB_DIE, "2=dispatch@1"},     {VERB_PLACEMENT, "3=placement.json@1"},
+        {VERB_BURN, "1.5@2"},           {VERB_STORE_STOP, "400ms@1"},
+        {VERB_ADD, "vacant:2@1500ms"},
+    };
+    size_t size;
+    if ((size_t)number >= sizeof seeds / sizeof *seeds) {
+        return 0;
+    }
+    size = strlen(seeds[number].text);
+    bytes_out[0] = (uint8_t)seeds[number].what;
+    memcpy(bytes_out + 1, seeds[number].text, size);
+    return 1 + size;
 }
 
 const fuzz_target fuzz_laboratory_targets[] = {

@@ -32,7 +32,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     if (size <= FUZZ_MAX_BYTES) {
-        chosen->run(bytes, size);
+        (void)chosen->run(bytes, size);
     }
     return 0;
 }

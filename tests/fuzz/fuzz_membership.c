@@ -25,12 +25,13 @@ static void *aligned_copy(const uint8_t *bytes, size_t size)
 }
 
 /* As it came; and once more with the right digest, so that all that is checked behind it counts. */
-static void run_view(const uint8_t *bytes, size_t size)
+static bool run_view(const uint8_t *bytes, size_t size)
 {
     const char *why = NULL;
     void *copy = aligned_copy(bytes, size);
     eepi_view *view = copy;
-    if (eepi_view_check(copy, size, &why) != EEP_OK) {
+    const bool taken = eepi_view_check(copy, size, &why) == EEP_OK;
+    if (!taken) {
         CHECK(why);
         if (size >= sizeof *view && view->bytes == size) {
             eepi_view_seal(view);
@@ -40,6 +41,7 @@ static void run_view(const uint8_t *bytes, size_t size)
         }
     }
     free(copy);
+    return taken;
 }
 
 static size_t seed_view(int number, uint8_t *bytes_out)
@@ -61,12 +63,13 @@ static size_t seed_view(int number, uint8_t *bytes_out)
     return number < 2 ? size : 0;
 }
 
-static void run_record(const uint8_t *bytes, size_t size)
+static bool run_record(const uint8_t *bytes, size_t size)
 {
     void *copy = aligned_copy(bytes, size);
     eepi_record record;
     char text[128];
-    if (eepi_record_decode(copy, size, &shape, &record) == EEP_OK) {
+    const bool taken = eepi_record_decode(copy, size, &shape, &record) == EEP_OK;
+    if (taken) {
         CHECK(record.member.seat >= 0 && record.member.seat < shape.max_ranks);
         free(fuzz_text(record.bulk_address, record.bulk_address_bytes));
     } else {
@@ -74,6 +77,7 @@ static void run_record(const uint8_t *bytes, size_t size)
         CHECK(strnlen(text, sizeof text) < sizeof text);
     }
     free(copy);
+    return taken;
 }
 
 static size_t seed_record(int number, uint8_t *bytes_out)
@@ -99,7 +103,7 @@ static size_t seed_record(int number, uint8_t *bytes_out)
 }
 
 /* The first byte says which of the small ones it is. */
-static void run_small(const uint8_t *bytes, size_t size)
+static bool run_small(const uint8_t *bytes, size_t size)
 {
     void *copy = aligned_copy(bytes + (size > 0), size - (size > 0));
     const eep_config config = {.struct_bytes = sizeof config, .max_ranks = shape.max_ranks};
@@ -111,25 +115,27 @@ static void run_small(const uint8_t *bytes, size_t size)
     eepi_end end;
     eepi_wedge wedge;
     eepi_refusal refusal;
+    bool taken = false;
     size -= size > 0;
     switch (bytes ? bytes[0] % 7 : 0) {
     case 0:
-        (void)!eepi_report_decode(copy, size, shape.max_ranks, &report);
+        taken = eepi_report_decode(copy, size, shape.max_ranks, &report) == EEP_OK;
         break;
     case 1:
-        (void)!eepi_order_decode(copy, size, &shape, &order);
+        taken = eepi_order_decode(copy, size, &shape, &order) == EEP_OK;
         break;
     case 2:
-        (void)!eepi_ack_decode(copy, size, shape.max_ranks, &ack);
+        taken = eepi_ack_decode(copy, size, shape.max_ranks, &ack) == EEP_OK;
         break;
     case 3:
-        (void)!eepi_end_decode(copy, size, shape.max_ranks, &end);
+        taken = eepi_end_decode(copy, size, shape.max_ranks, &end) == EEP_OK;
         break;
     case 4:
-        (void)!eepi_wedge_decode(copy, size, shape.max_ranks, &wedge);
+        taken = eepi_wedge_decode(copy, size, shape.max_ranks, &wedge) == EEP_OK;
         break;
     case 5:
-        if (eepi_refusal_decode(copy, size, shape.max_ranks, &refusal) == EEP_OK) {
+        taken = eepi_refusal_decode(copy, size, shape.max_ranks, &refusal) == EEP_OK;
+        if (taken) {
             CHECK(strnlen(refusal.why, sizeof refusal.why) < sizeof refusal.why);
         }
         break;
@@ -139,12 +145,15 @@ static void run_small(const uint8_t *bytes, size_t size)
         break;
     }
     free(copy);
+    return taken;
 }
 
 static size_t seed_small(int number, uint8_t *bytes_out)
 {
-    const eepi_ack ack = {0};
-    const eepi_end end = {0};
+    const eepi_ack ack = {.seat = 1, .generation = 2, .kind = EEPI_ACK_STAGED};
+    const eepi_end end = {.seat = 1, .generation = 2, .kind = EEPI_END_PROCESS};
+    _Alignas(8) unsigned char wishes[512];
+    eepi_order order = {.number = 3, .seat = 1, .generation = 2, .wishes = wishes};
     const eepi_wedge wedge = {0};
     const eepi_refusal refusal = {.seat = 1, .generation = 2, .why = "no"};
     const eepi_report report = {0};
@@ -159,8 +168,14 @@ static size_t seed_small(int number, uint8_t *bytes_out)
         free(encoded);
         return 1 + size;
     case 1:
-        memset(bytes_out + 1, 0, 64);
-        return 65;
+        CHECK(eepi_wishes_bytes(&shape) <= sizeof wishes);
+        eepi_wishes_clear(wishes, &shape);
+        order.digest = eepi_wishes_digest(wishes, &shape);
+        encoded = eepi_order_encode(&order, &shape, &size);
+        CHECK(encoded && size < FUZZ_MAX_BYTES);
+        memcpy(bytes_out + 1, encoded, size);
+        free(encoded);
+        return 1 + size;
     case 2:
         memcpy(bytes_out + 1, &ack, sizeof ack);
         return 1 + sizeof ack;
@@ -186,19 +201,22 @@ static const eepi_backup_layout *backup_layout(void)
     return &layout;
 }
 
-static void run_backup(const uint8_t *bytes, size_t size)
+static bool run_backup(const uint8_t *bytes, size_t size)
 {
     void *copy = aligned_copy(bytes, size);
     eepi_backup_entry *entries = NULL;
     uint64_t num = 0;
     const char *why = NULL;
-    if (eepi_backup_index_read(copy, size, backup_layout(), &entries, &num, &why) == EEP_OK) {
+    const bool taken =
+        eepi_backup_index_read(copy, size, backup_layout(), &entries, &num, &why) == EEP_OK;
+    if (taken) {
         for (uint64_t i = 0; i < num; i++) {
             CHECK(entries[i].offset < size);
         }
         free(entries);
     }
     free(copy);
+    return taken;
 }
 
 static size_t seed_backup(int number, uint8_t *bytes_out)
@@ -223,12 +241,13 @@ static size_t seed_backup(int number, uint8_t *bytes_out)
 /* Messages of another host's agent, one behind the other: a byte of their length in eights, then
  * they.
  */
-static void run_agent(const uint8_t *bytes, size_t size)
+static bool run_agent(const uint8_t *bytes, size_t size)
 {
     eepi_board *board = calloc(1, sizeof *board);
     const eepi_agent_table_config config = {
         .host = 1, .generation = 1, .speaker = EEPI_AGENT_SPEAKER, .board = board};
     eepi_agent_table *table = board ? eepi_agent_table_open(&config) : NULL;
+    bool taken = false;
     CHECK(table);
     OK(eepi_agent_attach(table, 1, 7));
     while (size > 1) {
@@ -238,7 +257,7 @@ static void run_agent(const uint8_t *bytes, size_t size)
         void *copy = aligned_copy(bytes + 1, now);
         if (eepi_agent_check(copy, now) == EEP_OK) {
             memcpy(&message, copy, now);
-            (void)!eepi_agent_hear(table, &message);
+            taken = eepi_agent_hear(table, &message) == EEP_OK || taken;
             (void)eepi_agent_host_of(table, 2, 1);
         }
         free(copy);
@@ -248,6 +267,7 @@ static void run_agent(const uint8_t *bytes, size_t size)
     CHECK(eepi_agent_host_of(table, 1, 7) <= 1); /* nobody else speaks for our own rank */
     eepi_agent_table_close(table);
     free(board);
+    return taken;
 }
 
 static size_t seed_agent(int number, uint8_t *bytes_out)
@@ -261,7 +281,8 @@ static size_t seed_agent(int number, uint8_t *bytes_out)
                  .count = 3,
                  .speaker = EEPI_AGENT_SPEAKER,
                  .num_seats = 2},
-        .entries = {{.seat = 2, .generation = 1, .beats = 9}, {.seat = 4, .generation = 6}}};
+        .entries = {{.seat = 2, .generation = 1, .beats = 9, .state = EEPI_SEAT_RUNS},
+                    {.seat = 4, .generation = 6, .state = EEPI_SEAT_ENDED}}};
     const size_t size = eepi_agent_message_bytes(&beat);
     if (number > 0) {
         return 0;

@@ -25,7 +25,8 @@ typedef struct replay {
     const char *unpack_to; /* NULL: run them */
     int changes;
     uint64_t random;
-    int num;
+    int num, num_taken; /* inputs, and those that were taken */
+    int num_changed_taken;
 } replay;
 
 static uint64_t draw(replay *self, uint64_t limit)
@@ -79,13 +80,15 @@ static void unpack(replay *self, const input *in)
 }
 
 /* From memory of its own, so that a sanitizer sees each byte beyond it. */
-static void run(const replay *self, const input *in)
+static bool run(const replay *self, const input *in)
 {
     uint8_t *copy = malloc(in->size > 0 ? in->size : 1);
+    bool taken;
     CHECK(copy);
     memcpy(copy, in->bytes, in->size);
-    self->target->run(copy, in->size);
+    taken = self->target->run(copy, in->size);
     free(copy);
+    return taken;
 }
 
 static void take(replay *self, const input *in)
@@ -96,11 +99,11 @@ static void take(replay *self, const input *in)
         unpack(self, in);
         return;
     }
-    run(self, in);
+    self->num_taken += run(self, in);
     for (int i = 0; i < self->changes; i++) {
         changed = *in;
         change(self, &changed);
-        run(self, &changed);
+        self->num_changed_taken += run(self, &changed);
     }
 }
 
@@ -134,6 +137,7 @@ static void take_file(replay *self, const char *folder)
 int main(int argc, char **argv)
 {
     static input in;
+    int wrong = 0;
     replay self = {.changes = argc == 3 ? atoi(argv[2]) : 200};
     if (argc < 2 || argc > 4) {
         fprintf(stderr, "fuzz_replay CORPUS [CHANGES | --unpack DIR]\n");
@@ -142,13 +146,18 @@ int main(int argc, char **argv)
     self.unpack_to = argc == 4 ? argv[3] : NULL;
     for (int i = 0; (self.target = fuzz_target_at(i)); i++) {
         self.random = 7;
-        self.num = 0;
+        self.num = self.num_taken = self.num_changed_taken = 0;
         for (int k = 0; (in.size = self.target->seed(k, in.bytes)) > 0; k++) {
             take(&self, &in);
+            if (!self.unpack_to && self.num_taken != k + 1) {
+                fprintf(stderr, "%s does not take its seed %d\n", self.target->name, k);
+                wrong = 1;
+                self.num_taken = k + 1;
+            }
         }
-        CHECK(self.num > 0);
         take_file(&self, argv[1]);
-        printf("%s: %d inputs\n", self.target->name, self.num);
+        printf("%s: %d inputs, %d taken, and %d of their changes\n", self.target->name, self.num,
+               self.num_taken, self.num_changed_taken);
     }
-    return 0;
+    return wrong;
 }

@@ -11,11 +11,12 @@
 #include <string.h>
 
 /* The first byte says how many bytes come at a time, and whether they are put or read. */
-static void run_frames(const uint8_t *bytes, size_t size)
+static bool run_frames(const uint8_t *bytes, size_t size)
 {
     eepi_store_inbox inbox = {0};
     eep_status status = EEP_ERR_TIMEOUT;
     const size_t step = size > 0 ? 1 + (bytes[0] & 0x7f) : 1;
+    bool taken = false;
     const bool puts = size > 0 && (bytes[0] & 0x80);
     for (size_t at = 1; at < size && status == EEP_ERR_TIMEOUT; at += step) {
         const size_t now = size - at < step ? size - at : step;
@@ -37,10 +38,12 @@ static void run_frames(const uint8_t *bytes, size_t size)
             CHECK(strlen(message.key) < EEPI_STORE_KEY_MAX);
             CHECK(message.value_size <= EEPI_STORE_VALUE_MAX);
             CHECK((uintptr_t)message.value % 8 == 0);
+            taken = true;
             free(message.value_size ? fuzz_text(message.value, message.value_size) : NULL);
         }
     }
     eepi_store_inbox_free(&inbox);
+    return taken;
 }
 
 static size_t seed_frames(int number, uint8_t *bytes_out)
@@ -81,11 +84,12 @@ static size_t seed_frames(int number, uint8_t *bytes_out)
     return size;
 }
 
-static void run_url(const uint8_t *bytes, size_t size)
+static bool run_url(const uint8_t *bytes, size_t size)
 {
     char *text = fuzz_text(bytes, size), why[64];
     eepi_store_url url;
-    if (eepi_store_url_parse(text, &url, why, sizeof why) == EEP_OK) {
+    const bool taken = eepi_store_url_parse(text, &url, why, sizeof why) == EEP_OK;
+    if (taken) {
         CHECK(strnlen(url.path, sizeof url.path) < sizeof url.path);
         CHECK(strnlen(url.key_file, sizeof url.key_file) < sizeof url.key_file);
         CHECK(url.num_endpoints <= EEPI_STORE_ENDPOINTS_MAX);
@@ -93,6 +97,7 @@ static void run_url(const uint8_t *bytes, size_t size)
         CHECK(strnlen(why, sizeof why) < sizeof why);
     }
     free(text);
+    return taken;
 }
 
 static size_t seed_url(int number, uint8_t *bytes_out)
@@ -109,16 +114,18 @@ static size_t seed_url(int number, uint8_t *bytes_out)
 }
 
 /* An answer of the JSON gateway, and what is taken out of it. */
-static void run_etcd(const uint8_t *bytes, size_t size)
+static bool run_etcd(const uint8_t *bytes, size_t size)
 {
     char *text = fuzz_text(bytes, size);
     cJSON *answer = cJSON_Parse(text);
     const cJSON *kv;
+    bool taken = false;
     cJSON_ArrayForEach(kv, cJSON_GetObjectItemCaseSensitive(answer, "kvs"))
     {
         eepi_etcd_entry entry;
         if (eepi_etcd_api_entry(kv, size % 8, &entry)) {
             eepi_etcd_reference reference;
+            taken = true;
             if (entry.size > 0 && eepi_etcd_reference_decode(entry.bytes, entry.size, &reference)) {
                 unsigned char again[EEPI_ETCD_REFERENCE_BYTES];
                 eepi_etcd_reference_encode(&reference, again);
@@ -131,6 +138,7 @@ static void run_etcd(const uint8_t *bytes, size_t size)
     (void)eepi_etcd_number(cJSON_GetObjectItemCaseSensitive(answer, "header"), "revision");
     cJSON_Delete(answer);
     free(text);
+    return taken;
 }
 
 static size_t seed_etcd(int number, uint8_t *bytes_out)
@@ -139,7 +147,7 @@ static size_t seed_etcd(int number, uint8_t *bytes_out)
         "{\"header\":{\"cluster_id\":\"14841639068965178418\",\"revision\":\"7\"},\"kvs\":[{"
         "\"key\":\"ZWVwL2sv\",\"create_revision\":\"2\",\"mod_revision\":\"3\",\"version\":\"1\","
         "\"value\":\"AGFiYw==\"}],\"count\":\"1\"}",
-        "{\"kvs\":[{\"key\":\"YQ==\",\"mod_revision\":\"5\",\"lease\":\"77\",\"value\":"
+        "{\"kvs\":[{\"key\":\"ZWVwL2svYWJjZGVm\",\"mod_revision\":\"5\",\"lease\":\"77\",\"value\":"
         "\"AQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4fAAAQAAAAAAAJAAAAAAAAAA==\"},{}]}",
     };
     return fuzz_seed_text(texts, sizeof texts / sizeof *texts, number, bytes_out);

@@ -4,6 +4,7 @@
 #ifndef TESTS_FUZZ_TARGETS_H
 #define TESTS_FUZZ_TARGETS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,7 +12,8 @@ enum { FUZZ_MAX_BYTES = 8192 };
 
 typedef struct fuzz_target {
     const char *name;
-    void (*run)(const uint8_t *bytes, size_t size);
+    /* Whether something of it was taken for what it says it is. */
+    bool (*run)(const uint8_t *bytes, size_t size);
     /* Input number `number`, from 0, that a process of this build would send; 0: there is none. */
     size_t (*seed)(int number, uint8_t bytes_out[FUZZ_MAX_BYTES]);
 } fuzz_target;

@@ -65,13 +65,16 @@ static void feed(eepi_secure_channel *channel, const uint8_t *bytes, size_t size
 }
 
 /* The first bit says which end is fed. */
-static void run_secure(const uint8_t *bytes, size_t size)
+static bool run_secure(const uint8_t *bytes, size_t size)
 {
     char why[EEPI_SECURE_WHY_BYTES];
     eepi_secure_channel channel = begin_secure(size > 0 && (bytes[0] & 1));
+    bool taken;
     feed(&channel, bytes + (size > 0), size - (size > 0));
     CHECK(strlen(eepi_secure_why(&channel, why, sizeof why)) > 0);
+    taken = channel.receive_sequence > 0;
     eepi_secure_end(&channel);
+    return taken;
 }
 
 static size_t take_unsent(eepi_secure_channel *from, uint8_t *bytes_out)
@@ -119,11 +122,13 @@ static size_t seed_secure(int number, uint8_t *bytes_out)
 /* Messages of one size, of two clients in turn; the last bit of the first byte of each: with
  * memory.
  */
-static void run_holder(const uint8_t *bytes, size_t size)
+static bool run_holder(const uint8_t *bytes, size_t size)
 {
-    eepi_holder holder = {.limits = {8, 4, 4, 1 << 20, 1000}, .listen_fd = -1, .stop_fd = -1};
+    eepi_holder holder = {
+        .limits = {8, 4, 4, 1 << 20, 1000}, .listen_fd = -1, .stop_fd = -1, .most_guests = 8};
     int peer[2][2];
     holder_client *clients[2];
+    bool taken = false;
     holder.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     holder.pid = getpid();
     CHECK(holder.epoll_fd >= 0);
@@ -149,6 +154,7 @@ static void run_holder(const uint8_t *bytes, size_t size)
             close(fd);
         }
         eepi_holder_read_client(&holder, clients[who]);
+        taken = taken || holder.retained;
         for (int i = 0; i < 2; i++) {
             int got = -1;
             bool lost;
@@ -171,6 +177,7 @@ static void run_holder(const uint8_t *bytes, size_t size)
         holder.retained = next;
     }
     close(holder.epoll_fd);
+    return taken;
 }
 
 static size_t add_message(uint8_t *bytes_out, size_t at, int flags, eepi_holder_message message)
@@ -213,17 +220,19 @@ static size_t seed_holder(int number, uint8_t *bytes_out)
 
 /* ---------------------------------------------------------------- checkpoints */
 
-static void run_tensors(const uint8_t *bytes, size_t size)
+static bool run_tensors(const uint8_t *bytes, size_t size)
 {
     eepi_tensor_list list = {0};
     char why[EEPI_TENSOR_WHY_BYTES];
     char *text = fuzz_text(bytes, size);
-    if (eepi_tensor_header_parse(text, size, 8 + size + 24, 0, &list, why) == EEP_OK) {
+    const bool taken = eepi_tensor_header_parse(text, size, 8 + size + 24, 0, &list, why) == EEP_OK;
+    if (taken) {
         eepi_tensor_list_sort(&list);
         (void)eepi_tensor_list_twice(&list);
     }
     eepi_tensor_list_free(&list);
     free(text);
+    return taken;
 }
 
 static size_t seed_tensors(int number, uint8_t *bytes_out)
@@ -292,13 +301,14 @@ static window *open_window(void)
 }
 
 /* A network's messages, one behind the other: a put, then so many bytes as it says. */
-static void run_rows(const uint8_t *bytes, size_t size)
+static bool run_rows(const uint8_t *bytes, size_t size)
 {
     static const uint32_t members[RANKS] = {1, OWN, 5, 3};
     window *w = open_window();
     const eepi_placer_ops ops = {write_rows, write_word, hear_begin, NULL};
     eepi_gate_stand stand = {EPOCH, STEP, true, OWN, members};
     eepi_placer *placer = eepi_placer_open(&w->shape, OWN, &ops, w);
+    bool taken;
     CHECK(placer);
     OK(eepi_placer_move(placer, &stand, 1000 * 1000));
     while (size >= sizeof(eepk_put)) {
@@ -320,7 +330,9 @@ static void run_rows(const uint8_t *bytes, size_t size)
     OK(eepi_placer_move(placer, &stand, 1000 * 1000));
     stand.epoch++;
     OK(eepi_placer_move(placer, &stand, 1000 * 1000));
+    taken = eepi_placer_count(placer, EEPI_PLACED) > 0;
     eepi_placer_close(placer);
+    return taken;
 }
 
 static size_t seed_rows(int number, uint8_t *bytes_out)
