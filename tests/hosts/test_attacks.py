@@ -164,6 +164,29 @@ def test_an_agent_under_attack():
         assert json.loads(lab.run("x1", ATTACKER, "knock", "10.78.0.1", AGENT_PORT)) == {"open": [AGENT_PORT]}
 
 
+def test_rows_under_attack():
+    """All peers are behind the network here, whose ports are on the outside interface."""
+    with HostLab(1, "--outsiders", 1) as lab:
+        prepare(lab, "h1")
+        out = "/tmp/out-rows"
+        start(lab, "h1", "env", "EEP_NETWORK=tcp", "EEP_NETWORK_PEERS=all", "EEP_NETWORK_INTERFACE=outside0",
+              "EEP_KEY_FILE=/run/job/key", program("eep-run"), *RUN, "--kill", "3@8", "--rejoin", "3@9", "--out", out)
+        end = time.monotonic() + 60
+        while len(ports := [port for at, port in listening(lab, "h1") if at == "10.78.0.1"]) < 4:
+            assert time.monotonic() < end, lab.run("h1", "cat", "/run/job/env.log", status=None)
+            time.sleep(0.05)
+        tried = 0
+        for port in sorted(ports):
+            attack = json.loads(lab.run("x1", ATTACKER, "storm", "10.78.0.1", port, 1).splitlines()[-1])
+            assert attack["said"] == 0, attack
+            tried += sum(attack["tried"].values())
+        while not lab.run("h1", "sh", "-c", f"[ -e {out}/summary.json ] && echo there", status=None):
+            assert time.monotonic() < end + 60, lab.run("h1", "cat", "/run/job/env.log", status=None)
+            time.sleep(0.2)
+        print(f"rows under attack: {tried} connections without the key to {len(ports)} ranks")
+        assert json.loads(lab.run("h1", "cat", f"{out}/summary.json"))["good"]
+
+
 def test_ports_are_on_the_interfaces_that_are_named():
     """UCX trusts its network: its ports are on the fabric alone, and without a network there is none."""
     with HostLab(1, "--outsiders", 1) as lab:
