@@ -4,11 +4,10 @@
 
     attacker.py storm ADDRESS PORT SECONDS   everything that needs no key; {"tried": {...}, "said": N} where
                                              N counts answers other than a hello's and a refusal's
-    attacker.py relay ADDRESS PORT TO PORT AFTER
-                                             carry connections to TO; after AFTER seconds change, repeat, leave
-                                             out, exchange and enlarge messages of each, and replay whole
-                                             conversations to TO; {"ready": true}, and counts at the end of
-                                             standard input
+    attacker.py relay ADDRESS PORT TO PORT   carry connections to TO; from the first line of standard input on,
+                                             change, repeat, leave out, exchange and enlarge messages of each.
+                                             At the end of the input: whole conversations are replayed to TO.
+                                             {"ready": true}, and counts at the end
     attacker.py knock ADDRESS PORT...        {"open": [ports that take a connection]}
 """
 import collections
@@ -136,16 +135,16 @@ class Stream:
 class Relay:
     KINDS = ("changed", "repeated", "left out", "exchanged", "enlarged", "code changed")
 
-    def __init__(self, own, to, after):
+    def __init__(self, own, to):
         self.listener = socket.create_server(own, backlog=64)
-        self.to, self.begin, self.turn = to, time.monotonic() + float(after), 0
+        self.to, self.attacks, self.turn = to, False, 0
         self.ends, self.counts, self.ghosts, self.waiting = {}, collections.Counter(), [], {}
         self.hurt = set()
 
     def attack(self, stream, message):
         """Each connection once: the next one that comes is of another kind."""
         pair = frozenset((stream.to, self.ends[stream.to][0]))
-        if time.monotonic() < self.begin or pair in self.hurt or len(self.hurt) >= 24:
+        if not self.attacks or pair in self.hurt or len(self.hurt) >= 24:
             return [message]
         kind = self.KINDS[self.turn % len(self.KINDS)]
         if kind == "exchanged" and stream not in self.waiting:
@@ -202,13 +201,15 @@ class Relay:
         while True:
             ready = select.select([sys.stdin, self.listener, *self.ends], [], [], 0.2)[0]
             for end in ready:
-                if end is sys.stdin:
+                if end is sys.stdin and sys.stdin.readline():
+                    self.attacks = True
+                elif end is sys.stdin:
                     self.ghosts += [stream.kept for _, stream in self.ends.values()
                                     if stream.kept[:8] == struct.pack("<II", 0x43504545, 1)]
                     self.replay_ghosts()
                     say(**self.counts)
                     return
-                if end is self.listener:
+                elif end is self.listener:
                     self.accept()
                 elif end in self.ends:
                     try:
@@ -233,8 +234,8 @@ def knock(address, *ports):
 def main():
     if len(sys.argv) > 4 and sys.argv[1] == "storm":
         storm(sys.argv[2], int(sys.argv[3]), sys.argv[4])
-    elif len(sys.argv) == 7 and sys.argv[1] == "relay":
-        Relay((sys.argv[2], int(sys.argv[3])), (sys.argv[4], int(sys.argv[5])), sys.argv[6]).run()
+    elif len(sys.argv) == 6 and sys.argv[1] == "relay":
+        Relay((sys.argv[2], int(sys.argv[3])), (sys.argv[4], int(sys.argv[5]))).run()
     elif len(sys.argv) > 3 and sys.argv[1] == "knock":
         knock(sys.argv[2], *sys.argv[3:])
     else:

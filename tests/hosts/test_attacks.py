@@ -85,6 +85,11 @@ def expect_nothing_lost(lab, child):
     return summary
 
 
+def control(lab, child, *words):
+    timeout = ("--timeout", 60) if words[0] == "wait" else ()
+    return lab.run("h1", program("eep-ctl"), "--out", child.out, *timeout, *words)
+
+
 def listening(lab, host):
     """(address, port) of each TCP socket that listens in the host."""
     found = set()
@@ -116,9 +121,17 @@ def test_a_store_under_attack():
 def test_somebody_on_the_way_to_the_store():
     with HostLab(1, "--outsiders", 1) as lab:
         start_store(lab)
-        relay = lab.start("x1", ATTACKER, "relay", "10.78.0.101", STORE_PORT, "10.78.0.1", STORE_PORT, 3)
+        relay = lab.start("x1", ATTACKER, "relay", "10.78.0.101", STORE_PORT, "10.78.0.1", STORE_PORT)
         assert relay.first == {"ready": True}
-        run = start_instance(lab, store_address("10.78.0.101"), "--kill", "3@5", "--rejoin", "3@6")
+        run = start_instance(lab, store_address("10.78.0.101"), "--requests", 2000)
+        lab.run("h1", "sh", "-c", f"while ! ls {run.out}/control.*; do sleep 0.1; done")
+        control(lab, run, "wait", "settled")
+        print("go", file=relay.stdin, flush=True)
+        control(lab, run, "kill", "3")
+        time.sleep(1)
+        control(lab, run, "rejoin", "3")
+        control(lab, run, "wait", "settled")
+        control(lab, run, "finish")
         expect_nothing_lost(lab, run)
         relay.stdin.close()
         counts = json.loads(relay.stdout.read().splitlines()[-1])
