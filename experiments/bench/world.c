@@ -73,6 +73,9 @@ static void make_shapes(bench_rank *r)
     if (eepi_shape_make(&config, &r->shape, &why) != EEP_OK) {
         bench_fatal("bad %s", why);
     }
+    if (c->peers && c->peers->network) {
+        c->peers->network->plan(&r->shape);
+    }
     r->fixed_shape = r->shape;
     r->fixed_shape.off_dispatch_tag = r->shape.window_bytes;
     r->fixed_shape.off_combine_tag =
@@ -121,6 +124,9 @@ static void open_rank(bench_world *w, int index)
         "copy of the tables");
     bench_finish(r);
     memcpy(&r->host_world, r->staging, sizeof r->host_world);
+    if (w->setup.peers && w->setup.peers->network) {
+        r->network = w->setup.peers->network->open(r);
+    }
 }
 
 static void fill_inputs(bench_rank *r)
@@ -271,6 +277,9 @@ static void close_rank(bench_rank *r)
         eep_graph_close(r->graph[kind]);
     }
     eep_stream_close(r->stream);
+    if (r->network) {
+        r->world->setup.peers->network->close(r);
+    }
     eepi_tables_close(r->tables);
     for (size_t i = 0; i < sizeof on_device / sizeof on_device[0]; i++) {
         eep_device_free(device, EEP_MEMORY_DEVICE, on_device[i]);
@@ -385,6 +394,9 @@ void bench_stage_next(bench_rank *r, eepi_view **view_out)
                     r->shape.max_ranks, r->shape.num_slots);
     }
     eepi_bank_image(&r->shape, view, r->world->windows, image);
+    if (r->network) {
+        r->world->setup.peers->network->name_peers(r, image);
+    }
     bench_ok(r->world, eepi_tables_stage(r->tables, FINISH_US), "staging");
     r->image = image;
     *view_out = view;
@@ -404,6 +416,9 @@ void bench_replay(bench_rank *r, bench_kind kind)
                                                        .epoch = r->epoch,
                                                        .wait_ns = patient_ns,
                                                        .shape = kind == BENCH_CHUNKED};
+    }
+    if (r->network) {
+        r->world->setup.peers->network->begin_step(r);
     }
     bench_ok(r->world, eep_graph_replay(r->graph[kind], r->stream), "replay");
 }

@@ -39,6 +39,17 @@ typedef enum bench_stamps {
     BENCH_STAMP_NODES   /* after each node; each stamp is a node that the others wait for */
 } bench_stamps;
 
+typedef struct bench_rank bench_rank;
+/* Where rows take a network, and not the peers' windows. Fatal on failure. */
+typedef struct bench_network {
+    void (*plan)(eepk_shape *shape);
+    void *(*open)(bench_rank *rank); /* becomes rank->network; its tables are there */
+    void (*name_peers)(const bench_rank *rank,
+                       uint8_t *image);   /* in a bank: how they are reached */
+    void (*begin_step)(bench_rank *rank); /* rank->step is about to be launched */
+    void (*close)(bench_rank *rank);
+} bench_network;
+
 /* Where each rank is a process of its own (eep-bench-mpi): this one has rank `index`. */
 typedef struct bench_peers {
     int index;
@@ -46,6 +57,7 @@ typedef struct bench_peers {
     /* Make this rank's window; write all ranks' addresses here, [num_ranks]. Fatal on failure. */
     void (*open_windows)(void *user, size_t bytes, void **windows_out);
     void *user;
+    const bench_network *network; /* NULL: rows go into these windows */
 } bench_peers;
 
 typedef struct bench_setup {
@@ -61,7 +73,7 @@ typedef struct bench_setup {
 } bench_setup;
 
 typedef struct bench_world bench_world;
-typedef struct bench_rank {
+struct bench_rank {
     bench_world *world;
     int index;
     eepk_shape shape, fixed_shape; /* the latter's tags lie behind the former's window */
@@ -85,8 +97,9 @@ typedef struct bench_rank {
     float *topk_weights[BENCH_SETS];
     uint64_t step, epoch;               /* of the elastic graph; its last step */
     double *times[BENCH_NUM_KINDS + 1]; /* for the cases */
+    void *network;                      /* bench_network.open's */
     pthread_t thread;
-} bench_rank;
+};
 
 struct bench_world {
     eep_device *device;

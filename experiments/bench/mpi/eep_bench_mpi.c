@@ -33,6 +33,8 @@ static const args_row rows[] = {
     {"--topk", ARGS_WHOLE, AT(topk), 1, 32, NULL, "N", "8", "experts per token"},
     {"--mpi-huge", ARGS_FLAG, AT(mpi_huge), 0, 0, NULL, NULL, NULL,
      "give MPI's rows huge pages; libeep's windows have none"},
+    {"--network", ARGS_FLAG, AT(network), 0, 0, NULL, NULL, NULL,
+     "both sides over TCP on the loopback interface, in the place of shared memory"},
     {"--csv", ARGS_TEXT, AT(csv), 0, 0, NULL, "FILE", NULL, "keep rows, with how they were made"},
     {"--append", ARGS_FLAG, AT(append), 0, 0, NULL, NULL, NULL, "behind those that the file has"},
     {"--commit", ARGS_TEXT, AT(commit), 0, 0, NULL, "ID", NULL,
@@ -95,7 +97,8 @@ static int result_of(int status, int fd)
 }
 
 /* One job, of `ranks` processes. Its exit status. */
-static int run_job(const char *program, int ranks, bool append, int argc, char **argv)
+static int run_job(const char *program, const mpi_bench_options *o, int ranks, bool append,
+                   int argc, char **argv)
 {
     char number[16], path[64];
     char *words[MOST_WORDS] = {"env",
@@ -115,6 +118,11 @@ static int run_job(const char *program, int ranks, bool append, int argc, char *
 
     snprintf(number, sizeof number, "%d", ranks);
     snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)getpid(), fd);
+    if (o->network) { /* MPI's choice for such processes is shared memory */
+        (void)setenv("OMPI_MCA_pml", "ob1", 1);
+        (void)setenv("OMPI_MCA_btl", "tcp,self", 1);
+        (void)setenv("OMPI_MCA_btl_tcp_if_include", "lo", 1);
+    }
     if (fd < 0 || argc + n + 4 > MOST_WORDS || setenv(result_variable, path, 1) != 0) {
         fprintf(stderr, "eep-bench-mpi: no job can be started\n");
         return EXIT_FAILURE;
@@ -164,7 +172,7 @@ static int run_jobs(const mpi_bench_options *o, int argc, char **argv)
     allow_root();
     for (size_t i = 0; i < (o->ranks ? 1 : sizeof both / sizeof both[0]); i++) {
         const int one =
-            run_job(program, o->ranks ? o->ranks : both[i], o->append || i > 0, argc, argv);
+            run_job(program, o, o->ranks ? o->ranks : both[i], o->append || i > 0, argc, argv);
         if (one != EXIT_SUCCESS && one != MPI_BENCH_MISSED) {
             return one;
         }
