@@ -152,12 +152,14 @@ static void on_alive(void *user, uint32_t seat, uint32_t generation)
     post(user, &(eepi_sign){EEPI_INPUT_ALIVE, {(int32_t)seat, generation, 0}});
 }
 
-/* Its first peers know of this rank once its heart beats. */
-static void on_heard(void *user, uint32_t seat)
+/* Messages of the data plane are beats, too (rule N11), and those of a seat's former process are
+ * not its own. Peers know of this rank once its heart beats. */
+static void on_heard(void *user, uint32_t seat, uint32_t generation)
 {
     eepi_detector *detector = __atomic_load_n(&((eep_context *)user)->detector, __ATOMIC_ACQUIRE);
+    const struct eepi_proxies *proxies = proxies_of(user);
 
-    if (detector) {
+    if (detector && __atomic_load_n(&proxies->generation[seat], __ATOMIC_RELAXED) == generation) {
         eepi_detector_hear(detector, (int32_t)seat);
     }
 }
@@ -284,7 +286,8 @@ eep_status eepi_proxies_flip(eep_context *context)
     for (uint32_t seat = 0; seat < s->max_ranks; seat++) {
         const eepk_peer *peer = eepk_peers(s, image) + seat;
         const bool is_member = header->active[seat / 64] >> (seat % 64) & 1u;
-        proxies->generation[seat] = is_member ? generation[seat] : 0;
+        __atomic_store_n(&proxies->generation[seat], is_member ? generation[seat] : 0,
+                         __ATOMIC_RELAXED);
         proxies->queue[seat] = peer->kind == EEPK_PEER_PROXY ? peer->queue : EEPI_NO_QUEUE;
     }
     pthread_mutex_unlock(&proxies->begun_lock);

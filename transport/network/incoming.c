@@ -347,7 +347,8 @@ static void read_from(eepi_network *network, connection *c)
     const bool is_well = network->has_key ? read_sealed(network, c) : read_plain(network, c);
 
     if (c->is_greeted && is_well) {
-        network->config.listener.heard(network->config.listener.user, c->source);
+        network->config.listener.heard(network->config.listener.user, c->source,
+                                       c->source_generation);
     }
     if (c->fd >= 0 && (!is_well || (c->owes && !acknowledge(network, c)))) {
         close_one(c);

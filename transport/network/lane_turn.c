@@ -47,7 +47,7 @@ static void hear(const eepi_network *network, eepi_lane *lane, uint64_t now_us)
     const eepi_network_listener *listener = &network->config.listener;
 
     lane->waits_since_us = lane->base < lane->sent ? now_us : 0;
-    listener->heard(listener->user, lane->seat);
+    listener->heard(listener->user, lane->seat, lane->generation);
     if (lane->told == EEP_FAULT_SILENT) {
         lane->told = TOLD_NOTHING;
         listener->alive(listener->user, lane->seat, lane->generation);

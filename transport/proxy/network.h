@@ -23,7 +23,7 @@ typedef struct eepi_network_listener {
     /* It speaks again. */
     void (*alive)(void *user, uint32_t seat, uint32_t generation);
     /* Something of it has come: a sign of life (rule N11). Often, and without a lock. */
-    void (*heard)(void *user, uint32_t seat);
+    void (*heard)(void *user, uint32_t seat, uint32_t generation);
     void (*note)(void *user, const char *text); /* for the log */
     void *user;
 } eepi_network_listener;

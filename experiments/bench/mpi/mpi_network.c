@@ -37,10 +37,11 @@ static void on_alive(void *user, uint32_t seat, uint32_t generation)
     (void)generation;
 }
 
-static void on_heard(void *user, uint32_t seat)
+static void on_heard(void *user, uint32_t seat, uint32_t generation)
 {
     (void)user;
     (void)seat;
+    (void)generation;
 }
 
 static void on_note(void *user, const char *text)

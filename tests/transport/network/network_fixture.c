@@ -38,8 +38,9 @@ static void on_alive(void *user, uint32_t seat, uint32_t generation)
     __atomic_fetch_add(&((rank *)user)->num_alive, 1, __ATOMIC_RELEASE);
 }
 
-static void on_heard(void *user, uint32_t seat)
+static void on_heard(void *user, uint32_t seat, uint32_t generation)
 {
+    cr_assert_eq(generation, members[seat]);
     __atomic_fetch_add(&((rank *)user)->num_heard[seat], 1, __ATOMIC_RELEASE);
 }
 
