@@ -311,6 +311,15 @@ static eep_status say_late(const struct eepi_collectives *all, const eepi_collec
     }
     for (int seat = group->max_ranks - 1; seat >= 0; seat--) {
         const eepi_collective_area *area = group->member[seat].area;
+        if (!area && is_member(group, seat)) {
+            return eepi_refuse(EEP_ERR_TIMEOUT,
+                               "%s: number %llu under epoch %llu has not ended within %llu us: the "
+                               "memory of rank %d is not mapped here; collectives work among ranks "
+                               "of one host",
+                               round->call, (unsigned long long)number,
+                               (unsigned long long)group->epoch,
+                               (unsigned long long)round->timeout_us, seat);
+        }
         if (area && __atomic_load_n(&eepi_contribution_of(area, number)->number,
                                     __ATOMIC_RELAXED) != number) {
             missing = seat;
