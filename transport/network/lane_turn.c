@@ -79,7 +79,7 @@ note(const eepi_network *network, const eepi_lane *lane, const char *format, ...
     vsnprintf(why, sizeof why, format, arguments);
     va_end(arguments);
     snprintf(text, sizeof text, "rows for rank %u (generation %u) at %s: %s", lane->seat,
-             lane->generation, eepi_lane_address_text(&lane->address, where), why);
+             lane->generation, eepi_lane_address_text(&lane->to, where), why);
     network->config.listener.note(network->config.listener.user, text);
 }
 
@@ -192,13 +192,12 @@ static void begin_connection(eepi_network *network, eepi_lane *lane, uint64_t no
 {
     struct epoll_event events = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                  .data.u64 = EEPI_LANE_EPOLL_WRITES | lane->number};
-    eepi_lane_address address;
 
     pthread_mutex_lock(&network->lock);
-    address = lane->address;
+    lane->to = lane->address;
     pthread_mutex_unlock(&network->lock);
     eepi_lane_rewind(lane);
-    lane->fd = eepi_lane_connect(&address);
+    lane->fd = eepi_lane_connect(&lane->to);
     if (lane->fd < 0) {
         fail_refused(network, lane, errno, now_us);
         return;

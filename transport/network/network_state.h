@@ -80,7 +80,8 @@ typedef struct eepi_lane {
     /* } */
     uint32_t events; /* atomic: of its connection, from the receiver thread, which */
     bool wants_wake; /* atomic: rings the doorbell then */
-    uint32_t number, seat, generation; /* its ring; the process that it serves now */
+    uint32_t number, seat, generation; /* its ring; the process that it serves now, */
+    eepi_lane_address to;              /* and where that is */
     eepi_ring_lane *ring_lane;
     uint8_t *ring;
     eepi_lane_state state;
