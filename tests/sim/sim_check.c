@@ -228,7 +228,7 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
         SIM_MUST(is_fault || p->leaving || mate_leaves(p) ||
                      (is_end(view) &&
                       (p->dies || !p->alive || has_given_up(p) || end_was_asked_for(before))) ||
-                     (view->cause == EEPI_VIEW_INITIAL && !p->alive),
+                     (view->cause == EEPI_VIEW_INITIAL && (!p->alive || has_given_up(p))),
                  "M1", "rank %d.%u is expelled by a planned change", p->seat, p->generation);
     }
     check_beginning(before, view, p);
