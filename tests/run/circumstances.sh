@@ -40,7 +40,7 @@ beside=$!
 "$bin/eep-run" "${small[@]}" "${fault[@]}" --out "$tmp/two" >"$tmp/said" 2>&1 || { fail "one of two instances is not good"; cat "$tmp/said"; }
 wait $beside && echo "ok    two-instances" || { fail "the other of two instances is not good"; cat "$tmp/beside.log"; }
 good one-cpu taskset -c 0 "$bin/eep-run" "${small[@]}" "${fault[@]}" --out "$tmp/one-cpu"
-for limit in 48 64 256; do
+for limit in 50 64 256; do
     good descriptors-$limit bash -c 'ulimit -n "$0"; exec "$@"' $limit "$bin/eep-run" "${small[@]}" "${fault[@]}" --out "$tmp/limit$limit"
 done
 # As many as it asks for (one fewer is refused: bad_input.sh).
