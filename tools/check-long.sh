@@ -87,6 +87,7 @@ python_package() { # NAME: into out/python, unless Python has it
 step "Python's package safetensors reads what eep-run writes" bash -c "$(declare -f python_package); root='$root'
     python_package safetensors && /usr/bin/python3 tests/python/test_safetensors.py '$root/build/experiments' --package '$root/out/python'"
 step "200,000 mutated headers of safetensors files" env EEP_TEST_HEADERS=200000 "$root/build/tests/test_checkpoint" --filter "*/mutated*"
+step "a release of another protocol is refused by name" bash tests/run/another_release.sh "$root/build/experiments"
 step "parsers of bytes from outside under a fuzzer, a minute each" "$root/tools/fuzz.sh" --seconds 60
 step "the planner against brute force, 10,000 small instances" env EEP_TEST_CASES=10000 "$root/build/tests/test_plan_makespan"
 step "100,000 random instances are planned, and again after faults" env EEP_TEST_CASES=100000 "$root/build/tests/test_plan_properties"
