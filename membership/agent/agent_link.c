@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* A peer that does not read for a while makes us keep so much. */
@@ -98,9 +99,16 @@ eep_status eepi_agent_link_serve(eepi_agent_link *link, const eepi_agent_self *s
     return status;
 }
 
+/* What was said and not sent yet must not arrive: beats from before a partition, which the kernel
+ * would repeat until it is over, look like life. One that is refused may read why. */
 void eepi_agent_link_close(eepi_agent_link *link)
 {
+    const struct linger drop = {.l_onoff = 1, .l_linger = 0};
+
     if (link->fd >= 0) {
+        if (link->is_open) {
+            (void)setsockopt(link->fd, SOL_SOCKET, SO_LINGER, &drop, sizeof drop);
+        }
         eepi_secure_end(&link->channel);
         close(link->fd);
     }

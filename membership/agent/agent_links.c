@@ -271,7 +271,8 @@ static int collect(eepi_agent_links *links, int *num_watched_out)
     return num;
 }
 
-/* Nothing has come for so long that TCP repeats itself seldom: a new connection is sooner there. */
+/* Nothing has come for so long that TCP repeats itself seldom: a new connection is sooner there,
+ * and does not bring what was said long ago. */
 static bool is_stale(const eepi_agent_link *link)
 {
     return eepi_secure_is_late(&link->channel, eepi_now_us()) ||
@@ -287,7 +288,8 @@ static void read_all(eepi_agent_links *links)
         }
     }
     for (int i = links->num_guests - 1; i >= 0; i--) {
-        if (!read_link(links, links->guests[i])) {
+        if (!read_link(links, links->guests[i]) ||
+            (links->guests[i]->is_open && is_stale(links->guests[i]))) {
             drop_guest(links, i);
         } else if (links->guests[i]->is_open) {
             eepi_secure_waiting_remove(&links->waiting, links->guests[i]);

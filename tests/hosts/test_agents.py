@@ -168,6 +168,8 @@ def test_partitions():
             w_all = lambda: all({(o, "alive") for o in ((2, 3) if s < 2 else (0, 1))} <= set(w.ranks[s].signs)
                                 for s in range(4))
             until(w_all, lambda: f"heard: {w.heard()}")
+            twice = {seat: signs for seat, signs in w.heard().items() if len(signs) != len(set(signs))}
+            assert not twice, f"flapping: {twice}"
             print(f"      healed after {cut_s} s: all alive after {(time.monotonic() - begin) * 1000:.0f} ms")
             w.forget()
         w.expect_quiet()
