@@ -35,6 +35,7 @@
 #include "membership/weights/weights.h"
 #include "membership/store/store_socket.h"
 #include "transport/holder/holder.h"
+#include "transport/proxy/network.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -129,6 +130,7 @@ static eep_status open_core(eep_context *context)
                              .background = c->background_bytes_per_s > 0,
                              .kill_fence = c->kill_fence,
                              .host = context->process.host,
+                             .beats_are_told = eepi_network_tells_beats(),
                              .store_keeps = eepi_store_keeps(context->store),
                              .shape = context->view_shape};
     eepi_detector_config detector = {.period_us = c->heartbeat_period_us,

@@ -33,6 +33,7 @@ FIGURES = {
     "pauses": ("pauses.py", f"{RESULTS}/pause.csv"),
     "detection": ("detection.py", f"{RESULTS}/detect.csv"),
     "redundancy": ("redundancy.py", f"{RESULTS}/redundancy.csv"),
+    "wide-hosts": ("wide_hosts.py", f"{RESULTS}/wide-hosts.csv"),
     "availability": ("availability.py", f"{RESULTS}/availability/availability.csv"),
 }
 

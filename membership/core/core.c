@@ -207,6 +207,7 @@ static void advance(eepi_core *core)
         return;
     }
     reassert(core);
+    eepi_core_read_again(core);
     advance_flipped(core);
     if (core->status == CORE_LEAVING) {
         advance_leaving(core);

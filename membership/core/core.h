@@ -31,8 +31,9 @@ typedef struct eepi_core_config {
     uint64_t background_delay_us; /* after a change of members, before slots are moved */
     bool background;              /* restore redundancy and balance behind live traffic */
     bool kill_fence;
-    uint64_t host;    /* of this rank, as in its member record (rule N9) */
-    bool store_keeps; /* the store never forgets what it has answered for (rule N19) */
+    uint64_t host;       /* of this rank, as in its member record (rule N9) */
+    bool beats_are_told; /* EEPI_INPUT_ALIVE comes with the first beat of another host's rank */
+    bool store_keeps;    /* the store never forgets what it has answered for (rule N19) */
     eepi_view_shape shape;
 } eepi_core_config;
 

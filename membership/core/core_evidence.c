@@ -113,6 +113,9 @@ void eepi_core_on_alive(eepi_core *core, const eepi_suspect *alive)
 {
     core_peer *peer = &core->peers[alive->seat];
 
+    if (alive->generation > peer->beats) {
+        peer->beats = alive->generation;
+    }
     if (peer->unheard == alive->generation) {
         peer->unheard = 0;
     }
@@ -158,7 +161,11 @@ static bool accuses_pair(eepi_core *core, const eepi_report *report, const eepi_
         return false;
     }
     if (is_current && eepi_view_has(core->view, suspect->seat, suspect->generation)) {
-        peer->report_unheard[suspect->seat / 64] |= 1ull << (suspect->seat % 64);
+        const uint64_t bit = 1ull << (suspect->seat % 64);
+        const bool is_word = suspect->kind == EEP_FAULT_RESET;
+        peer->report_resets[suspect->seat / 64] |= is_word ? bit : 0;
+        peer->report_unheard[suspect->seat / 64] |=
+            is_word && core->spared_epoch == core->view->epoch ? 0 : bit;
         core->pairs_epoch = report->epoch;
         eepi_core_note(core, EEPI_ACTION_SUSPECTED)->suspect = *suspect;
     }

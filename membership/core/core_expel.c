@@ -140,7 +140,8 @@ static bool has(const uint64_t *seats, int seat)
 /* This rank's own word accuses a pair of hosts (rule N10). */
 static bool accuses_pair(const eepi_core *core, int seat)
 {
-    return eepi_core_is_of_pair(eepi_core_own_word(core, seat)) && !eepi_core_is_local(core, seat);
+    return eepi_core_is_of_pair(eepi_core_own_word(core, seat)) &&
+           !eepi_core_is_local(core, seat) && core->spared_epoch != core->view->epoch;
 }
 
 /* The word of the member `by` counts against the seat under the newest view. */
@@ -297,6 +298,16 @@ void eepi_core_find_cut(eepi_core *core)
     }
 }
 
+void eepi_core_spare(eepi_core *core)
+{
+    core->spared_epoch = core->view->epoch;
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        for (int word = 0; word < EEPK_SEAT_WORDS; word++) {
+            core->peers[seat].report_unheard[word] &= ~core->peers[seat].report_resets[word];
+        }
+    }
+}
+
 bool eepi_core_is_cut(const eepi_core *core, int seat)
 {
     return has(core->cut, seat);
@@ -308,6 +319,25 @@ bool eepi_core_is_in_pair(const eepi_core *core, int seat)
 }
 
 /* ------------------------------------------------------------------ who goes */
+
+/* The group from `first` on is left out for more than the words of those who are left out, too: one
+ * that accuses the next may itself be accused by more. */
+static bool keeps_an_accuser(const eepi_core *core, const uint64_t *out, int first)
+{
+    for (int seat = first; seat < first + eepi_core_group_seats(core); seat++) {
+        if (is_certain(core, seat) || has(core->cut, seat) || num_words(core, out, seat) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void take_back(const eepi_core *core, uint64_t *out, int first)
+{
+    for (int seat = first; seat < first + eepi_core_group_seats(core); seat++) {
+        out[seat / 64] &= ~(1ull << (seat % 64));
+    }
+}
 
 /* Those that are certain to be left out, then by words the one that most speak against, as long as
  * there is one. Of two that accuse each other one stays. Words never leave out the last. */
@@ -337,6 +367,11 @@ static void find_out(const eepi_core *core, uint64_t *out)
             leave_out(core, out, worst);
         }
     } while (worst != NOBODY);
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat += eepi_core_group_seats(core)) {
+        if (has(out, seat) && !keeps_an_accuser(core, out, seat)) {
+            take_back(core, out, seat);
+        }
+    }
 }
 
 /* That may count under the newest view. */
@@ -406,6 +441,7 @@ bool eepi_core_may_stay(const eepi_core *core, int seat)
 
     for (int mate = first; mate < first + seats; mate++) {
         if (is_certain(core, mate) || !eepi_core_has_reported(core, mate) ||
+            (has(core->cut, mate) && core->spared_epoch == core->view->epoch) ||
             core->peers[mate].killed_generation ==
                 eepi_view_seat_at(core->view, mate)->generation) {
             return false;

@@ -24,6 +24,8 @@ bool eepi_core_may_stay(const eepi_core *core, int seat);
 /* Rule N10: who is left out where hosts do not hear each other. To be asked for before all else,
  * when something may have changed. */
 void eepi_core_find_cut(eepi_core *core);
+/* No word counts under the newest view any more; silence does (P11). */
+void eepi_core_spare(eepi_core *core);
 bool eepi_core_is_cut(const eepi_core *core, int seat);
 /* Some member on another host does not hear it. */
 bool eepi_core_is_in_pair(const eepi_core *core, int seat);

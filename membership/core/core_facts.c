@@ -17,6 +17,8 @@
 #include <assert.h>
 #include <string.h>
 
+enum { READ_AGAIN_US = 200000 };
+
 /* A seat that leaves by a planned view is needed until this rank has switched to that view. */
 static void note_left(eepi_core *core, const eepi_view *before, const eepi_view *after)
 {
@@ -121,12 +123,30 @@ static bool keeps_to_itself(eepi_core *core, bool is_behind, uint64_t revision)
         return false;
     }
     if (is_behind && !only_reads(core) && (revision == 0 || revision > core->revision)) {
-        core->store_forgot = true;
+        core->store_forgot = core->behind_us != 0;
+        core->behind_us = core->now_us;
+        eepi_core_act(core,
+                      EEPI_ACTION_READ); /* the answer may be older than what this rank knows */
     } else if (!is_behind && revision >= core->revision) {
         core->store_forgot = false;
+        core->behind_us = 0;
         core->revision = revision;
     }
     return true;
+}
+
+void eepi_core_read_again(eepi_core *core)
+{
+    const uint64_t at_us = core->behind_us + READ_AGAIN_US;
+
+    if (!core->store_forgot) {
+        return;
+    }
+    if (core->now_us >= at_us) {
+        core->behind_us = core->now_us;
+        eepi_core_act(core, EEPI_ACTION_READ);
+    }
+    eepi_core_wake_at(core, core->behind_us + READ_AGAIN_US);
 }
 
 /* It changes nothing (S2). An older one: the register lost its memory; ours goes back. */
@@ -405,7 +425,7 @@ static void on_progress(eepi_core *core, const eepi_input *input)
     case EEPI_INPUT_STAGED:
         if (core->has_plan && core->plan->digest == input->digest) {
             eepi_core_note_tried(core, core->plan->epoch);
-            eepi_core_acknowledge(core, EEPI_ACK_STAGED, core->plan);
+            core->staged_digest = input->digest;
         }
         break;
     case EEPI_INPUT_FILLED:

@@ -7,4 +7,6 @@
 
 /* Take an input into account. */
 void eepi_core_on_input(eepi_core *core, const eepi_input *input);
+/* A store that keeps all, and has forgotten: it may have its data again (rule N19). */
+void eepi_core_read_again(eepi_core *core);
 #endif

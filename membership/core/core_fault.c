@@ -17,7 +17,10 @@
 #include <assert.h>
 #include <string.h>
 
-enum { LEAST_WORD_US = 100000 };
+enum {
+    LEAST_WORD_US = 100000,
+    MORE_SUSPECTS_US = 2000, /* a host's ranks fall silent one by one, and are told in one report */
+};
 
 /* A member is suspected, or has stopped under this view: no step can complete. */
 static bool must_wedge(const eepi_core *core)
@@ -110,6 +113,23 @@ static uint64_t suspects_key(const eepi_core *core)
     return key;
 }
 
+/* What this rank says against others has changed since its report. */
+static bool is_news_due(eepi_core *core, uint64_t key)
+{
+    if (core->reported_suspects == key) {
+        core->news_us = 0;
+        return false;
+    }
+    if (core->news_us == 0) {
+        core->news_us = core->now_us;
+    }
+    if (core->now_us < core->news_us + MORE_SUSPECTS_US) {
+        eepi_core_wake_at(core, core->news_us + MORE_SUSPECTS_US);
+        return false;
+    }
+    return true;
+}
+
 /* Rule M2: the promise, renewed for each newer document and each change of suspects. */
 static void report(eepi_core *core)
 {
@@ -117,9 +137,10 @@ static void report(eepi_core *core)
     eepi_action *action;
     int n = 0;
 
-    if (core->reported_epoch == core->view->epoch && core->reported_suspects == key) {
+    if (core->reported_epoch == core->view->epoch && !is_news_due(core, key)) {
         return;
     }
+    core->news_us = 0;
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         int kind = own_evidence(core, seat);
         if (kind != NO_EVIDENCE) {
@@ -300,7 +321,9 @@ static bool retract_evidence(eepi_core *core)
         any = true;
         peer->evidence = peer->evidence == EEP_FAULT_DEADLINE ? NO_EVIDENCE : peer->evidence;
     }
-    core->spared_epoch = any ? core->view->epoch : core->spared_epoch;
+    if (any) {
+        eepi_core_spare(core);
+    }
     return any;
 }
 

@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-enum { RETRY_US = 200000, SEEK_AFTER_US = 100000 };
+enum { RETRY_US = 200000, UNHEARD_US = 1000000, SEEK_AFTER_US = 100000 };
 
 /* A member of the present view must stay in the next one: those who are new follow its first step,
  * and two views that share no member would need a lease between them (M8). The group from `first`
@@ -92,12 +92,20 @@ static bool plan_is_void(const eepi_core *core)
  * waits for a joiner). */
 static void drop_plan(eepi_core *core)
 {
+    bool is_theirs = false;
+
     for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
         if (plan_changes(core, seat) && peer->staged_digest != core->plan->digest) {
             peer->plan_after_us = core->now_us + RETRY_US; /* it did not acknowledge */
+            is_theirs = true;
         }
         peer->staged_digest = 0; /* the same plan made again is staged again */
+    }
+    for (int seat = 0; seat < core->plan->shape.max_ranks && !is_theirs; seat++) {
+        if (plan_changes(core, seat) && eepi_view_is_member(core->plan, seat)) {
+            core->peers[seat].plan_after_us = core->now_us + UNHEARD_US; /* by some member */
+        }
     }
     eepi_core_note_renewal_lapsed(core);
     core->has_plan = false;
@@ -235,19 +243,58 @@ static void stage(eepi_core *core)
     }
 }
 
+/* This rank hears each member of the plan that runs on another host: none is silent, and a beat of
+ * each has come, where that is told. A
+ * view in which two hosts do not hear each other lasts as long as silence takes to show; then one
+ * of them is out, comes back, and so on. So it is not acknowledged, and nobody has lost anything.
+ */
+static bool hears_all(const eepi_core *core)
+{
+    for (int seat = 0; seat < core->plan->shape.max_ranks; seat++) {
+        const uint32_t generation = eepi_view_seat_at(core->plan, seat)->generation;
+        const core_peer *peer = &core->peers[seat];
+        if (seat != core->config.seat && eepi_view_is_member(core->plan, seat) &&
+            eepi_view_seat_at(core->plan, seat)->host != core->config.host &&
+            ((core->config.beats_are_told && peer->beats < generation) ||
+             peer->unheard == generation)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void acknowledge_staged(eepi_core *core)
+{
+    if (core->has_plan && core->staged_digest != 0 && core->staged_digest == core->plan->digest &&
+        hears_all(core)) {
+        core->staged_digest = 0;
+        eepi_core_acknowledge(core, EEPI_ACK_STAGED, core->plan);
+    }
+}
+
 bool eepi_core_plans(const eepi_core *core)
 {
     return core->has_view && core->status == CORE_SERVING && eepi_core_order(core) == 0;
 }
 
+/* All acknowledgements go to one store, one after the other: many ranks have more time. */
+static uint64_t stage_bound_us(const eepi_core *core)
+{
+    const uint64_t turn_us = eepi_core_turn_us(core);
+
+    return core->config.stage_bound_us + (turn_us > core->config.propose_delay_us ? turn_us : 0);
+}
+
 void eepi_core_advance_plan(eepi_core *core)
 {
+    const uint64_t bound_us = stage_bound_us(core);
     bool plans;
 
     if (core->status != CORE_SERVING && core->status != CORE_OUTSIDE) {
         return;
     }
     stage(core);
+    acknowledge_staged(core);
     plans = core->status == CORE_SERVING && eepi_core_order(core) == 0 &&
             core->installed_epoch == core->view->epoch && !core->cas_in_flight &&
             !core->store_forgot;
@@ -268,10 +315,10 @@ void eepi_core_advance_plan(eepi_core *core)
         eepi_core_commit(core);
         return;
     }
-    if (plan_is_void(core) || core->now_us >= core->plan_us + core->config.stage_bound_us) {
+    if (plan_is_void(core) || core->now_us >= core->plan_us + bound_us) {
         drop_plan(core);
     } else {
-        eepi_core_wake_at(core, core->plan_us + core->config.stage_bound_us);
+        eepi_core_wake_at(core, core->plan_us + bound_us);
     }
 }
 

@@ -40,6 +40,7 @@ typedef struct core_peer {
     int32_t evidence;
     uint32_t evidence_generation;
     int32_t evidence_by; /* the seat that said so */
+    uint32_t beats;      /* that generation was heard at least once (other hosts alone) */
     uint32_t unheard;    /* that generation runs on another host, and this rank does not hear it */
     /* Rule P11: words of engines and operators, of the kinds of eepi_core_is_word. */
     int32_t said;             /* this rank's own, against that generation; NO_EVIDENCE: none */
@@ -74,7 +75,8 @@ typedef struct core_peer {
     uint32_t report_generation;
     uint64_t report_epoch, report_step, report_collective;
     uint64_t report_accused[EEPK_SEAT_WORDS]; /* whom it accuses of missed deadlines */
-    uint64_t report_unheard[EEPK_SEAT_WORDS]; /* whom of other hosts it does not hear (N10) */
+    uint64_t report_unheard[EEPK_SEAT_WORDS]; /* whom of other hosts it does not hear (N10), */
+    uint64_t report_resets[EEPK_SEAT_WORDS];  /* those of them by its engine's word */
     /* its newest acknowledgements */
     uint64_t staged_digest, filled_digest, flipped_digest;
 } core_peer;
@@ -98,6 +100,7 @@ struct eepi_core {
 
     eepi_view *plan; /* staged or to be staged: on top of `view`, where has_plan */
     bool has_plan, stage_asked;
+    uint64_t staged_digest; /* in the idle bank, and not acknowledged yet; 0: none */
     uint64_t plan_us;
     /* rule P7: when the idle colour was first seen to need other memory; 0: it does not */
     uint64_t tainted_us;
@@ -130,6 +133,7 @@ struct eepi_core {
     uint8_t leaving;                   /* bits of eepi_leaving */
     uint64_t highest_step, collective; /* as this rank reports them */
     uint64_t wedged_us, reported_epoch, reported_suspects;
+    uint64_t news_us; /* since when the suspects are others than those reported; 0: they are not */
     uint64_t acknowledged_epoch; /* the store has this rank's report of that epoch (N14) */
     uint64_t listened_epoch;     /* the reports under that one were listed once */
     uint64_t reread_epoch;       /* the reports were asked for again before a kill (N13), */
@@ -146,7 +150,8 @@ struct eepi_core {
     uint64_t own_unheard[EEPK_SEAT_WORDS]; /* whom of other hosts this rank does not hear */
     uint64_t unheard[EEPK_SEAT_WORDS];     /* whom any member does not hear */
     uint64_t cut[EEPK_SEAT_WORDS];         /* who is left out for it */
-    bool store_forgot;                     /* rule N19: it shows less than it has answered for */
+    uint64_t behind_us;      /* when the register was seen behind; 0: it is not (N19) */
+    bool store_forgot;       /* rule N19: it shows less than it has answered for */
     uint64_t flipped_digest; /* what this rank runs, perhaps before the register told */
     uint64_t ready_us;       /* when all ranks of the first view were seen ready */
 

@@ -117,6 +117,7 @@ void eepi_core_take_report(core_peer *peer, const eepi_report *report)
     peer->report_collective = report->collective;
     memset(peer->report_accused, 0, sizeof peer->report_accused);
     memset(peer->report_unheard, 0, sizeof peer->report_unheard);
+    memset(peer->report_resets, 0, sizeof peer->report_resets);
     memset(peer->report_words, 0, sizeof peer->report_words);
 }
 

@@ -387,6 +387,8 @@ void eepi_store_reply_handle(eep_context *context, const eepi_store_reply *reply
             handle_read(context, reply);
         } else if (eepi_store_has_listed(context, reply->id)) {
             handle_listed(context, reply);
+        } else if (reply->status == EEP_ERR_NO_MEMORY) { /* of any other write */
+            eepi_store_note_write(context, reply->status);
         } else if (strcmp(reply->key, EEPI_KEY_WEDGE) == 0) {
             handle_told_wedge(context, reply);
         }

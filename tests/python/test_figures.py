@@ -482,7 +482,7 @@ class Missing(unittest.TestCase):
             for name in ("availability.py", "detection.py", "pauses.py", "pause_parts.py", "plan_picture.py",
                          "predicted.py", "redundancy.py",
                          "reintegration.py", "source_mix.py", "static_overhead.py", "throughput_kept.py",
-                         "time_to_95.py", "timeline.py"):
+                         "time_to_95.py", "timeline.py", "wide_hosts.py"):
                 ran = subprocess.run([sys.executable, "-B", os.path.join(figures, name)], text=True,
                                      stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": folder},
                                      check=False)

@@ -15,6 +15,7 @@
  * parts/sim_areas.c: memory for collectives
  * parts/sim_collectives.c: an engine's control thread, and rule P13
  * parts/sim_holder.c: backups that outlive processes
+ * parts/sim_hosts.c: several hosts, and what fails between them
  * parts/sim_network.c: a network to PROXY peers
  * sim_kernels.c: the product's kernel bodies, with a point to stop at between loads and stores
  * sim_rank.c: an engine: opens, loads, captures, steps
@@ -60,6 +61,8 @@ enum {
     SIM_MAX_WORK = 1024,      /* in one rank's hands */
     SIM_BEGUN_KEPT = 256,
     SIM_PORTS = 2,
+    SIM_MAX_HOSTS = 4,
+    SIM_BEAT_US = 20000,   /* an agent's, with those of all its seats */
     SIM_STORES_US = 50000, /* most late kernels end so soon after their process */
 };
 #define SIM_NEVER UINT64_MAX
@@ -92,6 +95,8 @@ typedef enum sim_kind {
     SIM_GROUP,      /* seats serve in groups, together or not at all */
     SIM_PROXY,      /* some ranks reach some others by a network alone, a bad one */
     SIM_MEMORY,     /* some processes cannot make more memory for their windows */
+    SIM_KEEP,       /* the store never forgets, and its watches have a way of their own (N19) */
+    SIM_HOSTS,      /* several hosts (rules N7 to N14) */
     SIM_NUM_KINDS,
     SIM_DRAWN_KINDS = SIM_LATE /* those before it are drawn one by one */
 } sim_kind;
@@ -129,7 +134,7 @@ typedef struct sim_rank {
 } sim_rank;
 
 struct sim_process {
-    int index, seat, alive;
+    int index, seat, host, alive;
     uint32_t generation; /* 0: it has not taken its seat yet */
     int32_t pid;
     uint64_t gone_us;         /* its whole end, once it is not alive */
@@ -168,6 +173,7 @@ struct sim_process {
     uint64_t idle_us;        /* when it last had nothing to do */
     uint64_t stuck_us;       /* its engine is to stay between two steps for so long */
     uint64_t tables_hash;    /* of the bank that its step has latched (S11) */
+    int fenced;              /* it reaches nobody but through gates (N7) */
     int former;              /* of an instance that nobody remembers */
     int closes;              /* its engine is about to close its context */
     uint64_t collective;     /* the last that ended OK here; when */
@@ -209,10 +215,14 @@ typedef struct sim_world {
     uint64_t random, now_us;
     uint64_t heal_us, converged_us, committed_us;
     int healed, failed, stopping;
-    bool store_keeps;           /* it never forgets (N19) */
+    bool store_keeps; /* it never forgets (N19) */
+    int num_hosts;    /* 0: one, and nothing is said of it */
+    int hosts_only;   /* hosts and ends of processes are all that fails */
+    uint64_t cut_until_us[SIM_MAX_HOSTS][SIM_MAX_HOSTS]; /* from, to */
+    uint64_t agent_back_us[SIM_MAX_HOSTS], host_disturbed_us[SIM_MAX_HOSTS];
     int joiners_only;           /* L4: in this history only joiners are disturbed */
     uint64_t survivors_from_us; /* and who has stepped by then must not notice much of it */
-    eepi_seat_holder seat_file[SIM_MAX_SEATS]; /* they outlive the store's memory */
+    eepi_seat_holder seat_file[SIM_MAX_HOSTS][SIM_MAX_SEATS]; /* they outlive the store */
     sim_process *process[SIM_MAX_PROCESSES];
     int num_processes;
     struct sim_retained *retained; /* by the holder */
@@ -312,6 +322,10 @@ void sim_store_cut(eepi_store_client *client);
 void sim_store_delay(sim_process *p, uint64_t by_us);
 void sim_store_outage(uint64_t for_us, int ends, int forgets);
 int sim_store_is_readable(eepi_store_client *client);
+/* It reads, and refuses all writes (N14). */
+void sim_store_refuse_writes(uint64_t for_us);
+/* Some process's watch brings nothing for so long (N18). */
+void sim_store_mute(uint64_t for_us);
 
 /* ---- sim_parts.c */
 int sim_bulk_is_readable(eepi_bulk *bulk);
@@ -331,6 +345,21 @@ void sim_network_stall(uint64_t for_us);
 void sim_network_point(void);
 /* What peers send to it under that epoch may still be placed. */
 int sim_network_lets_in(const sim_process *p, uint64_t epoch);
+
+/* ---- parts/sim_hosts.c */
+void sim_hosts_open(void);
+void sim_hosts_heal(void);
+/* The member in that seat, if it and all others of its host have ended; else NULL. */
+const sim_process *sim_hosts_missed(int seat);
+/* Where a new process in that seat runs. */
+int sim_host_for(int seat);
+/* Nothing comes from one host to the other now. */
+int sim_hosts_are_cut(int from, int to);
+/* The other host has just heard a beat of that process. */
+int sim_hosts_hear(const sim_process *from, int to);
+/* Such a view puts it behind gates. */
+int sim_hosts_fence(const eepi_view *before, const eepi_view *view, const sim_process *p);
+void sim_check_hosts(const eepi_view *before, const eepi_view *view);
 
 /* ---- parts/sim_step.c */
 int sim_num_chains(void);

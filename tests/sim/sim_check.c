@@ -138,8 +138,8 @@ static int may_reach(const sim_process *p, const eepi_view *view)
 {
     const eepi_view *runs = sim_committed(p->epoch);
 
-    if (!sim_process_may_store(p) || !runs || p->over || p->former || has_done_with_view(p) ||
-        view->cause == EEPI_VIEW_INITIAL) {
+    if (!sim_process_may_store(p) || !runs || p->fenced || p->over || p->former ||
+        has_done_with_view(p) || view->cause == EEPI_VIEW_INITIAL) {
         return 0;
     }
     for (uint64_t epoch = p->epoch + 1; epoch <= view->epoch; epoch++) {
@@ -219,6 +219,7 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
     if (p->generation == 0) {
         return;
     }
+    p->fenced |= before && sim_hosts_fence(before, view, p);
     if (before && sim_is_in(before, p) && !sim_is_in(view, p)) {
         p->expelled_epoch = view->epoch;
         sim->expelled_alive += (uint64_t)(p->alive && is_fault);
@@ -234,7 +235,7 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
     check_beginning(before, view, p);
     SIM_MUST(!sim_process_may_store(p) || p->generation >= generation ||
                  (before && eepi_view_seat_at(before, p->seat)->generation == generation) ||
-                 (!p->alive && !may_reach(p, view)),
+                 p->fenced || (!p->alive && !may_reach(p, view)),
              "M7", "rank %d.%u lives, or may store, and %u is let in", p->seat, p->generation,
              generation);
     SIM_MUST(!is_fault || sim_is_in(view, p) || !is_answered(p, view) || !may_reach(p, view), "P7",
@@ -300,6 +301,17 @@ static const eepi_view *base_of(const eepi_view *view)
     return base;
 }
 
+static void trace_document(const eepi_view *view)
+{
+    char text[400];
+
+    if (sim->options.trace) {
+        eepi_view_print(view, text, sizeof text);
+        sim_trace("register: %s first_step %llu by %d", text, (unsigned long long)view->first_step,
+                  view->proposer);
+    }
+}
+
 static void check_document(const eepi_view *view)
 {
     const eepi_view *same = sim_committed(view->epoch), *before;
@@ -334,12 +346,7 @@ static void check_document(const eepi_view *view)
             p->released_epoch = 0;
         }
     }
-    if (sim->options.trace) {
-        char text[400];
-        eepi_view_print(view, text, sizeof text);
-        sim_trace("register: %s first_step %llu by %d", text, (unsigned long long)view->first_step,
-                  view->proposer);
-    }
+    trace_document(view);
     sim->committed[view->epoch - sim->first_epoch] = eepi_view_copy(view);
     sim->in_register = sim->newest = sim->committed[view->epoch - sim->first_epoch];
     sim->views++;
@@ -347,6 +354,7 @@ static void check_document(const eepi_view *view)
     check_coverage(view);
     if (before) {
         sim_check_orders(before, view);
+        sim_check_hosts(before, view);
     }
     sim_check_words(before, view);
     for (int seat = 0; before && seat < view->shape.max_ranks; seat++) {

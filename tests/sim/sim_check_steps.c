@@ -156,8 +156,9 @@ void sim_check_aborted(sim_process *p, const char *why)
     r->mixed_epoch = epoch;
     r->num_mixed = strstr(why, "with another shape") ? r->num_mixed + 1 : 0;
     sim->mixed_steps += r->num_mixed > 0;
-    SIM_MUST(r->num_mixed < SIM_SHAPES, "P6", "rank %d.%u: %d steps in a row: %s", p->seat,
-             p->generation, r->num_mixed, why);
+    SIM_MUST(r->num_mixed < SIM_SHAPES ||
+                 (sim->num_hosts && sim->now_us < sim->host_disturbed_us[p->host]),
+             "P6", "rank %d.%u: %d steps in a row: %s", p->seat, p->generation, r->num_mixed, why);
 }
 
 /* S3, S8, D5: a step ends OK with every member of its view, and under one view only. */
@@ -247,8 +248,8 @@ int sim_has_converged(void)
         if (!p->rank.context || p->over || !sim_is_in(view, p) ||
             p->rank.context->stepper.live.digest != view->digest ||
             sim->now_us - p->last_ok_us > FRESH_US || p->ends_instance ||
-            p->collective_ok_us < sim->heal_us || /* P13 */
-            p->told_nic != sim_nic_rate(p)) {     /* L7 */
+            (p->collective_ok_us < sim->heal_us && !sim->num_hosts) || /* P13 */
+            p->told_nic != sim_nic_rate(p)) {                          /* L7 */
             return 0;
         }
         members++;

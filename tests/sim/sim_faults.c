@@ -8,9 +8,10 @@
 enum { FAULTS_US = 2000000, SUPERVISE_US = 100000, STORM_OF = 5 };
 
 const char *const sim_kind_names[SIM_NUM_KINDS] = {
-    "crash",  "stop",    "freeze", "slow", "restart", "leave",  "delay",   "break", "partition",
-    "outage", "amnesia", "race",   "skew", "corrupt", "zombie", "requeue", "stuck", "unkillable",
-    "late",   "end",     "port",   "file", "bell",    "word",   "group",   "proxy", "memory"};
+    "crash",     "stop",       "freeze",  "slow", "restart", "leave",   "delay",  "break",
+    "partition", "outage",     "amnesia", "race", "skew",    "corrupt", "zombie", "requeue",
+    "stuck",     "unkillable", "late",    "end",  "port",    "file",    "bell",   "word",
+    "group",     "proxy",      "memory",  "keep", "hosts"};
 
 static sim_process *alive_one(void)
 {
@@ -268,7 +269,8 @@ static void supervise(void *user, uint64_t number)
     (void)user;
     (void)number;
     for (int seat = 0; seat < sim->shape.max_ranks; seat++) {
-        if (!seat_is_taken(seat) && (seat < sim->shape.num_ranks || is_missed(seat))) {
+        if (!seat_is_taken(seat) &&
+            (seat < sim->shape.num_ranks || is_missed(seat) || sim_hosts_missed(seat))) {
             sim_rank_start(seat);
         }
         if (seat_is_taken(seat)) {
@@ -282,6 +284,7 @@ void sim_heal(void)
 {
     sim_trace("healed");
     sim->healed = 1;
+    sim_hosts_heal();
     sim->joiners_only = 0;
     sim->num_old_requests = sim->num_requests;
     sim->corrupt_of_1000 = 0;
@@ -399,11 +402,24 @@ static void draw_groups(sim_shape *s)
     }
 }
 
-void sim_faults_open(void)
+/* In half of them hosts and ends of processes are all that fails: then more can be said of who
+ * goes.
+ */
+static void draw_hosts(void)
 {
-    sim_shape *s = &sim->shape;
-    uint64_t first_epoch = 1, first_step = 1;
+    const uint32_t alone = 1u << SIM_CRASH | 1u << SIM_RESTART | 1u << SIM_OUTAGE |
+                           1u << SIM_BREAK | 1u << SIM_FILE | 1u << SIM_BELL;
 
+    sim->hosts_only = sim_random(2) == 0;
+    if (sim->hosts_only) {
+        sim->kinds &= alone;
+    }
+    sim->kinds |= 1u << SIM_HOSTS | 1u << SIM_PROXY;
+    sim_hosts_open();
+}
+
+static void draw_shape(sim_shape *s)
+{
     s->num_ranks = sim->options.num_ranks ? sim->options.num_ranks : 3 + (int)sim_random(6);
     s->max_ranks = s->num_ranks + (int)sim_random(3);
     s->max_ranks = s->max_ranks < SIM_MAX_SEATS ? s->max_ranks : SIM_MAX_SEATS;
@@ -413,6 +429,29 @@ void sim_faults_open(void)
     s->num_slots = s->num_slots < SIM_SLOTS ? s->num_slots : SIM_SLOTS;
     s->ranks_per_node = sim_random(2) ? 1 + (int)sim_random((uint64_t)s->num_ranks) : 0;
     s->backup_copies = sim_random(12) ? 1 + (int)sim_random(2) : 0;
+}
+
+/* Not together with what a store that keeps all cannot do. */
+static void draw_store_and_hosts(void)
+{
+    if (has_kind(SIM_KEEP, 0xc2b2ae3d27d4eb4fu, 8)) {
+        sim->kinds |= 1u << SIM_KEEP;
+        sim->store_keeps = true;
+    }
+    if (has_kind(SIM_HOSTS, 0x165667b19e3779f9u, 4)) {
+        draw_hosts();
+    }
+    if (sim->store_keeps) {
+        sim->kinds &= ~(1u << SIM_AMNESIA | 1u << SIM_RACE);
+    }
+}
+
+void sim_faults_open(void)
+{
+    sim_shape *s = &sim->shape;
+    uint64_t first_epoch = 1, first_step = 1;
+
+    draw_shape(s);
     sim->joiners_only = sim_random(8) == 0 && (sim->options.kinds >> SIM_RESTART & 1u);
     for (int kind = 0; kind < SIM_DRAWN_KINDS && !sim->joiners_only; kind++) {
         if (sim_random(2) && (sim->options.kinds >> kind & 1u)) {
@@ -451,6 +490,7 @@ void sim_faults_open(void)
             sim_after(sim_random(FAULTS_US), next_stall, NULL, 0);
         }
     }
+    draw_store_and_hosts();
     sim->step_us = 8000 + sim_random(32000);
     sim->corrupt_of_1000 = sim->kinds >> SIM_CORRUPT & 1u ? 200 : 0;
     sim->point_of_1000 = (int)sim_random(3) * 4;

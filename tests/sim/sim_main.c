@@ -111,6 +111,8 @@ typedef struct command {
     uint64_t first, last;
     const char *kinds;
     bool goes_on, store, trace, discrete, wide, plain;
+    int num_hosts;
+    wide_event_name event;
     args_given given;
 } command;
 
@@ -151,6 +153,19 @@ static eep_status parse_kinds(const args_row *row, const char *text, void *optio
     return EEP_OK;
 }
 
+static eep_status parse_event(const args_row *row, const char *text, void *options, char *error)
+{
+    command *c = options;
+
+    for (int i = 0; i < WIDE_NUM_EVENTS; i++) {
+        if (strcmp(text, wide_event_names[i]) == 0) {
+            c->event = (wide_event_name)i;
+            return EEP_OK;
+        }
+    }
+    return args_fail(error, "%s: '%s' is neither kill, join nor host", row->name, text);
+}
+
 #define AT(field) ARGS_AT(command, field)
 static const args_row rows[] = {
     {"--seed", ARGS_PARSED, AT(first), 0, 0, NULL, "N", NULL, "the history of one seed",
@@ -167,6 +182,10 @@ static const args_row rows[] = {
      "membership alone, of up to 1024 ranks, and what a fault costs in messages"},
     {"--plain", ARGS_FLAG, AT(plain), 0, 0, NULL, NULL, NULL,
      "with --wide: one rank is killed, and nobody is slow"},
+    {"--hosts", ARGS_WHOLE, AT(num_hosts), 2, WIDE_MAX_RANKS, NULL, "H", NULL,
+     "with --wide --plain: so many hosts, at etcd; a line of values for each seed"},
+    {"--event", ARGS_PARSED, AT(event), 0, 0, NULL, "NAME", NULL,
+     "there: kill (a rank), join (a rank) or host (a host loses power); default kill", parse_event},
     {"--trace", ARGS_FLAG, AT(trace), 0, 0, NULL, NULL, NULL, "tell what happens, line by line"},
     {"--go-on", ARGS_FLAG, AT(goes_on), 0, 0, NULL, NULL, NULL,
      "count all seeds that fail, instead of ending at the first"},
@@ -221,6 +240,19 @@ static int check_store(command *c)
     return failed != 0;
 }
 
+static bool fits_together(const command *c)
+{
+    if (c->num_hosts && !(c->wide && c->plain && c->options.num_ranks >= c->num_hosts)) {
+        fprintf(stderr, "eep-sim: --hosts needs --wide, --plain and as many --ranks or more\n");
+        return false;
+    }
+    if (!c->wide && (c->plain || c->options.num_ranks > SIM_MAX_SEATS)) {
+        fprintf(stderr, "eep-sim: --plain, and more than %d ranks, need --wide\n", SIM_MAX_SEATS);
+        return false;
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     command c = {.options.kinds = (1u << SIM_NUM_KINDS) - 1, .first = 1, .last = 0};
@@ -237,15 +269,14 @@ int main(int argc, char **argv)
         args_print_help(table(), stderr);
         return ARGS_EXIT_USAGE;
     }
-    if (!c.wide && (c.plain || c.options.num_ranks > SIM_MAX_SEATS)) {
-        fprintf(stderr, "eep-sim: --plain, and more than %d ranks, need --wide\n", SIM_MAX_SEATS);
+    if (!fits_together(&c)) {
         return ARGS_EXIT_USAGE;
     }
     set_replay(&c);
     signal(SIGABRT, died);
     signal(SIGSEGV, died);
     if (c.wide) {
-        const wide_options wide = {0, c.options.num_ranks, c.plain, c.trace};
+        const wide_options wide = {0, c.options.num_ranks, c.plain, c.trace, c.num_hosts, c.event};
         return wide_run_seeds(&wide, c.first, c.last, c.goes_on);
     }
     c.options.trace = c.trace;

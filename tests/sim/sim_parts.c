@@ -5,7 +5,6 @@
 #include "graphs/kernels/compiler_macros.h"
 #include "graphs/kernels/table_layout.h"
 #include "membership/context/context.h"
-#include "membership/process/host.h"
 #include "membership/process/process.h"
 #include "transport/bulk/bulk.h"
 #include "transport/window/window.h"
@@ -48,12 +47,7 @@ static sim_process *by_pid(int32_t pid)
 
 uint64_t eepi_process_home(void)
 {
-    return 1;
-}
-
-uint64_t eepi_host_id(void)
-{
-    return 1;
+    return 1 + (uint64_t)sim_self()->host;
 }
 
 uint64_t eepi_process_start(int32_t pid)
@@ -66,6 +60,9 @@ eepi_process_state eepi_process_look(int32_t pid, uint64_t start)
     const sim_process *p = by_pid(pid);
 
     (void)start;
+    if (pid <= 0) {
+        return EEPI_PROCESS_RUNS; /* of another host: nothing is known */
+    }
     if (!p || (!p->alive && sim->now_us >= p->gone_us)) {
         return EEPI_PROCESS_GONE;
     }
@@ -105,7 +102,7 @@ bool eepi_process_kill(int pidfd)
 eep_status eepi_seat_look(const char *store_path, int32_t seat, eepi_seat_holder *holder_out)
 {
     (void)store_path;
-    *holder_out = sim->seat_file[seat];
+    *holder_out = sim->seat_file[sim_self()->host][seat];
     return EEP_OK;
 }
 
@@ -123,14 +120,14 @@ eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
                           eepi_seat_holder *holder, eepi_seat_holder *before_out)
 {
     (void)store_path;
-    *before_out = sim->seat_file[seat];
+    *before_out = sim->seat_file[sim_self()->host][seat];
     if (before_out->generation &&
         !eepi_seat_has_ended(store_path, seat, holder->home, before_out)) {
         return EEP_ERR_SEAT_TAKEN;
     }
     holder->generation = (before_out->generation > floor ? before_out->generation : floor) + 1;
     holder->lock_fd = -1;
-    sim->seat_file[seat] = *holder;
+    sim->seat_file[sim_self()->host][seat] = *holder;
     return EEP_OK;
 }
 
@@ -155,8 +152,8 @@ void eepi_seats_remove(const char *store_path, int32_t num_seats)
 eep_status eepi_seat_release(const char *store_path, int32_t seat, const eepi_seat_holder *own)
 {
     (void)store_path;
-    if (sim->seat_file[seat].generation == own->generation) {
-        sim->seat_file[seat].pid = 0;
+    if (sim->seat_file[sim_self()->host][seat].generation == own->generation) {
+        sim->seat_file[sim_self()->host][seat].pid = 0;
     }
     return EEP_OK;
 }
@@ -250,9 +247,15 @@ int sim_bulk_is_readable(eepi_bulk *bulk)
 static void arrive(void *user, uint64_t to_source)
 {
     transfer *t = user;
+    const int from = t->from->process->host, to = t->to->process->host;
     eepi_bulk *at = to_source ? t->from : t->to;
-    arrived *a = calloc(1, sizeof *a);
+    arrived *a;
 
+    if (to_source ? sim_hosts_are_cut(to, from) : sim_hosts_are_cut(from, to)) {
+        sim_after(sim_delay(10000, 100000), arrive, t, to_source); /* it is sent again */
+        return;
+    }
+    a = calloc(1, sizeof *a);
     if (!a) {
         abort();
     }

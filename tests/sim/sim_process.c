@@ -55,6 +55,7 @@ sim_process *sim_process_new(int seat)
     }
     p->index = sim->num_processes;
     p->seat = seat;
+    p->host = sim_host_for(seat);
     p->alive = 1;
     p->pid = 100 + p->index;
     p->started_us = sim->now_us;

@@ -11,9 +11,10 @@
 static struct {
     eepi_store_table *table;
     uint64_t newest_revision;
-    uint64_t life;          /* number of its process */
-    uint64_t away_until_us; /* it does not answer */
-    int is_down;            /* nor is it there */
+    uint64_t life;             /* number of its process */
+    uint64_t away_until_us;    /* it does not answer */
+    int is_down;               /* nor is it there */
+    uint64_t refuses_until_us; /* it takes no writes (N14) */
 } store;
 
 static bool watches(const eepi_store_client *client, const char *key)
@@ -105,6 +106,10 @@ static void answer_write(message *m)
     eepi_store_value *present = NULL;
     eep_status status;
 
+    if (sim->now_us < store.refuses_until_us && !sim->healed) {
+        answer(m, EEP_ERR_NO_MEMORY, 0, NULL);
+        return;
+    }
     if (m->kind == MESSAGE_CAS) {
         if (strcmp(m->key, EEPI_KEY_VIEW) == 0 &&
             (eepi_store_table_get(store.table, m->key, &revision, &present) != EEP_OK
@@ -242,6 +247,12 @@ static void restart(void *user, uint64_t forgets)
         table_new();
     }
     sim_trace("store is back%s", forgets ? ", empty" : "");
+}
+
+void sim_store_refuse_writes(uint64_t for_us)
+{
+    sim_trace("the store refuses writes for %llu us", (unsigned long long)for_us);
+    store.refuses_until_us = sim->now_us + for_us;
 }
 
 void sim_store_outage(uint64_t for_us, int ends, int forgets)

@@ -55,6 +55,7 @@ struct eepi_store_client {
     uint64_t connection;            /* number of the present one */
     uint64_t next_id, retry_us;
     uint64_t up_us, down_us; /* newest times of the two directions */
+    uint64_t watch_us;       /* and of what a store that keeps all tells by watches */
     message *first, *last;   /* arrived */
     message *current;
     pending *pending, *last_pending;

@@ -80,7 +80,14 @@ void sim_store_send_down(eepi_store_client *client, eepi_store_reply_kind kind, 
     strcpy(m->key, key);
     m->reply = (eepi_store_reply){
         kind, id, status, revision, m->key, value ? value->bytes : NULL, value ? value->size : 0};
+    if (sim->store_keeps && kind == EEPI_STORE_CHANGED) { /* on a stream of its own */
+        sim_after(sim_store_arrival_us(&client->watch_us) - sim->now_us, arrive, m, 0);
+        return;
+    }
     sim_after(sim_store_arrival_us(&client->down_us) - sim->now_us, arrive, m, 0);
+    if (kind == EEPI_STORE_ENTRY && client->watch_us < client->down_us) {
+        client->watch_us = client->down_us; /* what a list has comes before what follows it */
+    }
 }
 
 /* An answer or event of the client's own. */
@@ -171,6 +178,24 @@ void sim_store_delay(sim_process *p, uint64_t by_us)
 {
     if (p->alive && p->store && p->store->down_us < sim->now_us + by_us) {
         p->store->down_us = sim->now_us + by_us;
+    }
+}
+
+void sim_store_mute(uint64_t for_us)
+{
+    eepi_store_client *chosen = NULL;
+    int num = 0;
+
+    for (eepi_store_client *client = clients; client; client = client->next) {
+        if (client->process->alive && client->connected && sim_random((uint64_t)++num) == 0) {
+            chosen = client;
+        }
+    }
+    if (chosen && chosen->watch_us < sim->now_us + for_us) {
+        sim_trace("the watch of %d.%u is silent for %llu us", chosen->process->seat,
+                  chosen->process->generation, (unsigned long long)for_us);
+        chosen->watch_us = sim->now_us + for_us;
+        chosen->process->disturbed_us = sim->now_us + 2 * for_us;
     }
 }
 

@@ -160,6 +160,12 @@ void eepi_network_close(eepi_network *network)
     free(network);
 }
 
+/* A lane that has just connected has heard its peer, and says so when that falls silent alone. */
+bool eepi_network_tells_beats(void)
+{
+    return false;
+}
+
 eepi_lane_address eepi_network_address(const eepi_network *network)
 {
     return network->address;

@@ -345,11 +345,17 @@ Test(core_hosts, N19_a_store_that_shows_less_commits_nothing)
     report(1, 0, NULL);
     cr_expect_neq(t.committed, 0, "an event that was late says nothing");
     win();
-    feed((eepi_input){.kind = EEPI_INPUT_VIEW, .view = old, .revision = t.revision + 100});
+    for (int i = 0; i < 2; i++) { /* the first answer may be older than the commit */
+        feed((eepi_input){.kind = EEPI_INPUT_VIEW, .view = old, .revision = t.revision + 100});
+    }
     see(EEPI_INPUT_MEMORY_GONE, 1, EEP_FAULT_EXIT);
     drain();
+    cr_expect_eq(t.committed, 0);
     tick_after(1);
     cr_expect_eq(t.committed, 0);
+    feed((eepi_input){
+        .kind = EEPI_INPUT_VIEW, .view = eepi_core_view(t.core), .revision = t.revision + 200});
+    cr_expect_neq(t.committed, 0, "it has its data again");
     free(old);
     eepi_core_close(t.core);
 }

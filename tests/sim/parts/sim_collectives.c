@@ -160,5 +160,8 @@ static void *control_main(void *argument)
 
 void sim_collectives_start(sim_process *p)
 {
+    if (sim->num_hosts) { /* they work within one host */
+        return;
+    }
     (void)sim_spawn(p, control_main, p, STACK_BYTES);
 }

@@ -20,6 +20,7 @@ enum {
     PLACERS = 2,
     MAX_QUEUES = 2 * SIM_MAX_SEATS,
     LONG_LATE_US = 2000000,
+    FEW_SEATS = 8,
     MANY_SEATS = 32, /* from here on, rings have room for so many exchanges of a chain more: */
     MORE_EXCHANGES = 4,
 };
@@ -48,7 +49,18 @@ struct lane {
     int holds_words;         /* those beside the slots neither */
 };
 
+/* A process of another host, as its beats come (rule N11). */
+typedef struct far_peer {
+    uint32_t generation; /* 0: none */
+    int is_heard, is_silent;
+    uint64_t heard_us;
+} far_peer;
+
 struct eepi_network {
+    eepi_network_listener listener;
+    uint64_t silent_us, listened_us;
+    far_peer far[SIM_MAX_SEATS];
+    int has_far;
     sim_process *process;
     eepk_shape shape;
     uint32_t generation;
@@ -84,7 +96,9 @@ static int is_bad(void)
 eep_status eepi_network_plan(bool spans_hosts, eepk_shape *shape, char *why, size_t why_bytes)
 {
     const uint32_t least = eepi_ring_least_slots(shape);
-    const uint32_t more = shape->max_ranks < MANY_SEATS ? 0 : MORE_EXCHANGES;
+    const uint32_t more = shape->max_ranks < FEW_SEATS    ? 0
+                          : shape->max_ranks < MANY_SEATS ? 1
+                                                          : MORE_EXCHANGES;
     const uint64_t drawn = drawn_of(0);
 
     shape->num_queues = 0;
@@ -103,14 +117,26 @@ eep_status eepi_network_plan(bool spans_hosts, eepk_shape *shape, char *why, siz
 eepi_lane_address eepi_network_address(const eepi_network *network)
 {
     (void)network;
-    return (eepi_lane_address){0};
+    return (eepi_lane_address){
+        .kind = EEPI_LANE_TCP, .ip_bytes = 4, .port = 1, .ip = {127, 0, 0, 1}};
 }
+
+/* The view has other members now. */
 
 /* Its lanes live as long as the world. */
 void eepi_network_keep(eepi_network *network, const uint32_t *generation)
 {
-    (void)network;
-    (void)generation;
+    for (uint32_t seat = 0; seat < network->shape.max_ranks; seat++) {
+        far_peer *far = &network->far[seat];
+        if (far->generation != 0 && generation[seat] > far->generation) {
+            *far = (far_peer){0};
+        }
+    }
+}
+
+bool eepi_network_tells_beats(void)
+{
+    return sim->num_hosts > 0;
 }
 
 /* Of the pairs of a history all, or half. */
@@ -121,6 +147,14 @@ uint32_t eepi_network_reach(eepi_network *network, uint32_t seat, uint32_t gener
     const uint32_t self = network->shape.self;
 
     (void)address;
+    if (!is_near && generation > network->far[seat].generation) {
+        network->far[seat] = (far_peer){.generation = generation, .heard_us = sim->now_us};
+        network->has_far = 1;
+        sim_wake(&network->taker, 1);
+    }
+    if (sim->num_hosts && is_near) {
+        return EEPI_NO_QUEUE;
+    }
     if (!all && drawn_of(2 + self * SIM_MAX_SEATS + seat) % 2 == 0) {
         return EEPI_NO_QUEUE;
     }
@@ -207,6 +241,12 @@ static int is_forbidden(const lane *l, const eepi_network *to)
 
 static int is_held(const lane *l, const flight *f)
 {
+    const sim_process *to =
+        sim_process_of((int)f->message.put.target, f->message.put.target_generation);
+
+    if (to && sim_hosts_are_cut(l->network->process->host, to->host)) {
+        return 1; /* it is sent again until it arrives */
+    }
     return sim->now_us < l->held_until_us &&
            (l->holds_words || f->message.claim != EEPI_LANE_NO_CLAIM || f->is_double);
 }
@@ -220,7 +260,9 @@ static void arrive(void *user, uint64_t number)
 
     (void)number;
     if (is_held(l, f)) {
-        sim_after(l->held_until_us - sim->now_us + sim_random(200), arrive, f, 0);
+        const uint64_t left_us =
+            l->held_until_us > sim->now_us ? l->held_until_us - sim->now_us : sim_random(40000);
+        sim_after(left_us + sim_random(200), arrive, f, 0);
         return;
     }
     if ((!source->alive || source->expelled_epoch) && is_bad() && sim_random(4)) {
@@ -334,12 +376,48 @@ static void take_from(lane *l)
     }
 }
 
+/* Time in which this process stood still is its own (M6). */
+static void listen_far(eepi_network *network)
+{
+    const uint64_t now = sim->now_us, gap_us = now - network->listened_us;
+
+    network->listened_us = now;
+    for (uint32_t seat = 0; seat < network->shape.max_ranks; seat++) {
+        far_peer *far = &network->far[seat];
+        const sim_process *p = far->generation ? sim_process_of((int)seat, far->generation) : NULL;
+        if (!p) {
+            continue;
+        }
+        if (gap_us > 3 * SIM_BEAT_US) {
+            far->heard_us += gap_us;
+        }
+        if (sim_hosts_hear(p, network->process->host)) {
+            const int is_news = !far->is_heard || far->is_silent;
+            far->heard_us = now;
+            far->is_heard = 1;
+            far->is_silent = 0;
+            if (is_news) {
+                network->listener.alive(network->listener.user, seat, far->generation);
+            }
+        } else if (now > far->heard_us + network->silent_us && !far->is_silent) {
+            far->is_silent = 1;
+            network->listener.lost(network->listener.user, seat, far->generation, EEP_FAULT_SILENT);
+        }
+    }
+}
+
 static void *take(void *argument)
 {
     eepi_network *network = argument;
 
     while (!network->stops) {
         uint64_t next_us = SIM_NEVER;
+        if (network->has_far && sim->now_us >= network->listened_us + SIM_BEAT_US) {
+            listen_far(network);
+        }
+        if (network->has_far) {
+            next_us = network->listened_us + SIM_BEAT_US;
+        }
         for (uint32_t i = 0; i < network->shape.num_queues; i++) {
             take_from(&network->lanes[i]);
             if (network->lanes[i].rests_until_us > sim->now_us) {
@@ -475,6 +553,8 @@ eep_status eepi_network_open(const eepi_network_config *config, char *why, size_
     network->shape = *s;
     network->generation = config->generation;
     network->placer = config->placer;
+    network->listener = config->listener;
+    network->silent_us = config->silent_us;
     network->next = sim->networks;
     sim->networks = network;
     for (uint32_t i = 0; i < s->num_queues; i++) {

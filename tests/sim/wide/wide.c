@@ -211,6 +211,9 @@ static void perform(wide_world *w, int rank, const eepi_action *action)
 {
     wide_rank *r = &w->rank[rank];
 
+    if (wide_perform_plan(w, rank, action)) {
+        return;
+    }
     switch (action->kind) {
     case EEPI_ACTION_WEDGE:
         r->wedged = true;
@@ -326,6 +329,9 @@ static void handle(wide_world *w, const wide_event *event)
         } else if (event->kind == WIDE_TICK) {
             input = (eepi_input){.kind = EEPI_INPUT_TICK};
         }
+        if (input.kind == EEPI_INPUT_FLIPPED) {
+            r->installed_epoch = w->view->epoch;
+        }
         if (!is_late_answer(r, &input)) {
             feed(w, event->rank, input);
         }
@@ -353,7 +359,8 @@ static bool run(wide_world *w, uint64_t until_us, bool to_agreement)
         const wide_event event = pop(w);
         w->now_us = event.at_us;
         handle(w, &event);
-        if (to_agreement && event.kind == WIDE_INPUT && event.input.kind == EEPI_INPUT_VIEW &&
+        if (to_agreement && event.kind == WIDE_INPUT &&
+            (event.input.kind == EEPI_INPUT_VIEW || event.input.kind == EEPI_INPUT_FLIPPED) &&
             w->now_us > w->last_fault_us && has_converged(w)) {
             return true;
         }
@@ -369,19 +376,27 @@ static void open_ranks(wide_world *w)
     eepi_core_config config = {
         .num_ranks = w->num_ranks,
         .propose_delay_us = 20000,
-        .drain_bound_us = DRAIN_BOUND_US,
+        /* all reports are written one after the other */
+        .drain_bound_us = w->options.num_hosts ? 10 * DRAIN_BOUND_US : DRAIN_BOUND_US,
         .stage_bound_us = 300000,
         .missed_window_steps = 1000,
         .kill_fence = true,
         .end_is_proof = true,
+        .store_keeps = w->options.num_hosts > 0,
         .shape = {w->num_ranks, 1, num_experts > 0 ? num_experts : 1, NUM_SLOTS,
-                  .ranks_per_node = wide_draw(w, 2) && !w->options.plain ? 8 : 0},
+                  .ranks_per_node =
+                      w->options.num_hosts
+                          ? (w->num_ranks + w->options.num_hosts - 1) / w->options.num_hosts
+                      : wide_draw(w, 2) && !w->options.plain ? 8
+                                                             : 0},
     };
     eepi_view *first = must(eepi_view_new(&config.shape));
 
-    for (int rank = 0; rank < w->num_ranks; rank++) {
-        *eepi_view_seat_at(first, rank) =
-            (eepi_view_seat){.generation = 1, .state = EEP_SEAT_ACTIVE};
+    const bool has_joiner = w->options.num_hosts && w->options.event == WIDE_EVENT_JOIN;
+
+    for (int rank = 0; rank < w->num_ranks - has_joiner; rank++) {
+        *eepi_view_seat_at(first, rank) = (eepi_view_seat){
+            .generation = 1, .state = EEP_SEAT_ACTIVE, .host = wide_host_of(w, rank)};
     }
     if (eepi_plan_initial(first) != EEP_OK) {
         abort();
@@ -396,7 +411,8 @@ static void open_ranks(wide_world *w)
     for (int rank = 0; rank < w->num_ranks; rank++) {
         config.seat = rank;
         config.generation = 1;
-        w->rank[rank].alive = true;
+        config.host = wide_host_of(w, rank);
+        w->rank[rank].alive = !(has_joiner && rank == w->num_ranks - 1);
         if (eepi_core_open(&config, &w->rank[rank].core) != EEP_OK) {
             abort();
         }
@@ -466,7 +482,9 @@ bool wide_run(const wide_options *options, wide_cost *cost_out)
     open_ranks(w);
     (void)run(w, w->now_us + SETTLE_US, false);
     w->now_us += SETTLE_US;
-    if (options->plain) {
+    if (options->num_hosts) {
+        wide_strike(w);
+    } else if (options->plain) {
         wide_push(w, WIDE_DIE, w->num_ranks / 2, w->now_us, (eepi_input){0});
     } else {
         draw_faults(w);
@@ -478,7 +496,9 @@ bool wide_run(const wide_options *options, wide_cost *cost_out)
     }
     w->cost.agreed_us = w->now_us - w->last_fault_us;
     (void)run(w, w->now_us + SETTLE_US, false); /* what it still costs afterwards */
-    check_cost(w);
+    if (!options->num_hosts) {
+        check_cost(w);
+    }
     *cost_out = w->cost;
     failed = w->failed;
     for (int rank = 0; rank < w->num_ranks; rank++) {

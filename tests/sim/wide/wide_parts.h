@@ -51,7 +51,8 @@ typedef struct wide_world {
     uint64_t revision, wedge_revision, next_revision;
     eepi_wedge wedge;
     eepi_input reports[WIDE_MAX_RANKS], acks[WIDE_MAX_RANKS];
-    int die_at_cas; /* the proposer of that compare-and-swap dies with it; -1: none */
+    uint64_t store_us, flip_us; /* the store is busy until then; all flip at the end of that step */
+    int die_at_cas;             /* the proposer of that compare-and-swap dies with it; -1: none */
 } wide_world;
 
 uint64_t wide_draw(wide_world *w, uint64_t limit);
@@ -62,6 +63,16 @@ void wide_fail(wide_world *w, const char *rule, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* The process ends, and those who can see it do so soon. */
 void wide_die(wide_world *w, int rank);
+
+/* ---- wide_hosts.c */
+uint64_t wide_host_of(const wide_world *w, int rank);
+/* When a message is through, by what it costs. */
+uint64_t wide_up_us(wide_world *w, const eepi_input *input, size_t bytes);
+uint64_t wide_down_us(const wide_world *w, const eepi_input *input, size_t bytes);
+/* The event that is asked for. */
+void wide_strike(wide_world *w);
+/* What concerns planned views; false: the action does not. */
+bool wide_perform_plan(wide_world *w, int rank, const eepi_action *action);
 
 /* ---- wide_store.c */
 /* To the store, in order. */

@@ -47,6 +47,12 @@ int wide_run_seeds(const wide_options *options, uint64_t first, uint64_t last, b
             }
         }
         add(&t, &cost);
+        if (one.num_hosts) {
+            wide_print_row(&one, &cost);
+        }
+    }
+    if (one.num_hosts) {
+        return t.failed != 0;
     }
     printf("eep-sim --wide: %llu seeds, %llu failed, %.1f seeds/s, up to %d ranks; %llu faults, "
            "%llu views, agreed after %.1f ms at most; %llu messages of %llu bytes and %llu views "

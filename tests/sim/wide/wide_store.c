@@ -2,7 +2,10 @@
 /* The store of the wide simulation, which counts messages, and what must hold when it commits. */
 #include "tests/sim/wide/wide_parts.h"
 
-enum { HEAD_BYTES = 48 + 16 }; /* of a message, with its key */
+enum {
+    HEAD_BYTES = 48 + 16, /* of a message, with its key */
+    MEMBER_BYTES = 600,   /* of a record with few slots */
+};
 
 /* Bytes of the value that a message carries. */
 static size_t value_bytes(const eepi_input *input)
@@ -16,6 +19,11 @@ static size_t value_bytes(const eepi_input *input)
         return sizeof(eepi_end);
     case EEPI_INPUT_WEDGE:
         return sizeof(eepi_wedge);
+    case EEPI_INPUT_VIEW:
+    case EEPI_INPUT_PLAN:
+        return input->view->bytes;
+    case EEPI_INPUT_MEMBER:
+        return MEMBER_BYTES;
     default:
         return 0;
     }
@@ -26,7 +34,7 @@ static void count(wide_world *w, const eepi_input *input)
     if (w->cost.num_kills == 0) {
         return; /* before the first fault */
     }
-    if (input->kind == EEPI_INPUT_VIEW) {
+    if (input->kind == EEPI_INPUT_VIEW || input->kind == EEPI_INPUT_PLAN) {
         w->cost.documents++;
         w->cost.document_bytes += HEAD_BYTES + input->view->bytes;
     } else {
@@ -36,10 +44,11 @@ static void count(wide_world *w, const eepi_input *input)
 }
 
 /* A connection keeps the order, both ways. */
-static uint64_t on_channel(wide_world *w, uint64_t *newest_us)
+static uint64_t on_channel(wide_world *w, uint64_t *newest_us, uint64_t costs_until_us)
 {
     const bool is_slow = !w->options.plain && wide_draw(w, 200) == 0;
-    const uint64_t at = w->now_us + 50 + wide_draw(w, is_slow ? 15000 : 500);
+    const uint64_t at =
+        (costs_until_us ? costs_until_us : w->now_us + 50) + wide_draw(w, is_slow ? 15000 : 500);
 
     *newest_us = at > *newest_us ? at : *newest_us;
     return *newest_us;
@@ -47,15 +56,19 @@ static uint64_t on_channel(wide_world *w, uint64_t *newest_us)
 
 void wide_ask(wide_world *w, int rank, eepi_input input)
 {
+    const uint64_t until_us = w->options.num_hosts ? wide_up_us(w, &input, value_bytes(&input)) : 0;
+
     count(w, &input);
-    wide_push(w, WIDE_REQUEST, rank, on_channel(w, &w->rank[rank].up_us), input);
+    wide_push(w, WIDE_REQUEST, rank, on_channel(w, &w->rank[rank].up_us, until_us), input);
 }
 
 static void tell(wide_world *w, int rank, eepi_input input)
 {
     if (w->rank[rank].alive) {
+        const uint64_t until_us =
+            w->options.num_hosts ? wide_down_us(w, &input, value_bytes(&input)) : 0;
         count(w, &input);
-        wide_push(w, WIDE_INPUT, rank, on_channel(w, &w->rank[rank].down_us), input);
+        wide_push(w, WIDE_INPUT, rank, on_channel(w, &w->rank[rank].down_us, until_us), input);
     }
 }
 
@@ -96,11 +109,12 @@ static void check_commit(wide_world *w, const eepi_view *view)
             wide_fail(w, "L2", "rank %d is healthy and left out of epoch %llu", rank,
                       (unsigned long long)view->epoch);
         }
-        if (is && r->alive && r->promised != w->view->epoch) {
+        if (is && r->alive && r->promised != w->view->epoch && view->cause == EEPI_VIEW_FAULT) {
             wide_fail(w, "M2", "rank %d is in epoch %llu without its promise", rank,
                       (unsigned long long)view->epoch);
         }
-        if (is && r->alive && r->highest_step >= view->first_step) {
+        if (is && r->alive && r->highest_step >= view->first_step &&
+            view->cause == EEPI_VIEW_FAULT) {
             wide_fail(w, "M2", "rank %d has begun step %llu, the first step of epoch %llu is %llu",
                       rank, (unsigned long long)r->highest_step, (unsigned long long)view->epoch,
                       (unsigned long long)view->first_step);
