@@ -505,14 +505,16 @@ bool eepi_core_all_killed(eepi_core *core)
 }
 
 /* Rule N13: a rank of another host proposed the view that this one is not in any more. Whoever
- * shares memory with it kills it. */
+ * shares memory with it kills it. One that has left as it asked is quarantined, too, and lives on.
+ */
 void eepi_core_kill_behind_gates(eepi_core *core)
 {
     for (int seat = 0; seat < core->config.shape.max_ranks && core->config.kill_fence; seat++) {
         const eepi_view_seat *s = eepi_view_seat_at(core->view, seat);
         core_peer *peer = &core->peers[seat];
-        if (s->state != EEP_SEAT_QUARANTINED || !eepi_core_is_local(core, seat) ||
-            core->view->proposer < 0 || eepi_core_is_local(core, core->view->proposer) ||
+        if (s->state != EEP_SEAT_QUARANTINED || peer->expelled_generation != s->generation ||
+            !eepi_core_is_local(core, seat) || core->view->proposer < 0 ||
+            eepi_core_is_local(core, core->view->proposer) ||
             peer->killed_generation == s->generation ||
             eepi_core_has_exited(core, seat, s->generation)) {
             continue;

@@ -54,6 +54,9 @@ static void note_expelled(eepi_core *core, const eepi_view *before, const eepi_v
         if (!eepi_view_is_member(before, seat) || eepi_view_has(after, seat, generation)) {
             continue;
         }
+        if (eepi_view_seat_at(before, seat)->state == EEP_SEAT_ACTIVE) { /* else it may have left */
+            core->peers[seat].expelled_generation = generation;
+        }
         action = eepi_core_note(core, EEPI_ACTION_EXPELLED);
         action->view = after;
         action->suspect.seat = seat;

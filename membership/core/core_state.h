@@ -62,6 +62,7 @@ typedef struct core_peer {
     uint32_t busy_generation;
     uint64_t killed_us;             /* when this rank asked for the kill of: */
     uint32_t killed_generation;     /* 0: none */
+    uint32_t expelled_generation;   /* which this rank saw a fault view leave out; 0: none */
     uint32_t unkillable_generation; /* no kill reaches it from here; 0: none is known */
     uint64_t missed_step;           /* the last step whose deadline it missed; 0: none */
     uint32_t missed_generation;     /* it was that process */

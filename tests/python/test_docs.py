@@ -160,6 +160,23 @@ class Documents(Checked):
                     if re.match(r"membership/store/(?!etcd/)|experiments/store/", name))
         self.assertLess(abs(lines / int(told.group(1).replace(",", "")) - 1), 0.1, f"{lines} lines")
 
+    def test_mutants_are_counted(self):
+        """README and STATUS say how many there are, and who notices them."""
+        patches = {os.path.basename(path)[:-len(".patch")]
+                   for path in glob.glob(f"{ROOT}/tests/mutants/*.patch")}
+        rows = [line.split() for line in read("tests/mutants/caught.txt").split("\n")
+                if line and not line.startswith("#")]
+        names = [row[0] for row in rows]
+        simulated = sum(row[1] == "sim:" for row in rows)
+        self.assertEqual(sorted(names), sorted(set(names)), "two rows for one mutant")
+        self.assertEqual(set(names) - patches, set(), "rows without a mutant")
+        status = re.sub(r"\s+", " ", read("docs/STATUS.md"))
+        for said in (f"breaks {len(patches)} places",
+                     f"has a row for {len(rows)} of them: the simulator noticed {simulated} first, "
+                     f"and unit tests {len(rows) - simulated}."):
+            self.assertIn(said, status)
+        self.assertIn(f"| {len(patches)} mutants, each", read("README.md"))
+
     def test_rules_that_are_cited_are_defined(self):
         """A rule's number in code, tests, models or mutants: docs/PROTOCOL.md says what it demands;
         a must's: docs/MUSTS.md does."""
