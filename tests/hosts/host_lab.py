@@ -10,6 +10,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 NETLAB = os.path.join(ROOT, "tools/netlab")
 PROBE = os.path.join(ROOT, "tests/hosts/host_probe.py")
 LACKS = 77
+BOUND_S = 60  # of waits for what must come; no healthy run comes near it
 
 
 def leave_out_unless_possible():

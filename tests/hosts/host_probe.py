@@ -3,11 +3,13 @@
 """Run inside a host of tools/netlab: what it sees of others. One line of JSON on standard output.
 
     host_probe.py serve                  answer UDP and TCP on port 7001 with what comes; until killed
-    host_probe.py ask ADDRESS N          N datagrams: {"times_ms": [...]} of those that came back
-    host_probe.py sink SECONDS           count datagrams at port 7002: {"received": N}
+    host_probe.py ask ADDRESS N SECONDS  N datagrams: {"times_ms": [...]} of those that came back within SECONDS
+    host_probe.py sink                   hold datagrams for port 7002; a line N on standard input, when all are
+                                         sent: count until N have come and no more do: {"received": N}
     host_probe.py send ADDRESS N         N datagrams to port 7002
     host_probe.py stream ADDRESS BYTES   how fast TCP carries so many bytes: {"mbit": X}
-    host_probe.py hold ADDRESS           a TCP connection: lines on standard input are sent over it
+    host_probe.py hold ADDRESS           a TCP connection: lines on standard input are sent over it; each says
+                                         for how many seconds to wait for the answer
     host_probe.py clocks                 {"monotonic": S, "boottime": S, "realtime": S}
     host_probe.py leave MARK             files, memory, sockets and a process with that mark; until killed
     host_probe.py find MARK              {"found": [what is seen of that mark]}
@@ -23,6 +25,8 @@ import sys
 import time
 
 PORT, SINK_PORT = 7001, 7002
+BOUND_S = 60  # of waits for what must come
+SO_RCVBUFFORCE = 33
 PLACES = ("/tmp", "/run", "/dev/shm", os.environ.get("EEP_STATE_DIR", "/tmp"))
 
 
@@ -57,7 +61,7 @@ def serve():
                         ready.sendall(b"ok\n")
 
 
-def ask(address, number):
+def ask(address, number, seconds):
     own, times = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), []
     with contextlib.suppress(OSError):  # no way there: nothing comes back
         own.connect((address, PORT))
@@ -66,7 +70,7 @@ def ask(address, number):
         with contextlib.suppress(OSError):
             own.send(b"%d" % turn)
             while True:
-                left = begin + 0.25 - time.monotonic()
+                left = begin + float(seconds) - time.monotonic()
                 if left <= 0 or not select.select([own], [], [], left)[0]:
                     break
                 if own.recv(100) == b"%d" % turn:
@@ -75,13 +79,13 @@ def ask(address, number):
     say(times_ms=times)
 
 
-def sink(seconds):
+def sink():
     own, received = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0
-    own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    own.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 22)
     own.bind(("0.0.0.0", SINK_PORT))
     say(ready=True)
-    until = time.monotonic() + float(seconds)
-    while select.select([own], [], [], max(0, until - time.monotonic()))[0]:
+    wanted = int(sys.stdin.readline())
+    while select.select([own], [], [], BOUND_S if received < wanted else 0.3)[0]:
         received += own.recv(100) is not None
     say(received=received)
 
@@ -96,7 +100,7 @@ def send(address, number):
 
 def stream(address, size):
     left, piece, begin = int(size), b"x" * 65536, time.monotonic()
-    with socket.create_connection((address, PORT), timeout=20) as own:
+    with socket.create_connection((address, PORT), timeout=BOUND_S) as own:
         while left > 0:
             left -= own.send(piece[:left])
         own.sendall(b"\n")
@@ -105,15 +109,15 @@ def stream(address, size):
 
 
 def hold(address):
-    """Each line is sent, and answered within half a second, or the connection's end is said."""
+    """Each line is sent, and answered in time, or the connection's end is said."""
     try:
-        own = socket.create_connection((address, PORT), timeout=2)
+        own = socket.create_connection((address, PORT), timeout=BOUND_S)
     except OSError as error:
         say(error=type(error).__name__)
         return
     say(ready=True)
-    own.settimeout(0.5)
     for line in sys.stdin:
+        own.settimeout(float(line))
         try:
             own.sendall(line.encode())
             say(answer=own.recv(100).decode().strip())

@@ -9,6 +9,7 @@ Exit status 77: this machine lets no laboratory run.
 """
 import contextlib
 import json
+import math
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from host_lab import NETLAB, HostLab, leave_out_unless_possible, netlab  # noqa: E402
+from host_lab import BOUND_S, NETLAB, HostLab, leave_out_unless_possible, netlab  # noqa: E402
 
 EXPERIMENTS = None
 DAY = 86400
@@ -29,7 +30,33 @@ def near(value, low, high, text):
 
 
 def answered(lab, source, address, number=20):
-    return lab.probe(source, "ask", address, number)["times_ms"]
+    """How long each datagram took, in ms; all of them come back."""
+    times = lab.probe(source, "ask", address, number, BOUND_S)["times_ms"]
+    assert len(times) == number, f"{len(times)} of {number} datagrams of {source} to {address} came back"
+    return times
+
+
+def is_cut(lab, source, address):
+    return not lab.probe(source, "ask", address, 3, 0.25)["times_ms"]
+
+
+def expect_least(lab, source, address, low, high, text):
+    """All take `low` ms, and some no more than `high`: others of this machine may hold up the rest."""
+    least, until = math.inf, time.monotonic() + BOUND_S
+    while least > high and time.monotonic() < until:
+        times = answered(lab, source, address)
+        least = min(least, *times)
+        near(least, low, math.inf, text)
+    near(least, low, high, text)
+
+
+def expect_rate(lab, size, low, high, text):
+    """A stream has never more than `high` Mbit/s, and at least `low` where nothing else holds it up."""
+    most, until = 0, time.monotonic() + BOUND_S
+    while most < low and time.monotonic() < until:
+        most = max(most, lab.probe("h1", "stream", "10.77.0.2", size)["mbit"])
+        near(most, 0, high, text)
+    near(most, low, high, text)
 
 
 def what_there_is(names=()):
@@ -43,9 +70,9 @@ def what_there_is(names=()):
             for kind in ("net", "mnt", "pid", "ipc", "uts", "time"):
                 (foreign if is_foreign else spaces).add(os.readlink(f"/proc/{pid}/ns/{kind}"))
     with open("/proc/self/mounts") as file:
-        mounts = file.read()
+        mounts = set(file)
     return {"namespaces": spaces - foreign, "mounts": mounts, "interfaces": set(os.listdir("/sys/class/net")),
-            "folders": [name for name in names if os.path.exists(f"/run/eep-netlab/{name}")]}
+            "folders": {name for name in names if os.path.exists(f"/run/eep-netlab/{name}")}}
 
 
 def processes_of(lab):
@@ -59,12 +86,10 @@ def processes_of(lab):
 
 
 def expect_nothing_of(lab, before):
-    until = time.monotonic() + 5  # an ended process keeps its namespaces until its parent has looked
+    until = time.monotonic() + BOUND_S  # an ended process keeps its namespaces until its parent has looked
     while time.monotonic() < until:
         after = what_there_is([lab])
-        new = {key: after[key] for key in after if after[key] != before[key]}
-        if not new.get("namespaces", set()) - before["namespaces"]:
-            new.pop("namespaces", None)
+        new = {key: after[key] - before[key] for key in after if after[key] - before[key]}
         if not new and not processes_of(lab):
             return
         time.sleep(0.05)
@@ -114,14 +139,15 @@ def files_of(pid):
 def test_no_rank_reaches_into_another_host():
     """Two instances, one a host, with the same paths: what their ranks map and hold is disjoint."""
     run = ["--ranks", "2", "--layers", "2", "--experts", "24", "--slots", "24", "--requests", "20",
-           "--keep-busy", "2", "--keep-busy-seconds", "4", "--no-oracle", "--no-picture", "--quiet", "--out", "/run/eep-state/out"]
+           "--keep-busy", "2", "--serve", "--no-oracle", "--no-picture", "--quiet", "--out", "/run/eep-state/out"]
     with HostLab(2) as lab:
         runs = [subprocess.Popen([NETLAB, "--lab", lab.name, "run", host, f"{EXPERIMENTS}/eep-run", *run],
                                  stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
                                  stderr=subprocess.DEVNULL) for host in ("h1", "h2")]
-        files, most = {"h1": {}, "h2": {}}, {"h1": 0, "h2": 0}
+        files, looks = {"h1": {}, "h2": {}}, {"h1": 0, "h2": 0}
         spaces = {lab.run(host, "readlink", "/proc/self/ns/pid").strip(): host for host in files}
-        while any(run.poll() is None for run in runs):
+        until = time.monotonic() + BOUND_S
+        while min(looks.values()) < 20:  # at a launcher and its two ranks, which serve
             count = {"h1": 0, "h2": 0}
             for pid in filter(str.isdigit, os.listdir("/proc")):
                 with contextlib.suppress(OSError):
@@ -129,10 +155,13 @@ def test_no_rank_reaches_into_another_host():
                     if host and os.path.basename(os.readlink(f"/proc/{pid}/exe")) == "eep-run":
                         count[host] += 1
                         files[host].update(files_of(pid))
-            most = {host: max(most[host], count[host]) for host in most}
+            looks = {host: looks[host] + (count[host] >= 3) for host in looks}
+            assert time.monotonic() < until and all(run.poll() is None for run in runs), f"now {count} processes; {looks}"
             time.sleep(0.1)
-        assert [run.returncode for run in runs] == [0, 0], [run.returncode for run in runs]
-        assert min(most.values()) >= 3, f"processes seen: {most}"
+        for host in files:
+            for words in (("--timeout", BOUND_S, "wait", "settled"), ("finish",)):
+                lab.run(host, f"{EXPERIMENTS}/eep-ctl", "--out", "/run/eep-state/out", *words)
+        assert [run.wait(BOUND_S) for run in runs] == [0, 0], [run.returncode for run in runs]
         assert min(map(len, files.values())) > 20, {host: len(files[host]) for host in files}
         both = {key: (files["h1"][key], files["h2"][key]) for key in files["h1"].keys() & files["h2"].keys()}
         # what both have read for themselves is the machine's programs, which no host can write
@@ -140,18 +169,22 @@ def test_no_rank_reaches_into_another_host():
         assert not both, both
 
 
+def clocks():
+    return {"monotonic": time.monotonic(), "boottime": time.clock_gettime(time.CLOCK_BOOTTIME), "realtime": time.time()}
+
+
 def test_clocks_are_days_apart():
     with HostLab(3, "--clock", f"h3={400 * DAY}") as lab:
         for host, ahead in (("h1", 10 * DAY), ("h2", 20 * DAY), ("h3", 400 * DAY)):
-            here = {"monotonic": time.monotonic(), "boottime": time.clock_gettime(time.CLOCK_BOOTTIME),
-                    "realtime": time.time()}
+            before = clocks()
             there = lab.probe(host, "clocks")
-            for clock in ("monotonic", "boottime"):
-                near(there[clock] - here[clock], ahead - 0.1, ahead + 3, f"{clock} of {host}")
-            near(there["realtime"] - here["realtime"], -0.1, 3, f"realtime of {host}")
+            after = clocks()
+            for clock, offset in (("monotonic", ahead), ("boottime", ahead), ("realtime", 0)):
+                near(there[clock] - offset, before[clock] - 0.1, after[clock] + 0.1, f"{clock} of {host}")
         lab.run("h2", "sh", "-c", "echo kept >/run/eep-state/file; echo gone >/tmp/file")
         lab("clock", "h2", 3 * DAY)
-        near(lab.probe("h2", "clocks")["monotonic"] - time.monotonic(), 3 * DAY - 0.1, 3 * DAY + 3, "h2 set")
+        before = time.monotonic()
+        near(lab.probe("h2", "clocks")["monotonic"] - 3 * DAY, before - 0.1, time.monotonic() + 0.1, "h2 set")
         assert lab.run("h2", "cat", "/run/eep-state/file").strip() == "kept"
         lab.run("h2", "cat", "/tmp/file", status=1)
 
@@ -162,40 +195,41 @@ def test_drops():
     with HostLab(3, "--outsiders", "1") as lab:
         for host in ("h1", "h2", "h3"):
             assert lab.start_probe(host, "serve").first["ready"]
-        near(statistics.median(answered(lab, "h1", "10.77.0.2")), 0, 20, "an answer, ms")
-        assert len(answered(lab, "x1", "10.78.0.1")) == 20
-        assert not answered(lab, "x1", "10.77.0.1", 2), "the fabric is not reached from outside"
+        expect_least(lab, "h1", "10.77.0.2", 0, 20, "an answer, ms")
+        answered(lab, "x1", "10.78.0.1")
+        assert is_cut(lab, "x1", "10.77.0.1"), "the fabric is not reached from outside"
         lab("partition", "h1|h2,x1")
         for source, address in (("h1", "10.77.0.2"), ("h2", "10.77.0.1"), ("h1", "10.78.0.2"), ("x1", "10.78.0.1")):
-            assert not answered(lab, source, address, 3), (source, address)
-        assert len(answered(lab, "h1", "10.77.0.3")) == 20
-        assert len(answered(lab, "x1", "10.78.0.2")) == 20
+            assert is_cut(lab, source, address), (source, address)
+        answered(lab, "h1", "10.77.0.3")
+        answered(lab, "x1", "10.78.0.2")
         lab("heal", "--between", "h1", "h2")
-        assert len(answered(lab, "h1", "10.77.0.2")) == 20
-        assert not answered(lab, "x1", "10.78.0.1", 3)
+        answered(lab, "h1", "10.77.0.2")
+        assert is_cut(lab, "x1", "10.78.0.1")
         lab("heal")
-        assert len(answered(lab, "x1", "10.78.0.1")) == 20
+        answered(lab, "x1", "10.78.0.1")
 
 
-def counted(lab, source, target, number, net="10.77.0"):
-    sink = lab.start_probe(target, "sink", 0.3 + number * 0.002)
+def expect_received(lab, source, target, number, least, most, net="10.77.0"):
+    sink = lab.start_probe(target, "sink")
     lab.probe(source, "send", f"{net}.{target[1:]}", number)
-    return json.loads(sink.stdout.readline())["received"]
+    near(say_line(sink, least)["received"], least, most, f"of {number} datagrams of {source} to {net}.{target[1:]}")
 
 
 def test_one_way_loss():
     with HostLab(2) as lab:
         lab("one-way", "h1", "h2", "--net", "fabric")
-        assert counted(lab, "h1", "h2", 50) == 0
-        assert counted(lab, "h2", "h1", 50) == 50
-        assert counted(lab, "h1", "h2", 50, "10.78.0") == 50
+        expect_received(lab, "h1", "h2", 50, 0, 0)
+        expect_received(lab, "h2", "h1", 50, 50, 50)
+        expect_received(lab, "h1", "h2", 50, 50, 50, "10.78.0")
         lab("one-way", "h1", "h2", "--loss", "0.3")
-        near(counted(lab, "h1", "h2", 1000), 620, 780, "of 1000 datagrams at a loss of 0.3")  # 5.5 sigma
-        assert counted(lab, "h2", "h1", 50) == 50
+        expect_received(lab, "h1", "h2", 1000, 620, 780)  # 5.5 sigma
+        expect_received(lab, "h2", "h1", 50, 50, 50)
 
 
-def say_line(child, text="hello"):
-    child.stdin.write(f"{text}\n")
+def say_line(child, line=BOUND_S):
+    """Its answer. To one that holds a connection the line says how many seconds the other end has."""
+    child.stdin.write(f"{line}\n")
     child.stdin.flush()
     return json.loads(child.stdout.readline())
 
@@ -217,31 +251,26 @@ def test_delay():
         for host in ("h2", "h3"):
             assert lab.start_probe(host, "serve").first["ready"]
         held = lab.start_probe("h1", "hold", "10.77.0.2")
-        plain = statistics.median(answered(lab, "h1", "10.77.0.2", 50))
         lab("delay", "h1", "h2", 20)
-        times = answered(lab, "h1", "10.77.0.2", 50)
-        assert len(times) == 50
-        near(min(times), 40, 41 + plain, "least of 20 ms each way")
-        near(statistics.median(times), 40, 60 + plain, "20 ms each way")
-        near(statistics.median(answered(lab, "h1", "10.77.0.3", 50)), 0, 10 + plain, "another pair")
+        expect_least(lab, "h1", "10.77.0.2", 40, 50, "20 ms each way")
+        expect_least(lab, "h1", "10.77.0.3", 0, 15, "another pair")
         assert say_line(held) == {"answer": "ok"}, "a wire comes into a connection, which goes on"
         lab("delay", "h1", "h2", 5, "--one-way", "--jitter", 10)  # h2 sends as before
-        times = answered(lab, "h1", "10.77.0.2", 100)
-        near(min(times), 25, 28 + plain, "least of 5 to 15 ms and 20 ms")
-        near(statistics.median(times), 26, 50 + plain, "5 to 15 ms and 20 ms")
+        expect_least(lab, "h1", "10.77.0.2", 25, 35, "5 to 15 ms and 20 ms")
+        near(statistics.median(answered(lab, "h1", "10.77.0.2", 100)), 27, math.inf, "5 to 15 ms, half of them above 10")
         lab("heal")
-        near(statistics.median(answered(lab, "h1", "10.77.0.2", 50)), 0, 10 + plain, "healed")
+        expect_least(lab, "h1", "10.77.0.2", 0, 15, "healed")
         assert say_line(held) == {"answer": "ok"}
 
 
 def test_rate():
     with HostLab(2) as lab:
         assert lab.start_probe("h2", "serve").first["ready"]
-        assert lab.probe("h1", "stream", "10.77.0.2", 50_000_000)["mbit"] > 400
+        expect_rate(lab, 50_000_000, 200, math.inf, "without a limit")
         lab("rate", "h1", "h2", 80)
-        near(lab.probe("h1", "stream", "10.77.0.2", 10_000_000)["mbit"], 60, 81, "at 80 Mbit/s")
+        expect_rate(lab, 10_000_000, 60, 81, "at 80 Mbit/s")
         lab("rate", "h1", "h2", 8)
-        near(lab.probe("h1", "stream", "10.77.0.2", 1_000_000)["mbit"], 5, 8.1, "at 8 Mbit/s")
+        expect_rate(lab, 1_000_000, 5, 8.1, "at 8 Mbit/s")
 
 
 def test_a_host_crashes_unheard():
@@ -252,39 +281,40 @@ def test_a_host_crashes_unheard():
         boot = lab.run("h2", "cat", "/proc/sys/kernel/random/boot_id")
         lab("delay", "h1", "h2", 1)
         lab("crash", "h2")
-        assert say_line(held) == {"error": "TimeoutError"}
+        assert say_line(held, 0.5) == {"error": "TimeoutError"}
         assert "not running" in lab.run("h2", "true", status=1)
         lab("boot", "h2")
         assert lab.run("h2", "cat", "/proc/sys/kernel/random/boot_id") != boot
-        until = time.monotonic() + 20  # the next retransmission meets a host that knows no connection
-        while (said := say_line(held)) == {"error": "TimeoutError"}:
+        # the next retransmission meets a host that knows no connection; it comes as late again as the first is ago
+        until = time.monotonic() + 2 * BOUND_S
+        while (said := say_line(held, 0.5)) == {"error": "TimeoutError"}:
             assert time.monotonic() < until, said
         assert said["error"] in ("ConnectionResetError", "BrokenPipeError"), said
         assert lab.start_probe("h2", "serve").first["ready"]
-        near(min(answered(lab, "h1", "10.77.0.2")), 2, 10, "the delay holds for the new host")
+        expect_least(lab, "h1", "10.77.0.2", 2, 10, "the delay holds for the new host")
 
 
 # ------------------------------------------------------------------------------------ leaving nothing
 
 def test_two_laboratories_beside_each_other():
-    before = what_there_is()
-    with HostLab(2, name="test-one") as one:
-        with HostLab(2, name="test-two") as two:
+    before, names = what_there_is(), [f"test-{word}-{os.getpid()}" for word in ("one", "two")]
+    with HostLab(2, name=names[0]) as one:
+        with HostLab(2, name=names[1]) as two:
             for lab in (one, two):
                 assert lab.start_probe("h2", "serve").first["ready"]
             one("partition", "h1|h2")
-            assert not answered(one, "h1", "10.77.0.2", 3)
-            assert len(answered(two, "h1", "10.77.0.2")) == 20
-            assert "test-one: 2 hosts" in two("list") and "test-two: 2 hosts" in one("list")
+            assert is_cut(one, "h1", "10.77.0.2")
+            answered(two, "h1", "10.77.0.2")
+            assert f"{names[0]}: 2 hosts" in two("list") and f"{names[1]}: 2 hosts" in one("list")
             assert "is up" in two("up", 2, status=1)
         one("heal")
-        assert len(answered(one, "h1", "10.77.0.2")) == 20
-    for name in ("test-one", "test-two"):
+        answered(one, "h1", "10.77.0.2")
+    for name in names:
         expect_nothing_of(name, before)
 
 
 def test_nothing_is_left_when_the_tool_is_killed():
-    before, name = what_there_is(), "test-killed"
+    before, name = what_there_is(), f"test-killed-{os.getpid()}"
     for wait in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5):
         with subprocess.Popen([NETLAB, "--lab", name, "up", "3"], stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL) as tool:
@@ -296,7 +326,7 @@ def test_nothing_is_left_when_the_tool_is_killed():
         running = lab.start_probe("h1", "serve")
         running.kill()
         running.wait()
-        until = time.monotonic() + 5
+        until = time.monotonic() + BOUND_S
         while "host_probe.py serve" in lab.run("h1", "ps", "ax"):
             assert time.monotonic() < until, "the command outlives its 'netlab run'"
         lab("delay", "h1", "h2", 1)
@@ -309,12 +339,12 @@ def test_nothing_is_left_when_the_tool_is_killed():
 
 
 def test_down_ends_what_runs():
-    before, name = what_there_is(), "test-runs"
+    before, name = what_there_is(), f"test-runs-{os.getpid()}"
     with HostLab(1, name=name) as lab:
         lab.run("h1", "sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 </dev/null & true")
         served = lab.start_probe("h1", "serve")
         lab("down")
-        assert served.wait(timeout=10) == 128 + signal.SIGKILL
+        assert served.wait(timeout=BOUND_S) == 128 + signal.SIGKILL
         lab("down")  # of nothing
     expect_nothing_of(name, before)
 

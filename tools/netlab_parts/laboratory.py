@@ -273,7 +273,7 @@ class Lab:
             return
         if lines:
             os.kill(running[holder], signal.SIGHUP)
-            until = time.monotonic() + 5
+            until = time.monotonic() + 30
             while os.path.exists(path):
                 if time.monotonic() > until or not is_running(running[holder]):
                     raise Refused(f"{holder} does not take its rules")
