@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run inside a host of tools/netlab that has no key: attacks on a port of another host.
 
-    attacker.py storm ADDRESS PORT SECONDS   everything that needs no key; {"tried": {...}, "said": N} where
-                                             N counts answers other than a hello's and a refusal's
+    attacker.py storm ADDRESS PORT           everything that needs no key, again and again until a line comes on
+                                             standard input. {"ready": true}, then {"tried": {...}, "said": N}
+                                             where N counts answers other than a hello's and a refusal's
     attacker.py relay ADDRESS PORT TO PORT   carry connections to TO; from the first line of standard input on,
-                                             change, repeat, leave out, exchange and enlarge messages of each.
-                                             At the end of the input: whole conversations are replayed to TO.
-                                             {"ready": true}, and counts at the end
+                                             change, repeat, leave out, exchange and enlarge messages, one each of
+                                             24 connections. At the end of the input: whole conversations are
+                                             replayed to TO. {"ready": true}, {"hurt": 24}, and counts at the end
     attacker.py knock ADDRESS PORT...        {"open": [ports that take a connection]}
 """
 import collections
@@ -17,10 +18,10 @@ import select
 import socket
 import struct
 import sys
-import time
 
 HELLO_BYTES, PROOF_BYTES, HEAD_BYTES, CODE_BYTES = 256, 48, 16, 16
-HELD = 150
+HELD, HURT = 150, 24
+BOUND_S = 60  # of waits for an answer that must come
 # The embedded store's frame for a put of the key "view", as if no key were needed.
 FRAME = struct.pack("<IBBHIiQQQQ", 0x53504545, 1, 2, 5, 8, 0, 1, 0, 0, 0) + b"view\0\0\0\0" + b"attacked"
 GARBAGE = (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"SSH-2.0-x\r\n",
@@ -71,11 +72,12 @@ def is_refusal(came):
     return not came or (came[:4] == b"EEPS" and came[5] == 16 and came[16:24] == bytes(8))
 
 
-def storm(address, port, seconds):
-    end, tried, said = time.monotonic() + float(seconds), collections.Counter(), 0
+def storm(address, port):
+    tried, said = collections.Counter(), 0
     held, slow = collections.deque(), collections.deque()
     random = os.urandom
-    while time.monotonic() < end:
+    say(ready=True)
+    while True:
         attacks = [("garbage", (piece,)) for piece in GARBAGE]
         attacks += [("no proof", (hello(), struct.pack("<II", 0x43504545, 3) + random(40))),
                     ("a proof at once", (hello() + struct.pack("<II", 0x43504545, 3) + random(40),)),
@@ -100,8 +102,10 @@ def storm(address, port, seconds):
         while len(slow) < 20 and (own := connect(address, port, 0.2)):
             slow.append(own)
             tried["slow"] += 1
-        for _ in range(50):
+        for _ in range(min(50, len(held))):
             held.popleft().close()
+        if select.select([sys.stdin], [], [], 0)[0]:
+            break
     say(tried=tried, said=said)
 
 
@@ -144,7 +148,7 @@ class Relay:
     def attack(self, stream, message):
         """Each connection once: the next one that comes is of another kind."""
         pair = frozenset((stream.to, self.ends[stream.to][0]))
-        if not self.attacks or pair in self.hurt or len(self.hurt) >= 24:
+        if not self.attacks or pair in self.hurt or len(self.hurt) >= HURT:
             return [message]
         kind = self.KINDS[self.turn % len(self.KINDS)]
         if kind == "exchanged" and stream not in self.waiting:
@@ -152,6 +156,8 @@ class Relay:
             return []
         self.turn += 1
         self.hurt.add(pair)
+        if len(self.hurt) == HURT:
+            say(hurt=HURT)
         self.counts[kind] += 1
         middle = bytearray(message)
         if kind == "changed":
@@ -225,15 +231,15 @@ class Relay:
 def knock(address, *ports):
     found = []
     for port in map(int, ports):
-        if own := connect(address, port, 0.5):
+        if own := connect(address, port, BOUND_S):
             found.append(port)
             own.close()
     say(open=found)
 
 
 def main():
-    if len(sys.argv) > 4 and sys.argv[1] == "storm":
-        storm(sys.argv[2], int(sys.argv[3]), sys.argv[4])
+    if len(sys.argv) == 4 and sys.argv[1] == "storm":
+        storm(sys.argv[2], int(sys.argv[3]))
     elif len(sys.argv) == 6 and sys.argv[1] == "relay":
         Relay((sys.argv[2], int(sys.argv[3])), (sys.argv[4], int(sys.argv[5]))).run()
     elif len(sys.argv) > 3 and sys.argv[1] == "knock":

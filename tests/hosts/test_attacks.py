@@ -10,17 +10,18 @@ The store serves on the outside network here, so that the outsider reaches it at
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from host_lab import ROOT, HostLab, leave_out_unless_possible  # noqa: E402
+from host_lab import BOUND_S, ROOT, HostLab, leave_out_unless_possible  # noqa: E402
 
 ATTACKER = os.path.join(ROOT, "tests/hosts/attacker.py")
 STORE_PORT, AGENT_PORT = 7000, 7100
 RUN = ("--quiet", "--no-picture", "--ranks", 4, "--slots", 32, "--requests", 40, "--rate", 8, "--input", "4:16",
-       "--output", "8:24")
+       "--output", "8:24", "--serve", "--keep-busy", 4)
 BUILD = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build/experiments")
 
 
@@ -42,7 +43,7 @@ def start(lab, host, *command):
 
 
 def wait_for(lab, host, file, text):
-    end = time.monotonic() + 60
+    end = time.monotonic() + BOUND_S
     while text not in lab.run(host, "cat", file, status=None):
         if time.monotonic() > end:
             raise AssertionError(f"{file} never said '{text}': {lab.run(host, 'cat', file, status=None)}")
@@ -67,26 +68,49 @@ def end_store(lab):
     return {name.strip(): int(number) for name, number in re.findall(r"([a-z ]+?) (\d+)(?:,|$)", last.split("far:")[1])}
 
 
-def start_instance(lab, address, *more):
+def start_instance(lab, *more, environment=()):
+    """Four ranks, which serve until they are told to finish."""
     out = f"/tmp/out-{len(lab.children)}"
-    child = subprocess.Popen([os.path.join(ROOT, "tools/netlab"), "--lab", lab.name, "run", "h1", program("eep-run"),
-                              *map(str, RUN), *map(str, more), "--store", address, "--out", out],
+    child = subprocess.Popen([os.path.join(ROOT, "tools/netlab"), "--lab", lab.name, "run", "h1", "env", *environment,
+                              program("eep-run"), *map(str, RUN), *more, "--out", out],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lab.children.append(child)
     child.out = out
+    lab.run("h1", "sh", "-c", f"while ! ls {out}/control.*; do sleep 0.1; done")
+    control(lab, child, "wait", "settled")
     return child
 
 
+def kill_and_rejoin(lab, child):
+    for words in (("kill", "3"), ("rejoin", "3")):
+        control(lab, child, *words)
+        control(lab, child, "wait", "settled")
+
+
+def storm(lab, address, port, meanwhile):
+    """What an outsider tries while `meanwhile` runs, and for 3 s at least."""
+    attack = lab.start("x1", ATTACKER, "storm", address, port)
+    assert attack.first == {"ready": True}, attack.first
+    begin = time.monotonic()
+    meanwhile()
+    time.sleep(max(0, begin + 3 - time.monotonic()))
+    print("enough", file=attack.stdin, flush=True)
+    attack = json.loads(attack.stdout.readline())
+    assert attack["said"] == 0 and attack["tried"]["garbage"] > 0, attack
+    return attack["tried"]
+
+
 def expect_nothing_lost(lab, child):
-    text = child.stdout.read()
-    assert child.wait(timeout=120) == 0 and "GOOD" in text, text
+    control(lab, child, "finish")
+    text, _ = child.communicate(timeout=2 * BOUND_S)
+    assert child.returncode == 0 and "GOOD" in text, text
     summary = json.loads(lab.run("h1", "cat", f"{child.out}/summary.json"))
     assert summary["good"] and "0 lost" in text and "0 wrong" in text, text
     return summary
 
 
 def control(lab, child, *words):
-    timeout = ("--timeout", 60) if words[0] == "wait" else ()
+    timeout = ("--timeout", BOUND_S) if words[0] == "wait" else ()
     return lab.run("h1", program("eep-ctl"), "--out", child.out, *timeout, *words)
 
 
@@ -107,13 +131,12 @@ def listening(lab, host):
 def test_a_store_under_attack():
     with HostLab(1, "--outsiders", 1) as lab:
         start_store(lab)
-        run = start_instance(lab, store_address("10.78.0.1"), "--kill", "3@3", "--rejoin", "3@4")
-        attack = json.loads(lab.run("x1", ATTACKER, "storm", "10.78.0.1", STORE_PORT, 6).splitlines()[-1])
+        run = start_instance(lab, "--store", store_address("10.78.0.1"))
+        tried = storm(lab, "10.78.0.1", STORE_PORT, lambda: kill_and_rejoin(lab, run))
         expect_nothing_lost(lab, run)
         refused = end_store(lab)
-        print(f"a store under attack: {sum(attack['tried'].values())} connections without the key, refused {refused}")
-        assert attack["said"] == 0, attack
-        assert refused["no hello"] >= attack["tried"]["garbage"] // 2 and refused["another key"] > 0, refused
+        print(f"a store under attack: {sum(tried.values())} connections without the key, refused {refused}")
+        assert refused["no hello"] >= tried["garbage"] // 2 and refused["another key"] > 0, refused
         assert refused["another version"] > 0 and refused["another service"] > 0, refused
         assert refused.get("crowded out", 0) + refused.get("no proof", 0) > 0, refused
 
@@ -123,15 +146,14 @@ def test_somebody_on_the_way_to_the_store():
         start_store(lab)
         relay = lab.start("x1", ATTACKER, "relay", "10.78.0.101", STORE_PORT, "10.78.0.1", STORE_PORT)
         assert relay.first == {"ready": True}
-        run = start_instance(lab, store_address("10.78.0.101"), "--requests", 2000)
-        lab.run("h1", "sh", "-c", f"while ! ls {run.out}/control.*; do sleep 0.1; done")
-        control(lab, run, "wait", "settled")
+        run = start_instance(lab, "--store", store_address("10.78.0.101"))
         print("go", file=relay.stdin, flush=True)
-        control(lab, run, "kill", "3")
-        time.sleep(1)
-        control(lab, run, "rejoin", "3")
-        control(lab, run, "wait", "settled")
-        control(lab, run, "finish")
+        end = time.monotonic() + 2 * BOUND_S
+        kill_and_rejoin(lab, run)
+        while not select.select([relay.stdout], [], [], 1)[0]:  # its 24 connections have not come yet
+            assert time.monotonic() < end, "the store has no traffic"
+            kill_and_rejoin(lab, run)
+        assert json.loads(relay.stdout.readline()) == {"hurt": 24}
         expect_nothing_lost(lab, run)
         relay.stdin.close()
         counts = json.loads(relay.stdout.read().splitlines()[-1])
@@ -166,13 +188,12 @@ def test_an_agent_under_attack():
         start_store(lab)
         start(lab, "h1", program("eep-agent"), "--store", store_address("10.78.0.1").replace("job/store", "job/agent"),
               "--listen", f"10.78.0.1:{AGENT_PORT}", "--key", "/run/job/key")
-        end = time.monotonic() + 30
+        end = time.monotonic() + BOUND_S
         while ("10.78.0.1", AGENT_PORT) not in listening(lab, "h1"):
             assert time.monotonic() < end, lab.run("h1", "cat", "/run/job/eep-agent.log")
             time.sleep(0.1)
-        attack = json.loads(lab.run("x1", ATTACKER, "storm", "10.78.0.1", AGENT_PORT, 5).splitlines()[-1])
-        print(f"an agent under attack: {attack}")
-        assert attack["said"] == 0, attack
+        tried = storm(lab, "10.78.0.1", AGENT_PORT, lambda: None)
+        print(f"an agent under attack: {sum(tried.values())} connections without the key: {tried}")
         lab.run("h1", "sh", "-c", "kill -0 $(cat /run/job/eep-agent.pid)")
         assert json.loads(lab.run("x1", ATTACKER, "knock", "10.78.0.1", AGENT_PORT)) == {"open": [AGENT_PORT]}
 
@@ -181,23 +202,14 @@ def test_rows_under_attack():
     """All peers are behind the network here, whose ports are on the outside interface."""
     with HostLab(1, "--outsiders", 1) as lab:
         prepare(lab, "h1")
-        out = "/tmp/out-rows"
-        start(lab, "h1", "env", "EEP_NETWORK=tcp", "EEP_NETWORK_PEERS=all", "EEP_NETWORK_INTERFACE=outside0",
-              "EEP_KEY_FILE=/run/job/key", program("eep-run"), *RUN, "--kill", "3@8", "--rejoin", "3@9", "--out", out)
-        end = time.monotonic() + 60
-        while len(ports := [port for at, port in listening(lab, "h1") if at == "10.78.0.1"]) < 4:
-            assert time.monotonic() < end, lab.run("h1", "cat", "/run/job/env.log", status=None)
-            time.sleep(0.05)
-        tried = 0
-        for port in sorted(ports):
-            attack = json.loads(lab.run("x1", ATTACKER, "storm", "10.78.0.1", port, 1).splitlines()[-1])
-            assert attack["said"] == 0, attack
-            tried += sum(attack["tried"].values())
-        while not lab.run("h1", "sh", "-c", f"[ -e {out}/summary.json ] && echo there", status=None):
-            assert time.monotonic() < end + 60, lab.run("h1", "cat", "/run/job/env.log", status=None)
-            time.sleep(0.2)
-        print(f"rows under attack: {tried} connections without the key to {len(ports)} ranks")
-        assert json.loads(lab.run("h1", "cat", f"{out}/summary.json"))["good"]
+        run = start_instance(lab, environment=("EEP_NETWORK=tcp", "EEP_NETWORK_PEERS=all", "EEP_KEY_FILE=/run/job/key",
+                                               "EEP_NETWORK_INTERFACE=outside0"))
+        ports = sorted(port for at, port in listening(lab, "h1") if at == "10.78.0.1")
+        assert len(ports) == 4, ports
+        tried = [storm(lab, "10.78.0.1", port, lambda: None) for port in ports[:3]]
+        tried.append(storm(lab, "10.78.0.1", ports[3], lambda: kill_and_rejoin(lab, run)))
+        expect_nothing_lost(lab, run)
+        print(f"rows under attack: {sum(sum(each.values()) for each in tried)} connections without the key to 4 ranks")
 
 
 def test_ports_are_on_the_interfaces_that_are_named():
@@ -205,19 +217,20 @@ def test_ports_are_on_the_interfaces_that_are_named():
     with HostLab(1, "--outsiders", 1) as lab:
         prepare(lab, "h1")
         for bulk, network, allowed in (("shm", "off", set()), ("shm", "tcp", {"127.0.0.1"}), ("ucx", "off", {"10.77.0.1"})):
-            out = f"/tmp/out-{bulk}-{network}"
-            start(lab, "h1", "env", "EEP_BULK_INTERFACE=fabric0", f"EEP_NETWORK={network}", "EEP_NETWORK_PEERS=all",
-                  program("eep-run"), *RUN, "--bulk", bulk, "--kill", "3@2", "--rejoin", "3@3", "--out", out)
-            seen, end = set(), time.monotonic() + 120
-            while not lab.run("h1", "sh", "-c", f"[ -e {out}/summary.json ] && echo there", status=None):
+            run = start_instance(lab, "--bulk", bulk, environment=(
+                "EEP_BULK_INTERFACE=fabric0", f"EEP_NETWORK={network}", "EEP_NETWORK_PEERS=all"))
+            seen = listening(lab, "h1")
+            for words in (("kill", "3"), ("rejoin", "3")):
+                control(lab, run, *words)
                 seen |= listening(lab, "h1")
-                assert time.monotonic() < end, lab.run("h1", "cat", "/run/job/env.log", status=None)
+                control(lab, run, "wait", "settled")
+                seen |= listening(lab, "h1")
             print(f"--bulk {bulk}, EEP_NETWORK={network}: {len(seen)} ports, on {sorted({at for at, _ in seen})}")
             assert {address for address, _ in seen} == allowed, (bulk, network, seen)
-            assert json.loads(lab.run("h1", "cat", f"{out}/summary.json"))["good"]
             if seen:
                 ports = [port for _, port in seen]
                 assert json.loads(lab.run("x1", ATTACKER, "knock", "10.78.0.1", *ports)) == {"open": []}
+            expect_nothing_lost(lab, run)
 
 
 def main():
