@@ -6,6 +6,7 @@
 #include "graphs/base/clock.h"
 #include "graphs/kernels/compiler_macros.h"
 #include "transport/secure/secure_socket.h"
+#include "transport/secure/secure_waiting.h"
 #include "transport/secure/tcp_socket.h"
 
 #include <errno.h>
@@ -19,9 +20,9 @@
 enum {
     LEAST_BUFFER = 256 << 10,
     EVENTS = 64,
-    STRANGERS = 32, /* connections that have not said who they are */
     OWING_MS = 5,
     ROUND_MS = 500,
+    NOTE_US = 1000000,
     TAG_LISTENER = INT32_MAX - 1,
     TAG_WAKE = INT32_MAX,
 };
@@ -30,7 +31,6 @@ typedef struct connection {
     int fd; /* -1: free */
     bool is_greeted, owes;
     uint32_t source, source_generation;
-    uint64_t opened_us;
     uint64_t num_placed; /* slots of this connection */
     size_t filled;
     uint8_t *buffer;             /* [buffer_bytes] without a key; */
@@ -38,20 +38,25 @@ typedef struct connection {
 } connection;
 
 struct eepi_incoming {
-    int num; /* one per seat, then the strangers */
+    int num;                     /* one per seat, then the strangers */
+    eepi_secure_waiting waiting; /* the strangers: they have not said who they are */
+    bool owes;                   /* some connection does */
+    bool is_full;                /* no descriptor for another one */
+    uint64_t noted_us, num_unnoted;
     size_t buffer_bytes;
     connection connection[];
 };
 
 struct eepi_incoming *eepi_incoming_open(const eepi_network *network)
 {
-    const int num = (int)network->shape.max_ranks + STRANGERS;
+    const int num = (int)network->shape.max_ranks + EEPI_SECURE_BEFORE_MAX;
     struct eepi_incoming *incoming = calloc(1, sizeof *incoming + (size_t)num * sizeof(connection));
 
     if (!incoming) {
         return NULL;
     }
     incoming->num = num;
+    incoming->waiting.bound_us = EEPI_LANE_GREETING_US;
     incoming->buffer_bytes =
         LEAST_BUFFER > 4 * network->slot_bytes ? LEAST_BUFFER : 4 * network->slot_bytes;
     for (int i = 0; i < num; i++) {
@@ -60,11 +65,12 @@ struct eepi_incoming *eepi_incoming_open(const eepi_network *network)
     return incoming;
 }
 
-static void close_one(connection *c)
+static void close_one(struct eepi_incoming *incoming, connection *c)
 {
     if (c->fd >= 0) {
         close(c->fd);
     }
+    eepi_secure_waiting_remove(&incoming->waiting, c);
     free(c->buffer);
     eepi_secure_end(&c->channel);
     *c = (connection){.fd = -1};
@@ -73,29 +79,27 @@ static void close_one(connection *c)
 void eepi_incoming_close(struct eepi_incoming *incoming)
 {
     for (int i = 0; incoming && i < incoming->num; i++) {
-        close_one(&incoming->connection[i]);
+        close_one(incoming, &incoming->connection[i]);
     }
     free(incoming);
 }
 
 /* ------------------------------------------------------------------ greeting */
 
-/* The stranger that came first makes room. */
-static connection *place_for_stranger(struct eepi_incoming *incoming)
+/* Where there are too many strangers, the address that has most of them loses its oldest. So there
+ * is always a place: the others have greeted, and are one per seat. */
+static connection *place_for_stranger(struct eepi_incoming *incoming, int fd)
 {
-    connection *oldest = NULL;
+    connection *c = incoming->connection, *crowded;
 
-    for (int i = 0; i < incoming->num; i++) {
-        connection *c = &incoming->connection[i];
-        if (c->fd < 0) {
-            return c;
-        }
-        if (!c->is_greeted && (!oldest || c->opened_us < oldest->opened_us)) {
-            oldest = c;
-        }
+    while (c->fd >= 0 && c < incoming->connection + incoming->num - 1) {
+        c++;
     }
-    close_one(oldest);
-    return oldest;
+    crowded = eepi_secure_waiting_add(&incoming->waiting, c, eepi_tcp_peer(fd), eepi_now_us());
+    if (crowded) {
+        close_one(incoming, crowded);
+    }
+    return c;
 }
 
 static bool prepare(const eepi_network *network, connection *c)
@@ -107,6 +111,14 @@ static bool prepare(const eepi_network *network, connection *c)
     return c->buffer != NULL;
 }
 
+/* Without a descriptor for it the next one stays where it is, and would wake this thread again and
+ * again: it is looked at later. */
+static void leave_strangers(eepi_network *network)
+{
+    network->incoming->is_full =
+        epoll_ctl(network->epoll, EPOLL_CTL_DEL, network->listener, NULL) == 0;
+}
+
 static void accept_all(eepi_network *network)
 {
     for (;;) {
@@ -114,14 +126,17 @@ static void accept_all(eepi_network *network)
         struct epoll_event events = {.events = EPOLLIN};
         connection *c;
         if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+                leave_strangers(network);
+            }
             return;
         }
-        c = place_for_stranger(network->incoming);
-        *c = (connection){.fd = fd, .opened_us = eepi_now_us()};
+        c = place_for_stranger(network->incoming, fd);
+        *c = (connection){.fd = fd};
         events.data.u64 = (uint64_t)(c - network->incoming->connection);
         eepi_tcp_prepare(fd);
         if (!prepare(network, c) || epoll_ctl(network->epoll, EPOLL_CTL_ADD, fd, &events) != 0) {
-            close_one(c);
+            close_one(network->incoming, c);
         }
     }
 }
@@ -151,7 +166,7 @@ static bool replace(struct eepi_incoming *incoming, connection *c, const eepi_la
         if (other->source_generation > hello->source_generation) {
             return false;
         }
-        close_one(other);
+        close_one(incoming, other);
     }
     return true;
 }
@@ -192,6 +207,7 @@ static bool greet(eepi_network *network, connection *c, const void *bytes)
     if (!send_small(network, c, &answer, sizeof answer) || answer.verdict != EEPI_LANE_WELCOME) {
         return false;
     }
+    eepi_secure_waiting_remove(&network->incoming->waiting, c);
     c->is_greeted = true;
     c->source = hello.source;
     c->source_generation = hello.source_generation;
@@ -263,14 +279,32 @@ static bool acknowledge(const eepi_network *network, connection *c)
     return sent < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == EINTR);
 }
 
-static void complain(const eepi_network *network, const connection *c)
+/* A stranger can cause such a line with each connection: one a second does not fill the log. */
+static void note(eepi_network *network, const char *what)
 {
     const eepi_network_listener *listener = &network->config.listener;
+    struct eepi_incoming *incoming = network->incoming;
+    const uint64_t now_us = eepi_now_us();
+    char text[EEPI_SECURE_WHY_BYTES + 60];
+
+    if (incoming->noted_us != 0 && now_us - incoming->noted_us < NOTE_US) {
+        incoming->num_unnoted++;
+        return;
+    }
+    snprintf(text, sizeof text, "rows: a connection was closed: %s (%llu more since the last line)",
+             what, (unsigned long long)incoming->num_unnoted);
+    incoming->noted_us = now_us;
+    incoming->num_unnoted = 0;
+    listener->note(listener->user, text);
+}
+
+static void complain(eepi_network *network, const connection *c)
+{
     char text[120];
 
-    snprintf(text, sizeof text, "rank %u (generation %u) has sent what no rank sends: closed",
-             c->source, c->source_generation);
-    listener->note(listener->user, text);
+    snprintf(text, sizeof text, "rank %u (generation %u) has sent what no rank sends", c->source,
+             c->source_generation);
+    note(network, text);
 }
 
 /* False: the connection is to be closed. */
@@ -319,7 +353,6 @@ static bool take_sealed(eepi_network *network, connection *c, const void *payloa
 /* One read, and the whole messages that are there then. */
 static bool read_sealed(eepi_network *network, connection *c)
 {
-    const eepi_network_listener *listener = &network->config.listener;
     eep_status status = eepi_secure_receive(&c->channel, c->fd);
     char why[EEPI_SECURE_WHY_BYTES];
     const void *payload;
@@ -337,7 +370,7 @@ static bool read_sealed(eepi_network *network, connection *c)
         return false;
     }
     if (status != EEP_ERR_TIMEOUT) {
-        listener->note(listener->user, eepi_secure_why(&c->channel, why, sizeof why));
+        note(network, eepi_secure_why(&c->channel, why, sizeof why));
     }
     return status == EEP_ERR_TIMEOUT;
 }
@@ -351,8 +384,9 @@ static void read_from(eepi_network *network, connection *c)
                                        c->source_generation);
     }
     if (c->fd >= 0 && (!is_well || (c->owes && !acknowledge(network, c)))) {
-        close_one(c);
+        close_one(network->incoming, c);
     }
+    network->incoming->owes |= c->owes;
 }
 
 /* ------------------------------------------------------------------ the thread */
@@ -381,26 +415,6 @@ static void handle(eepi_network *network, const struct epoll_event *event)
     }
 }
 
-/* Acknowledgements that found no room, and strangers that say nothing. True: some owe still. */
-static bool tidy_up(eepi_network *network, uint64_t now_us)
-{
-    bool owes = false;
-
-    for (int i = 0; i < network->incoming->num; i++) {
-        connection *c = &network->incoming->connection[i];
-        if (c->fd < 0) {
-            continue;
-        }
-        if (!c->is_greeted && now_us - c->opened_us > EEPI_LANE_GREETING_US) {
-            close_one(c);
-        } else if (c->owes && !acknowledge(network, c)) {
-            close_one(c);
-        }
-        owes |= c->owes;
-    }
-    return owes;
-}
-
 static bool watch(const eepi_network *network, int fd, uint64_t tag)
 {
     struct epoll_event events = {.events = EPOLLIN, .data.u64 = tag};
@@ -408,12 +422,35 @@ static bool watch(const eepi_network *network, int fd, uint64_t tag)
     return epoll_ctl(network->epoll, EPOLL_CTL_ADD, fd, &events) == 0;
 }
 
+/* Acknowledgements that found no room, strangers that say nothing or had no descriptor. */
+static void tidy_up(eepi_network *network, uint64_t now_us)
+{
+    struct eepi_incoming *incoming = network->incoming;
+    connection *late;
+    uint64_t next_us;
+
+    while ((late = eepi_secure_waiting_expire(&incoming->waiting, now_us, &next_us))) {
+        close_one(incoming, late);
+    }
+    incoming->owes = false;
+    for (int i = 0; i < incoming->num; i++) {
+        connection *c = &incoming->connection[i];
+        if (c->fd >= 0 && c->owes && !acknowledge(network, c)) {
+            close_one(incoming, c);
+        }
+        incoming->owes |= c->owes;
+    }
+    if (incoming->is_full) {
+        incoming->is_full = !watch(network, network->listener, TAG_LISTENER);
+    }
+}
+
 void *eepi_receiver_run(void *user)
 {
     eepi_network *network = user;
     struct epoll_event events[EVENTS];
+    const struct eepi_incoming *incoming = network->incoming;
     uint64_t tidied_us = eepi_now_us();
-    bool owes = false;
 
     if (!watch(network, network->listener, TAG_LISTENER) ||
         !watch(network, network->wake_fd, TAG_WAKE)) {
@@ -422,13 +459,14 @@ void *eepi_receiver_run(void *user)
         return NULL;
     }
     while (!__atomic_load_n(&network->stop, __ATOMIC_ACQUIRE)) {
-        const int num = epoll_wait(network->epoll, events, EVENTS, owes ? OWING_MS : ROUND_MS);
+        const bool is_soon = incoming->owes || incoming->is_full;
+        const int num = epoll_wait(network->epoll, events, EVENTS, is_soon ? OWING_MS : ROUND_MS);
         const uint64_t now_us = eepi_now_us();
         for (int i = 0; i < num; i++) {
             handle(network, &events[i]);
         }
-        if (owes || now_us - tidied_us > ROUND_MS * 1000u) {
-            owes = tidy_up(network, now_us);
+        if (now_us - tidied_us > (is_soon ? OWING_MS : ROUND_MS) * 1000u) {
+            tidy_up(network, now_us);
             tidied_us = now_us;
         }
     }

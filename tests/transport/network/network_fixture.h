@@ -22,6 +22,7 @@ typedef struct rank {
     uint64_t begun_step;        /* atomic: by a begin word */
     int lost[RANKS], num_alive; /* atomic: kind + 1 */
     int num_heard[RANKS];       /* atomic */
+    int num_notes;              /* of its network; read it when that is closed */
 } rank;
 
 #define AWAIT(what)                                                                                \
