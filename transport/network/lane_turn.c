@@ -115,16 +115,23 @@ void eepi_lane_fail(eepi_network *network, eepi_lane *lane, uint64_t now_us)
     }
 }
 
-static void fail_refused(eepi_network *network, eepi_lane *lane, int error, uint64_t now_us)
+/* It is tried again, and told once it has lasted: that nobody is there, if that is what it says. */
+static void fail_again(eepi_network *network, eepi_lane *lane, const char *why, bool is_nobody,
+                       uint64_t now_us)
 {
     eepi_lane_fail(network, lane, now_us);
     if (lane->num_failures == FAILURES_TO_TELL) {
-        note(network, lane, "%s", strerror(error));
+        note(network, lane, "%s", why);
     }
-    if (error == ECONNREFUSED && lane->num_failures >= FAILURES_TO_TELL &&
+    if (is_nobody && lane->num_failures >= FAILURES_TO_TELL &&
         now_us - lane->waits_since_us >= REFUSED_US) {
         tell(network, lane, EEP_FAULT_RESET);
     }
+}
+
+static void fail_refused(eepi_network *network, eepi_lane *lane, int error, uint64_t now_us)
+{
+    fail_again(network, lane, strerror(error), error == ECONNREFUSED, now_us);
 }
 
 /* Somebody answers who is not the one that is wanted. */
@@ -169,11 +176,25 @@ static void say_hello(eepi_network *network, eepi_lane *lane, uint64_t now_us)
     lane->retry_at_us = now_us + EEPI_LANE_GREETING_US;
 }
 
+/* An answer that is signed says for certain that another process is there. Any other one may have
+ * been changed on its way: that accuses nobody before it has lasted. */
+static void fail_securing(eepi_network *network, eepi_lane *lane, uint64_t now_us)
+{
+    const eepi_secure_fault fault = lane->channel.fault;
+    const bool is_unproven = fault == EEPI_SECURE_GARBAGE || fault == EEPI_SECURE_OTHER_KEY;
+    char why[EEPI_SECURE_WHY_BYTES];
+
+    (void)eepi_secure_why(&lane->channel, why, sizeof why);
+    if (is_unproven || fault == EEPI_SECURE_NO_MEMORY) {
+        fail_again(network, lane, why, is_unproven, now_us);
+    } else {
+        fail_foreign(network, lane, why, now_us);
+    }
+}
+
 /* Both ends prove the key first. */
 static void go_on_securing(eepi_network *network, eepi_lane *lane, uint64_t now_us)
 {
-    char why[EEPI_SECURE_WHY_BYTES];
-
     switch (eepi_secure_open(&lane->channel, lane->fd, 0)) {
     case EEP_OK:
         say_hello(network, lane, now_us);
@@ -181,7 +202,7 @@ static void go_on_securing(eepi_network *network, eepi_lane *lane, uint64_t now_
     case EEP_ERR_TIMEOUT:
         return;
     case EEP_ERR_PROTOCOL:
-        fail_foreign(network, lane, eepi_secure_why(&lane->channel, why, sizeof why), now_us);
+        fail_securing(network, lane, now_us);
         return;
     default:
         eepi_lane_fail(network, lane, now_us);

@@ -26,8 +26,8 @@ struct relay {
     pthread_t thread;
     int listener;
     struct sockaddr_in to;
-    int stop, is_held, is_holding, num; /* atomic */
-    uint64_t cut_after;                 /* atomic */
+    int stop, is_held, is_holding, num, spoilt; /* atomic */
+    uint64_t cut_after;                         /* atomic */
     pair pairs[MAX_PAIRS];
 };
 
@@ -78,6 +78,7 @@ static bool pass_on(relay *r, pair *p, int side)
         (void)!send(p->fd[1], bytes, (size_t)got, MSG_NOSIGNAL);
         return false;
     }
+    bytes[0] ^= side == 1 && p->number <= __atomic_load_n(&r->spoilt, __ATOMIC_ACQUIRE);
     p->passed += side == 0 ? (uint64_t)got : 0;
     return send(p->fd[!side], bytes, (size_t)got, MSG_NOSIGNAL) == got;
 }
@@ -144,6 +145,11 @@ void relay_close(relay *r)
     }
     close(r->listener);
     free(r);
+}
+
+void relay_spoil(relay *r, int num)
+{
+    __atomic_store_n(&r->spoilt, num, __ATOMIC_RELEASE);
 }
 
 void relay_hold(relay *r, int is_held)

@@ -19,6 +19,8 @@ void relay_hold(relay *r, int is_held);
  * that it has read beyond are lost. The second one passes on twice as many, and so on, so that what
  * is sent again gets through some day. 0: none is reset. */
 void relay_cut_after(relay *r, uint64_t bytes);
+/* Of the first connections, so many, a bit is changed of what the other end answers. */
+void relay_spoil(relay *r, int num);
 /* How many connections there were. */
 int relay_num_connections(relay *r);
 #endif

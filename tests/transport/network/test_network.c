@@ -371,6 +371,32 @@ Test(network, with_a_key_rows_arrive_through_connections_that_break)
     relay_close(r);
 }
 
+/* An attacker on the way gets no rank left out by one changed byte (SECURITY.md). */
+Test(network, an_answer_that_was_changed_on_the_way_accuses_nobody)
+{
+    rank a, b;
+    eepi_lane_address to, own;
+    char path[64];
+    relay *r;
+    uint32_t to_b;
+
+    write_key(key_path(path), 'a');
+    open_rank(&a, 0);
+    open_rank(&b, 1);
+    (void)unlink(path);
+    to = eepi_network_address(b.network);
+    r = relay_open(&to, &own);
+    relay_spoil(r, 1);
+    to_b = reach(&a, 1, &own);
+    put_rows(&a, to_b, 1, 4);
+    AWAIT(has_tag(&b, &a, 1));
+    cr_expect_eq(lost(&a, 1), -1);
+    cr_expect_gt(relay_num_connections(r), 1);
+    close_rank(&a);
+    close_rank(&b);
+    relay_close(r);
+}
+
 Test(network, another_key_is_refused)
 {
     rank a, b;
