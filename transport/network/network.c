@@ -177,7 +177,7 @@ uint32_t eepi_network_reach(eepi_network *network, uint32_t seat, uint32_t gener
     const uint32_t queue = seat + generation % 2 * network->shape.max_ranks;
     eepi_lane *lane = &network->lane[queue];
 
-    if (is_near && !network->all_peers) {
+    if (is_near && (!network->all_peers || address->kind == EEPI_LANE_NONE)) {
         return EEPI_NO_QUEUE;
     }
     pthread_mutex_lock(&network->lock);

@@ -457,6 +457,7 @@ Test(network, the_environment_chooses)
 Test(network, near_peers_are_local_unless_all_take_the_network)
 {
     const eepi_lane_address nowhere = {.kind = EEPI_LANE_TCP, .ip_bytes = 4, .port = 9};
+    const eepi_lane_address none = {0};
     rank a;
 
     open_rank(&a, 0);
@@ -467,6 +468,8 @@ Test(network, near_peers_are_local_unless_all_take_the_network)
     setenv("EEP_NETWORK_PEERS", "all", 1);
     open_rank(&a, 0);
     cr_expect_eq(eepi_network_reach(a.network, 1, 4, &nowhere, true), 1);
+    cr_expect_eq(eepi_network_reach(a.network, 2, 5, &none, true), EEPI_NO_QUEUE,
+                 "it has no network: its memory can be mapped");
     close_rank(&a);
 }
 
