@@ -68,11 +68,9 @@ void eepi_kill_behind_gates(eep_context *context)
     }
     context->fence->asked_us = now_us;
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
-        const eepi_view_seat *now = eepi_view_seat_at(view, seat);
         const eepi_suspect victim = {seat, context->fence->behind_gates[seat], EEP_FAULT_EXPELLED};
-        if (victim.generation != 0 &&
-            (now->state != EEP_SEAT_QUARANTINED || now->generation != victim.generation ||
-             !eepi_peer_is_remote(context, seat, victim.generation))) {
+        if (victim.generation != 0 && (!eepi_view_may_live_outside(view, seat, victim.generation) ||
+                                       !eepi_peer_is_remote(context, seat, victim.generation))) {
             context->fence->behind_gates[seat] = 0; /* another process has the seat */
         } else if (victim.generation != 0) {
             (void)eepi_rank_agent_kill(context, &victim);

@@ -25,7 +25,8 @@ void eepi_kill_warned(eep_context *context, int seat);
 uint64_t eepi_warned_poll_us(const eep_context *context);
 /* Rule N13: a committed view left out a process of another host, which is behind receivers' gates.
  * The rank that proposed the view has it killed by its own agent, and asks again every second until
- * that seat is free: the process may hang on a host that could not be reached. */
+ * its end is known, or another process has the seat: it may hang on a host that could not be
+ * reached, and nobody else there may be left to kill it. */
 void eepi_note_behind_gates(eep_context *context, const eepi_view *view,
                             const eepi_suspect *suspect);
 void eepi_kill_behind_gates(eep_context *context);

@@ -152,11 +152,12 @@ void eepi_peers_watch_remote(eep_context *context)
     const eepi_view *view = eepi_core_view(context->core);
 
     for (int seat = 0; view && seat < context->config.max_ranks; seat++) {
-        const eepi_view_seat *s = eepi_view_seat_at(view, seat);
-        /* of one in quarantine the end is awaited (M7) */
-        if ((eepi_view_is_member(view, seat) || s->state == EEP_SEAT_QUARANTINED) &&
-            eepi_peer_is_remote(context, seat, s->generation)) {
-            eepi_detector_watch_remote(context->detector, seat, s->generation);
+        const uint32_t generation = eepi_view_seat_at(view, seat)->generation;
+        /* the end of one that is out is awaited: by its seat (M7), and by its killer (N13) */
+        if ((eepi_view_is_member(view, seat) ||
+             eepi_view_may_live_outside(view, seat, generation)) &&
+            eepi_peer_is_remote(context, seat, generation)) {
+            eepi_detector_watch_remote(context->detector, seat, generation);
         }
     }
 }

@@ -184,6 +184,14 @@ bool eepi_view_is_fenced(const eepi_view *view, int seat)
     return (eepi_view_seat_at(view, seat)->flags & EEPI_SEAT_IS_FENCED) != 0;
 }
 
+bool eepi_view_may_live_outside(const eepi_view *view, int seat, uint32_t generation)
+{
+    const eepi_view_seat *s = eepi_view_seat_at(view, seat);
+
+    return s->generation == generation &&
+           (s->state == EEP_SEAT_QUARANTINED || eepi_view_is_fenced(view, seat));
+}
+
 bool eepi_view_has_checkpoint(const eepi_view *view, int seat)
 {
     return eepi_view_is_member(view, seat) &&

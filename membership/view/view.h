@@ -170,6 +170,9 @@ void *eepi_view_wishes(const eepi_view *view);
 bool eepi_view_has_checkpoint(const eepi_view *view, int seat);
 /* EEPI_SEAT_IS_FENCED. */
 bool eepi_view_is_fenced(const eepi_view *view, int seat);
+/* That process was left out, and the view does not show its end: the seat is in quarantine, or
+ * fenced. */
+bool eepi_view_may_live_outside(const eepi_view *view, int seat, uint32_t generation);
 /* Words of a layer's backup bits. */
 int eepi_view_backup_words(const eepi_view_shape *shape);
 /* What a rank claims to have as backups in a layer: XXH64 of (expert, checksum) of each expert in

@@ -95,6 +95,9 @@ Test(core_hosts, N7_a_host_that_is_gone_for_ever_holds_up_nobody)
         cr_expect_eq(seat_at(seat)->state, EEP_SEAT_VACANT, "behind gates: the seat is free");
         cr_expect_eq(seat_at(seat)->reach, 0);
         cr_expect(eepi_view_is_fenced(eepi_core_view(t.core), seat));
+        cr_expect(eepi_view_may_live_outside(eepi_core_view(t.core), seat, 1),
+                  "N13: no mate is left there who would kill it");
+        cr_expect_not(eepi_view_may_live_outside(eepi_core_view(t.core), seat, 2));
     }
     see(EEPI_INPUT_MEMORY_GONE, 1, EEP_FAULT_EXIT);
     drain();
