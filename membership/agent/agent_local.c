@@ -164,13 +164,14 @@ void eepi_agent_kill(eepi_agent *agent, int32_t seat, uint32_t generation)
     bool is_here, is_killed = false;
 
     pthread_mutex_lock(&agent->lock);
-    is_here = seat >= 0 && seat < EEP_MAX_RANKS &&
+    /* one that has closed stores nothing any more, and may go on with other work */
+    is_here = eepi_agent_runs(agent->table, seat, generation) &&
               agent->processes[seat].generation == generation && agent->processes[seat].pidfd >= 0;
     if (is_here) {
         is_killed = eepi_process_kill(agent->processes[seat].pidfd);
     }
     pthread_mutex_unlock(&agent->lock);
-    if (is_here && agent->note) { /* else it has ended, or is another agent's */
+    if (is_here && agent->note) { /* else it has ended or closed, or is another agent's */
         snprintf(text, sizeof text, "%s rank %d (generation %u) for another host",
                  is_killed ? "killed" : "could not kill", seat, generation);
         agent->note(agent->user, text);

@@ -95,6 +95,12 @@ bool eepi_agent_note_end(eepi_agent_table *table, int32_t seat, uint32_t generat
     return true;
 }
 
+bool eepi_agent_runs(const eepi_agent_table *table, int32_t seat, uint32_t generation)
+{
+    return is_seat(seat) && generation != 0 && table->own[seat].generation == generation &&
+           table->own[seat].state == EEPI_SEAT_RUNS;
+}
+
 void eepi_agent_next_round(eepi_agent_table *table)
 {
     table->rounds++;

@@ -30,6 +30,8 @@ void eepi_agent_note_beats(eepi_agent_table *table, int32_t seat, uint32_t gener
  * what proves itself, such as the lock of its seat's file. */
 bool eepi_agent_note_end(eepi_agent_table *table, int32_t seat, uint32_t generation,
                          eepi_seat_state state);
+/* It is attached, and has neither ended nor said that it stores nothing any more. */
+bool eepi_agent_runs(const eepi_agent_table *table, int32_t seat, uint32_t generation);
 /* A round of this speaker: its count goes on, and that on the board. */
 void eepi_agent_next_round(eepi_agent_table *table);
 /* The next message of this round, from the seat `*at` on; false: that was all. The first one is

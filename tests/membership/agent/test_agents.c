@@ -232,6 +232,22 @@ Test(agents, a_process_is_killed_by_its_own_agent)
     eepi_agent_session_close(there.session);
 }
 
+/* It stores nothing any more, and its process goes on with other work: this one. */
+Test(agents, a_rank_that_has_closed_is_not_killed)
+{
+    player here, there;
+
+    play(&here, path_a, HOST_A, 2, 5);
+    play(&there, path_b, HOST_B, 4, 1);
+    await(&there, &here, 2, 5, EEPI_SEAT_RUNS);
+    eepi_agent_session_detach(here.session);
+    await(&there, &here, 2, 5, EEPI_SEAT_CLOSED);
+    cr_assert(eepi_agent_session_kill(there.session, 2, 5));
+    await_beats(&here, &there, 4, 20); /* this process is there still, and the order is behind it */
+    eepi_agent_session_close(here.session);
+    eepi_agent_session_close(there.session);
+}
+
 /* Rule N12. */
 Test(agents, a_second_agent_is_refused)
 {
