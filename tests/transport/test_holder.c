@@ -520,6 +520,49 @@ Test(holder, says_so_when_its_descriptors_run_out)
     close(listen_fd);
 }
 
+static eep_status take_attachment(void *user, const eepi_holder_message *message, int pidfd,
+                                  int pulse_fd, int *passed_out)
+{
+    (void)message, (void)pulse_fd, (void)passed_out;
+    ++*(int *)user;
+    close(pidfd);
+    return EEP_OK;
+}
+
+/* EEP_ERR_INVALID would be final: that rank would be told of to nobody. */
+Test(holder, who_attaches_where_no_descriptor_is_left_is_to_try_again)
+{
+    int num_taken = 0;
+    const eepi_holder_agent agent = {.attach = take_attachment, .user = &num_taken};
+    eepi_holder *holder = NULL;
+    eepi_holder_message answer;
+    struct rlimit limit;
+    unsigned char *region = NULL;
+    int listen_fd = listen_as_holder(), fd = make_region(&region);
+    cr_assert_eq(eepi_holder_open(listen_fd, NULL, &agent, &holder), EEP_OK);
+    player rank = player_open(path);
+    cr_assert_eq(player_hold(&rank, "pulse", fd, SHM_REGION_BYTES), EEP_OK);
+    eepi_holder_message request = player_message(&rank, EEPI_HOLDER_ATTACH);
+    memcpy(request.name, "pulse", sizeof "pulse");
+    int free_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    cr_assert_geq(free_fd, 0);
+    close(free_fd);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = (rlim_t)free_fd;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    player_send(&rank, &request, fd);
+    cr_assert(player_receive(&rank, &answer, NULL));
+    cr_expect_eq(answer.status, EEP_ERR_SYSTEM, "%s", eep_strerror(answer.status));
+    limit.rlim_cur = before;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    cr_expect_eq(player_ask(&rank, &request, fd, NULL).status, EEP_OK);
+    cr_expect_eq(num_taken, 1);
+    close(rank.fd);
+    eepi_holder_close(holder);
+    close(listen_fd);
+}
+
 /* A path that is longer than a socket's address is reached all the same. */
 Test(holder, the_path_follows_from_the_stores_and_may_be_long)
 {

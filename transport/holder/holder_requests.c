@@ -215,7 +215,7 @@ static void connect_two(eepi_holder *holder, holder_client *from,
 
 /* Returns whether the descriptor was taken over. */
 static bool attach(eepi_holder *holder, holder_client *from, const eepi_holder_message *message,
-                   int fd)
+                   int fd, bool lost)
 {
     const holder_client *owner = NULL;
     const holder_held *pulse = eepi_holder_find_held(holder, message->name, &owner);
@@ -223,6 +223,9 @@ static bool attach(eepi_holder *holder, holder_client *from, const eepi_holder_m
     int passed_fd = -1;
     if (holder->agent.attach == NULL) {
         answer.status = EEP_ERR_UNSUPPORTED;
+    } else if (lost) { /* no descriptors left here: there may be when it tries again */
+        (void)eepi_holder_evict(holder, from);
+        answer.status = EEP_ERR_SYSTEM;
     } else if (fd >= 0 && pulse != NULL && owner == from) {
         answer.status =
             holder->agent.attach(holder->agent.user, message, fd, pulse->fd, &passed_fd);
@@ -276,7 +279,7 @@ static bool handle(eepi_holder *holder, holder_client *from, const eepi_holder_m
         connect_two(holder, from, message);
         return false;
     case EEPI_HOLDER_ATTACH:
-        return attach(holder, from, message, fd);
+        return attach(holder, from, message, fd, lost);
     case EEPI_HOLDER_DETACH:
     case EEPI_HOLDER_KILL:
         reply(holder, from, message, say(holder, from, message));
