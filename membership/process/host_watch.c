@@ -206,10 +206,18 @@ static eepi_host_sign end_silence(watched_seat *of)
     return was_silent ? EEPI_HOST_SIGN_ALIVE : EEPI_HOST_SIGN_NONE;
 }
 
+/* It may be watched only since the look before, or since this one began. */
+static uint64_t unheard_for_us(const eepi_host_watch *watch, const watched_seat *of)
+{
+    return watch->now_us > of->host_heard_us ? watch->now_us - of->host_heard_us : 0;
+}
+
 static eepi_host_sign judge(eepi_host_watch *watch, watched_seat *of, const board_word *said,
                             uint64_t expel_us)
 {
-    const uint64_t elapsed_us = watch->now_us - watch->last_us;
+    const uint64_t unheard_us = unheard_for_us(watch, of);
+    const uint64_t look_us = watch->now_us - watch->last_us;
+    const uint64_t elapsed_us = look_us < unheard_us ? look_us : unheard_us;
 
     if (said->beats) {
         of->host_heard_us = watch->now_us;
@@ -224,8 +232,7 @@ static eepi_host_sign judge(eepi_host_watch *watch, watched_seat *of, const boar
         of->silent_us = said->is_busy ? 0 : of->silent_us + said->spoke_us;
     }
     if (of->told == EEPI_HOST_SIGN_SILENT ||
-        (of->silent_us < expel_us &&
-         watch->now_us - of->host_heard_us < watch->config.host_silence_us)) {
+        (of->silent_us < expel_us && unheard_for_us(watch, of) < watch->config.host_silence_us)) {
         return EEPI_HOST_SIGN_NONE;
     }
     of->told = EEPI_HOST_SIGN_SILENT;

@@ -4,11 +4,15 @@
  *
  * Three clocks, all of the reader (rule N11):
  *
- *   this host's agent  stands still for agent_silence_us: it says nothing, and time stands still
- * for all that only it could tell. Nobody is suspected for that. The rank is alone, and speaks and
- * hears for itself. a host             nothing at all from there for host_silence_us, while the own
- * agent runs: evidence against each of its ranks a rank             its beats stand still for
- * expel_us of the time in which its host spoke
+ * This host's agent stands still for agent_silence_us: it says nothing, and time stands still for
+ * all that only it could tell. Nobody is suspected for that. The rank is alone, and speaks and
+ * hears for itself.
+ *
+ * Nothing at all comes from a host for host_silence_us, while the own agent runs: evidence against
+ * each of its ranks.
+ *
+ * The beats of a rank stand still for expel_us of the time in which its host spoke: evidence
+ * against it.
  *
  * So a host's agent that stops for a moment makes none of its ranks look silent, and one rank that
  * hangs is told from its neighbours. */

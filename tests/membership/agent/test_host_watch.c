@@ -243,3 +243,21 @@ Test(host_watch, a_reader_that_was_away_suspects_nobody)
         cr_assert_eq(sign, EEPI_HOST_SIGN_NONE);
     }
 }
+
+/* The first look behind that covers time from before. */
+Test(host_watch, who_is_watched_between_two_looks_is_not_silent_at_once)
+{
+    const life speaks = {true, true, false, true}, pauses = {.agent_runs = true};
+    eepi_host_sign sign;
+
+    live(all_well, 300000, &sign);
+    eepi_host_watch_forget(watch, SEAT);
+    agents.seats[SEAT] = (eepi_board_seat){0};
+    now_us += 20 * PERIOD_US; /* the next look is late */
+    eepi_host_watch_seat(watch, SEAT, GENERATION, now_us);
+    live(speaks, PERIOD_US, &sign);
+    cr_assert_eq(sign, EEPI_HOST_SIGN_NONE, "nobody has named it yet");
+    put(&agents, SEAT, 0, EEPI_SEAT_RUNS, 0); /* it has not beaten yet */
+    live(pauses, PERIOD_US, &sign);
+    cr_expect_eq(sign, EEPI_HOST_SIGN_NONE);
+}
