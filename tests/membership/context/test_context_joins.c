@@ -113,13 +113,30 @@ static void note_unmapped(void *user, eep_log_level level, const char *line)
     }
 }
 
-/* No descriptor is left below the returned limit. */
+/* The lowest descriptor that is free. */
+static int next_descriptor(void)
+{
+    const int next = dup(0);
+
+    cr_assert_gt(next, 0);
+    close(next);
+    return next;
+}
+
+/* No descriptor is left below the returned limit. The agent in this process has just been passed
+ * some, which it looks at and closes: these are waited for. */
 static struct rlimit take_descriptors(void)
 {
     struct rlimit before, none;
-    int next = dup(0);
-    cr_assert(next > 0 && getrlimit(RLIMIT_NOFILE, &before) == 0);
-    close(next);
+    int next = next_descriptor();
+
+    for (int same = 0; same < 20; same++) {
+        usleep(10000);
+        const int now = next_descriptor();
+        same = now == next ? same : 0;
+        next = now;
+    }
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
     none = before;
     none.rlim_cur = (rlim_t)next;
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
