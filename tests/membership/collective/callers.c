@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/membership/collective/callers.h"
 
+#include "membership/collective/collective_state.h"
+#include "membership/context/context.h"
+
 #include <string.h>
 
 caller caller_of(rank *r, caller_kind kind, int salt)
@@ -58,6 +61,23 @@ void caller_start(caller *c)
 {
     cr_assert_eq(pthread_create(&c->thread, NULL, run, c), 0);
     c->runs = 1;
+}
+
+static bool has_given(const caller *c)
+{
+    struct eepi_collectives *all = c->r->context->calls.collectives;
+    bool given;
+
+    pthread_mutex_lock(&all->lock);
+    given = all->pending.is_given;
+    pthread_mutex_unlock(&all->lock);
+    return given;
+}
+
+void caller_start_given(caller *c)
+{
+    caller_start(c);
+    WORLD_WAIT(c->r->world, has_given(c));
 }
 
 eep_status caller_wait(caller *c)

@@ -42,6 +42,8 @@ eep_status caller_call(caller *c);
 /* Make it in a thread of its own; and wait for its end. */
 void caller_start(caller *c);
 eep_status caller_wait(caller *c);
+/* The same, until its contribution is given. It must not be the last that others wait for. */
+void caller_start_given(caller *c);
 /* Make all of them at once. */
 void callers_run(caller *callers, int num);
 /* Wait until the rank sees an epoch from that one on. */

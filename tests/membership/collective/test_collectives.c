@@ -207,7 +207,7 @@ Test(collectives, P13_a_fault_ends_it_for_all)
 
     open_world(&w, 3);
     make(c, &w, 3, CALL_ALLGATHER, 1);
-    caller_start(&c[0]);
+    caller_start_given(&c[0]);
     c[1].timeout_us = 0;
     cr_assert_eq(caller_call(&c[1]), EEP_ERR_TIMEOUT);
     rank_close(&w.ranks[2]);
@@ -261,7 +261,7 @@ Test(collectives, P13_a_planned_view_takes_over_what_is_under_way)
     make(c, &w, 2, CALL_BARRIER, 0);
     callers_run(c, 2);
     make(c, &w, 3, CALL_ALLGATHER, 1);
-    caller_start(&c[0]);
+    caller_start_given(&c[0]);
     cr_assert_eq(rank_open(&w, 2), EEP_OK, "%s", w.ranks[2].error);
     rank_run(&w.ranks[2]);
     world_set_modes(&w, 0, 1, RANK_WORK);
@@ -291,7 +291,7 @@ Test(collectives, P13_who_leaves_is_not_waited_for)
 
     open_world(&w, 4);
     make(c, &w, 4, CALL_ALLGATHER, 1);
-    caller_start(&c[0]);
+    caller_start_given(&c[0]);
     world_lock(&w);
     w.ranks[3].drain = 1;
     world_unlock(&w);
