@@ -20,6 +20,7 @@ typedef struct eepi_etcd_watched {
     char prefix[EEPI_STORE_KEY_MAX];
     uint64_t since; /* revision of the list that it began with */
     uint64_t next;  /* the first revision whose events it has not been given */
+    bool created;   /* etcd has said that the present stream has it */
 } eepi_etcd_watched;
 
 /* A key that was given at a newer revision than that of the event: its document had gone. */
@@ -48,11 +49,13 @@ struct eepi_etcd {
     eepi_store_inbox inbox;
     uint64_t lease, ttl_s; /* 0: none */
     eepi_etcd_watched watch[EEPI_STORE_WATCH_MAX];
-    size_t num_watches; /* slots in use, some of them inactive */
-    bool stream_stale;  /* the stream does not have all watches */
-    uint64_t seen;      /* highest revision that the stream has shown */
-    uint64_t missing;   /* of a write that the stream has not shown at the last look; 0: none */
-    uint64_t tick_us;   /* of the next look */
+    size_t num_watches;   /* slots in use, some of them inactive */
+    bool stream_stale;    /* the stream does not have all watches */
+    uint64_t stream_us;   /* since when there is this stream */
+    uint64_t patience_us; /* for so long etcd may not have said that it has all watches */
+    uint64_t seen;        /* highest revision that the stream has shown */
+    uint64_t missing;     /* of a write that the stream has not shown at the last look; 0: none */
+    uint64_t tick_us;     /* of the next look */
     eepi_etcd_ahead ahead[EEPI_ETCD_AHEAD];
     size_t num_ahead;
 };

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOOK_US = 500 * 1000 };
+enum { LOOK_US = 500 * 1000, PATIENCE_US = 100 * 1000, MOST_PATIENCE_US = 3200 * 1000 };
 
 static bool begins_with(const char *text, const char *prefix)
 {
@@ -61,6 +61,7 @@ static void begin_stream(eepi_etcd *self)
     eepi_etcd_text_clear(body);
     for (size_t i = 0; i < self->num_watches; i++) {
         char full[EEPI_ETCD_KEY_BYTES];
+        self->watch[i].created = false;
         if (!self->watch[i].active) {
             continue;
         }
@@ -74,6 +75,13 @@ static void begin_stream(eepi_etcd *self)
         has_any = true;
     }
     self->stream_stale = false;
+    self->stream_us = eepi_now_us();
+    if (self->patience_us == 0) {
+        self->patience_us = PATIENCE_US;
+    }
+    if (self->tick_us > self->stream_us + self->patience_us) {
+        self->tick_us = self->stream_us + self->patience_us;
+    }
     eepi_etcd_http_end_stream(self->api.http);
     if (has_any && (body->failed || eepi_etcd_http_stream(self->api.http, "/v3/watch", body->bytes,
                                                           self->api.token) != EEP_OK)) {
@@ -187,6 +195,8 @@ static void take_line(eepi_etcd *self, const char *line)
         /* Compacted: all begins anew, with a list, at this endpoint or another (rule N17). */
         eepi_etcd_break(self, eepi_etcd_number(result, "compact_revision") == 0);
     } else if (id > 0) {
+        self->watch[id - 1].created |=
+            cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(result, "created"));
         take_events(self, id - 1, cJSON_GetObjectItemCaseSensitive(result, "events"));
     }
     cJSON_Delete(answer);
@@ -203,6 +213,29 @@ void eepi_etcd_follow(eepi_etcd *self)
     }
     if (!self->broken && eepi_etcd_http_stream_ended(self->api.http)) {
         eepi_etcd_break(self, true);
+    }
+}
+
+/* All watches are asked for in the body of one POST. etcd's gateway reads on while it begins to
+ * answer the first of them, and the HTTP server below it throws away what has not been read by then
+ * (Go's net/http, HTTP/1.1). So etcd may never have heard of the last ones, and says nothing of it:
+ * what it has not confirmed in time is asked for again, with a longer time each, since etcd may
+ * also be slow. */
+static void insist(eepi_etcd *self, uint64_t now_us)
+{
+    const uint64_t end_us = self->stream_us + self->patience_us;
+    bool has_all = true;
+    for (size_t i = 0; i < self->num_watches; i++) {
+        has_all &= !self->watch[i].active || self->watch[i].created;
+    }
+    if (has_all) {
+        self->patience_us = PATIENCE_US;
+    } else if (now_us < end_us) {
+        self->tick_us = end_us;
+    } else {
+        self->patience_us =
+            self->patience_us < MOST_PATIENCE_US ? 2 * self->patience_us : MOST_PATIENCE_US;
+        self->stream_stale = true;
     }
 }
 
@@ -252,6 +285,7 @@ void eepi_etcd_look(eepi_etcd *self, uint64_t now_us)
         return;
     }
     self->tick_us = now_us + LOOK_US;
+    insist(self, now_us);
     status = eepi_etcd_api_probe(&self->api);
     if (status != EEP_OK) {
         eepi_etcd_break(self, true);

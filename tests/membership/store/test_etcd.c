@@ -76,6 +76,39 @@ Test(etcd, big_values_are_stored_in_pieces_and_collected)
     eepi_store_client_close(b);
 }
 
+/* Also where etcd's gateway has begun to answer before it has read what is to be watched. */
+Test(etcd, each_of_many_watches_brings_its_events)
+{
+    enum { TURNS = 4, CLIENTS = 6, WATCHES = 12 };
+    begin_etcd(1);
+    eepi_store_client *a = etcd_client();
+    for (int turn = 0; turn < TURNS; turn++) {
+        eepi_store_client *b[CLIENTS];
+        uint64_t id[CLIENTS][WATCHES];
+        char key[64];
+        for (int i = 0; i < CLIENTS; i++) {
+            b[i] = etcd_client();
+            for (int j = 0; j < WATCHES; j++) {
+                snprintf(key, sizeof key, "turn-%d/what-they-all-watch-%d/", turn, j);
+                id[i][j] = eepi_store_watch(b[i], key);
+            }
+        }
+        for (int i = 0; i < CLIENTS * WATCHES; i++) {
+            const eepi_store_reply reply =
+                etcd_answer(b[i / WATCHES], id[i / WATCHES][i % WATCHES]);
+            cr_assert_eq(reply.status, EEP_OK);
+        }
+        snprintf(key, sizeof key, "turn-%d/what-they-all-watch-%d/x", turn, WATCHES - 1);
+        (void)etcd_put(a, key, "x");
+        (void)etcd_put(a, "newer", "x"); /* and not watched: a look (rule N18) finds no fault */
+        for (int i = 0; i < CLIENTS; i++) {
+            etcd_hears(b[i], EEPI_STORE_CHANGED, key);
+            eepi_store_client_close(b[i]);
+        }
+    }
+    eepi_store_client_close(a);
+}
+
 /* The key of a piece of the value that "view" has now. */
 static void piece_key(eepi_etcd_api *api, char key_out[EEPI_ETCD_KEY_BYTES])
 {
