@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { TTL_US = 1000 * 1000 };
+enum { TTL_US = 2000 * 1000 };
 
 /* ---------------------------------------------------------------- all of it */
 
@@ -173,9 +173,28 @@ static bool removed_keys_are_gone(store_suite *s, eepi_store_client *a, eepi_sto
 
 /* ---------------------------------------------------------------- all of it */
 
+/* They do while the holder's owner looks after it. *ended_out: they have ended, since the machine
+ * kept us from that for a time. */
+static bool keys_live(store_suite *s, eepi_store_client *holder, eepi_store_client *b,
+                      bool *ended_out)
+{
+    eepi_store_reply reply;
+    uint64_t last_us = suite_now_us(s), away_us = 0;
+    for (uint64_t end_us = last_us + 2 * TTL_US; last_us < end_us && !*ended_out; suite_pass(s)) {
+        const uint64_t now_us = suite_now_us(s);
+        away_us = now_us - last_us > away_us ? now_us - last_us : away_us;
+        last_us = now_us;
+        CHECK(s, eepi_store_client_next(holder, &reply) == EEP_ERR_TIMEOUT, "event %d", reply.kind);
+        *ended_out = eepi_store_client_next(b, &reply) != EEP_ERR_TIMEOUT;
+        CHECK(s, !*ended_out || away_us > TTL_US / 4, "its keys do not live");
+    }
+    return true;
+}
+
 static bool leased_keys_live_with_their_client(store_suite *s, eepi_store_client *a,
                                                eepi_store_client *b)
 {
+    bool ended = false;
     eepi_store_client *holder = NULL;
     eepi_store_reply reply;
     TRY(suite_answer(s, a, eepi_store_put(a, "e/1", "x", 1, 1), &reply));
@@ -185,11 +204,10 @@ static bool leased_keys_live_with_their_client(store_suite *s, eepi_store_client
     TRY(suite_answer(s, holder, eepi_store_lease(holder, TTL_US), &reply));
     TRY(suite_answer(s, holder, eepi_store_put(holder, "e/1", "x", 1, 1), &reply));
     TRY(suite_hears(s, b, EEPI_STORE_CHANGED, "e/1", "x"));
-    for (uint64_t end_us = suite_now_us(s) + 3 * TTL_US; suite_now_us(s) < end_us; suite_pass(s)) {
-        CHECK(s, eepi_store_client_next(holder, &reply) == EEP_ERR_TIMEOUT, "event %d", reply.kind);
-        CHECK(s, eepi_store_client_next(b, &reply) == EEP_ERR_TIMEOUT, "its keys do not live");
+    TRY(keys_live(s, holder, b, &ended));
+    if (!ended) { /* nobody calls next for the holder */
+        TRY(suite_hears(s, b, EEPI_STORE_CHANGED, "e/1", NULL));
     }
-    TRY(suite_hears(s, b, EEPI_STORE_CHANGED, "e/1", NULL)); /* nobody calls next for the holder */
     TRY(suite_answer(s, holder, eepi_store_put(holder, "e/2", "x", 1, 1), &reply));
     TRY(suite_hears(s, b, EEPI_STORE_CHANGED, "e/2", "x"));
     TRY(suite_answer(s, holder, eepi_store_put(holder, "e/3", "x", 1, 1), &reply));
