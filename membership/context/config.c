@@ -213,11 +213,22 @@ static eep_status check_numbers(eep_context *context)
     return EEP_OK;
 }
 
+#define HOST_SILENCE "host_silence_us"
+
+uint64_t eepi_config_host_silence_us(void)
+{
+    const char *text = getenv("EEP_LAB_CONFIG");
+    const char *found = text ? strstr(text, HOST_SILENCE "=") : NULL;
+
+    return found ? strtoull(found + sizeof HOST_SILENCE, NULL, 10) : 0;
+}
+
 /* What a laboratory has for an engine that is not its own: "name=value,name=value". */
 static eep_status take_lab_config(eep_context *context)
 {
     const char *text = getenv("EEP_LAB_CONFIG");
     eep_config *c = &context->config;
+    uint64_t host_silence_us; /* eepi_config_host_silence_us takes it */
     const struct {
         const char *name;
         int32_t *number;
@@ -226,7 +237,8 @@ static eep_status take_lab_config(eep_context *context)
                   {"kill_fence", &c->kill_fence, NULL},
                   {"step_deadline_us", NULL, &c->step_deadline_us},
                   {"expel_floor_us", NULL, &c->expel_floor_us},
-                  {"drain_bound_us", NULL, &c->drain_bound_us}};
+                  {"drain_bound_us", NULL, &c->drain_bound_us},
+                  {HOST_SILENCE, NULL, &host_silence_us}};
 
     while (text && *text) {
         const size_t length = strcspn(text, "=");
