@@ -7,7 +7,7 @@ from host_lab import NETLAB
 
 STATE = "/run/eep-state/eep"
 STORE = f"etcd://10.77.0.1:2379?local={STATE}/store"
-BOUND_S = 30  # of waits for what must come; no healthy run comes near it
+BOUND_S = 60  # of waits for what must come; no healthy run comes near it
 HOSTS = ("h1", "h2", "h3")
 
 

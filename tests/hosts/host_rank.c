@@ -6,8 +6,8 @@
  *   {"steps": STEPS OK, "with": RANKS IN THE VIEW, "epoch": EPOCH}      at each change of the view
  *   {"ended": STEPS OK, "aborted": STEPS, "wrong": ROWS}
  *
- * Rank, size and store come from EEP_RANK, EEP_SIZE and EEP_STORE. Each rank has all experts, so
- * that no weights move. */
+ * It ends with its standard input, whatever the others do then. Rank, size and store come from
+ * EEP_RANK, EEP_SIZE and EEP_STORE. Each rank has all experts, so that no weights move. */
 #include "eep/eep.h"
 
 #include <poll.h>
@@ -217,6 +217,9 @@ int main(void)
         if (status == EEP_ERR_TIMEOUT) {
             continue;
         }
+        if (status != EEP_OK && is_over()) {
+            break; /* others have ended before it */
+        }
         if (status != EEP_OK) {
             fprintf(stderr, "rank %d: %s\n", e.rank, eep_error_text());
             return 2;
@@ -227,6 +230,9 @@ int main(void)
         if (status == EEP_ERR_ABORTED) {
             num_aborted++;
             continue;
+        }
+        if (status != EEP_OK && is_over()) {
+            break;
         }
         OK(status);
         num_ok++;

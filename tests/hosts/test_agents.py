@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from agent_lab import BOUND_S, HOSTS, STATE, STORE, AgentLab, until  # noqa: E402
 from host_lab import HostLab, leave_out_unless_possible  # noqa: E402
 
-QUIET_S = 2   # as long nothing may come: ten times what a host's silence takes
+QUIET_S = 2   # as long nothing may come: three times what a host's silence takes here (agent_rank.c)
 
 
 class Rank:
@@ -104,7 +104,7 @@ def test_ends_silence_and_kills():
         w.ranks[2].tell("beat")
         w.await_sign([2], "alive", ("h1", "h3"))
         w.forget()
-        print(f"      a rank hangs: silent after {took * 1000:.0f} ms (limit 1000)")
+        print(f"      a rank hangs: silent after {took * 1000:.0f} ms (limit 2000)")
         w.lab.run("h2", "kill", "-9", str(w.ranks[2].pid))
         took = w.await_sign([2], "ended", ("h1", "h3"))
         w.forget()
@@ -155,7 +155,7 @@ def test_partitions():
         for cut_s in (0, 4):  # and a relapse, so long that TCP repeats itself every few seconds only
             w.lab("partition", "h1|h2")
             begin = time.monotonic()
-            until(lambda: all(len(set(w.ranks[s].signs)) == 2 for s in range(4)), lambda: f"heard: {w.heard()}")
+            until(lambda: all(len(set(w.ranks[s].signs)) >= 2 for s in range(4)), lambda: f"heard: {w.heard()}")
             print(f"      h1 and h2 are cut from each other: silent after {(time.monotonic() - begin) * 1000:.0f} ms")
             assert not w.heard("h3"), w.heard("h3")
             assert {seat: set(signs) for seat, signs in w.heard().items()} == {
@@ -184,7 +184,7 @@ def test_a_lost_host():
         crashed = time.monotonic()
         w.await_sign([4, 5], "silent", ("h1", "h2"))
         print(f"      a host is lost: silent {(time.monotonic() - crashed) * 1000:.0f} to "
-              f"{(time.monotonic() - begin) * 1000:.0f} ms later (limit 200)")
+              f"{(time.monotonic() - begin) * 1000:.0f} ms later (limit 600)")
         assert all(sign == "silent" for signs in w.heard().values() for _, sign in signs), w.heard()
 
 
