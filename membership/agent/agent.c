@@ -63,47 +63,29 @@ static void kill_for(void *user, int32_t seat, uint32_t generation)
     eepi_agent_kill(user, seat, generation);
 }
 
-static eep_status open_links(eepi_agent *agent, const eepi_agent_config *config, char *error_out,
-                             size_t error_bytes)
+/* A predecessor that the store knows may raise the generation. */
+static eep_status open_roll(eepi_agent *agent, const eepi_agent_config *config, char *error_out,
+                            size_t error_bytes)
 {
-    eepi_agent_links_config links = {.self = {.host = agent->host,
-                                              .generation = agent->file.generation,
-                                              .speaker = EEPI_AGENT_SPEAKER},
-                                     .listen = config->listen,
-                                     .board = agent->board,
-                                     .table = agent->table,
-                                     .lock = &agent->lock,
-                                     .refresh = refresh,
-                                     .watch = watch,
-                                     .polled = polled,
-                                     .kill = kill_for,
-                                     .note = config->note,
-                                     .user = agent};
     const eepi_agent_roll_config roll = {.store = config->store,
                                          .host = agent->host,
                                          .generation = agent->file.generation,
                                          .address = config->listen,
                                          .found = found,
                                          .user = agent};
-    eep_status status =
-        eepi_secure_key_read(config->key_file, &links.self.key, error_out, error_bytes);
+    uint64_t generation = 0;
+    eep_status status = eepi_agent_roll_open(&roll, &generation, &agent->roll);
 
-    if (status == EEP_ERR_NOT_FOUND) {
-        snprintf(error_out, error_bytes,
-                 "agents of several hosts need a key: name its file, or set EEP_KEY_FILE");
-        status = EEP_ERR_INVALID;
-    } else if (status == EEP_OK) {
-        status = eepi_agent_roll_open(&roll, &agent->roll);
+    if (status != EEP_OK) {
+        snprintf(error_out, error_bytes, "no store answers at %.200s: %s", config->store,
+                 eep_strerror(status));
+    } else if (generation != agent->file.generation) {
+        status = eepi_agent_lock_raise(&agent->file, generation);
         if (status != EEP_OK) {
-            snprintf(error_out, error_bytes, "no store answers at %.200s: %s", config->store,
-                     eep_strerror(status));
+            snprintf(error_out, error_bytes, "cannot write %.200s.agent: %s", config->path,
+                     strerror(errno));
         }
     }
-    if (status == EEP_OK) {
-        eepi_agent_adopt_ends(agent, agent->path);
-        status = eepi_agent_links_open(&links, error_out, error_bytes, &agent->links);
-    }
-    eepi_secure_key_wipe(&links.self.key);
     return status;
 }
 
@@ -143,6 +125,44 @@ static eep_status open_table(eepi_agent *agent, char *error_out, size_t error_by
     return status;
 }
 
+/* The agent's generation is settled behind open_roll, and all that names it comes behind that. */
+static eep_status open_links(eepi_agent *agent, const eepi_agent_config *config, char *error_out,
+                             size_t error_bytes)
+{
+    eepi_agent_links_config links = {.self = {.host = agent->host, .speaker = EEPI_AGENT_SPEAKER},
+                                     .listen = config->listen,
+                                     .lock = &agent->lock,
+                                     .refresh = refresh,
+                                     .watch = watch,
+                                     .polled = polled,
+                                     .kill = kill_for,
+                                     .note = config->note,
+                                     .user = agent};
+    eep_status status =
+        eepi_secure_key_read(config->key_file, &links.self.key, error_out, error_bytes);
+
+    if (status == EEP_ERR_NOT_FOUND) {
+        snprintf(error_out, error_bytes,
+                 "agents of several hosts need a key: name its file, or set EEP_KEY_FILE");
+        status = EEP_ERR_INVALID;
+    }
+    if (status == EEP_OK) {
+        status = open_roll(agent, config, error_out, error_bytes);
+    }
+    if (status == EEP_OK) {
+        status = open_table(agent, error_out, error_bytes);
+    }
+    if (status == EEP_OK) {
+        links.self.generation = agent->file.generation;
+        links.board = agent->board;
+        links.table = agent->table;
+        eepi_agent_adopt_ends(agent, agent->path);
+        status = eepi_agent_links_open(&links, error_out, error_bytes, &agent->links);
+    }
+    eepi_secure_key_wipe(&links.self.key);
+    return status;
+}
+
 static eep_status open_holder(eepi_agent *agent, const char *path, char *error_out,
                               size_t error_bytes)
 {
@@ -172,10 +192,8 @@ static eep_status open_parts(eepi_agent *agent, const eepi_agent_config *config,
     eep_status status = eepi_agent_lock_take(config->path, &agent->file, error_out, error_bytes);
 
     if (status == EEP_OK) {
-        status = open_table(agent, error_out, error_bytes);
-    }
-    if (status == EEP_OK && config->listen) {
-        status = open_links(agent, config, error_out, error_bytes);
+        status = config->listen ? open_links(agent, config, error_out, error_bytes)
+                                : open_table(agent, error_out, error_bytes);
     }
     /* last: a rank that attaches finds all of it */
     return status == EEP_OK ? open_holder(agent, config->path, error_out, error_bytes) : status;

@@ -74,6 +74,14 @@ static eep_status count(int fd, const char *file, uint64_t *generation_out, char
     return EEP_OK;
 }
 
+eep_status eepi_agent_lock_raise(eepi_agent_lock *lock, uint64_t generation)
+{
+    agent_line line = read_line(lock->fd);
+
+    line.generation = lock->generation = generation;
+    return write_line(lock->fd, &line);
+}
+
 /* The path leads to that file still: nobody has removed it since it was opened. */
 static bool is_at(const char *file, int fd)
 {

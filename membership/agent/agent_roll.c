@@ -2,14 +2,16 @@
 /* The agents' addresses in the store. */
 #include "membership/agent/agent_roll.h"
 
+#include "graphs/base/clock.h"
 #include "membership/store/store_client.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROLL_VERSION = 1, BOUND_US = 5000000, EVENTS_AT_ONCE = 64 };
+enum { ROLL_VERSION = 1, BOUND_US = 5000000, POLL_MS = 20, EVENTS_AT_ONCE = 64 };
 
 typedef struct roll_value {
     uint64_t version, host, generation;
@@ -28,7 +30,48 @@ static void put_own(eepi_agent_roll *roll)
     (void)eepi_store_put(roll->client, roll->key, &roll->own, sizeof roll->own, 0);
 }
 
-eep_status eepi_agent_roll_open(const eepi_agent_roll_config *config, eepi_agent_roll **roll_out)
+static bool read_value(const eepi_store_reply *reply, roll_value *value_out)
+{
+    if (reply->size != sizeof *value_out) {
+        return false;
+    }
+    memcpy(value_out, reply->value, sizeof *value_out);
+    return value_out->version == ROLL_VERSION &&
+           value_out->address[sizeof value_out->address - 1] == '\0';
+}
+
+/* Others take no word of an agent that is older than one that they know. */
+static eep_status follow_predecessor(eepi_agent_roll *roll)
+{
+    const uint64_t until_us = eepi_now_us() + BOUND_US;
+    struct pollfd fd = {.events = POLLIN};
+    uint64_t id = eepi_store_get(roll->client, roll->key);
+    eepi_store_reply reply;
+    roll_value last;
+
+    while (eepi_now_us() < until_us) {
+        while (eepi_store_client_next(roll->client, &reply) == EEP_OK) {
+            if (reply.kind != EEPI_STORE_REPLY || reply.id != id) {
+                continue;
+            }
+            if (reply.status == EEP_OK || reply.status == EEP_ERR_NOT_FOUND) {
+                if (read_value(&reply, &last) && last.host == roll->own.host &&
+                    last.generation >= roll->own.generation) {
+                    roll->own.generation = last.generation + 1;
+                }
+                return EEP_OK;
+            }
+            id = 0;
+        }
+        fd.fd = eepi_store_client_fd(roll->client);
+        (void)poll(&fd, 1, POLL_MS);
+        id = id != 0 ? id : eepi_store_get(roll->client, roll->key);
+    }
+    return EEP_ERR_UNREACHABLE;
+}
+
+eep_status eepi_agent_roll_open(const eepi_agent_roll_config *config, uint64_t *generation_out,
+                                eepi_agent_roll **roll_out)
 {
     eepi_agent_roll *roll = calloc(1, sizeof *roll);
     eep_status status =
@@ -42,8 +85,14 @@ eep_status eepi_agent_roll_open(const eepi_agent_roll_config *config, eepi_agent
     roll->own = (roll_value){ROLL_VERSION, config->host, config->generation, ""};
     snprintf(roll->own.address, sizeof roll->own.address, "%s", config->address);
     snprintf(roll->key, sizeof roll->key, EEPI_KEY_AGENT "%016" PRIx64, config->host);
+    status = follow_predecessor(roll);
+    if (status != EEP_OK) {
+        eepi_agent_roll_close(roll);
+        return status;
+    }
     put_own(roll);
     (void)eepi_store_watch(roll->client, EEPI_KEY_AGENT);
+    *generation_out = roll->own.generation;
     *roll_out = roll;
     return EEP_OK;
 }
@@ -65,14 +114,10 @@ static void take_value(eepi_agent_roll *roll, const eepi_store_reply *reply)
 {
     roll_value value;
 
-    if (reply->size != sizeof value) {
-        if (reply->size == 0 && reply->key && strcmp(reply->key, roll->key) == 0) {
-            put_own(roll); /* somebody has cleared the store */
-        }
-        return;
+    if (reply->size == 0 && reply->key && strcmp(reply->key, roll->key) == 0) {
+        put_own(roll); /* somebody has cleared the store */
     }
-    memcpy(&value, reply->value, sizeof value);
-    if (value.version != ROLL_VERSION || value.address[sizeof value.address - 1] != '\0') {
+    if (!read_value(reply, &value)) {
         return;
     }
     if (value.host != roll->own.host) {

@@ -23,8 +23,11 @@ typedef struct eepi_agent_roll_config {
     void *user;
 } eepi_agent_roll_config;
 
-/* Connect, at most for 5 s. EEP_ERR_UNREACHABLE, EEP_ERR_STATE, EEP_ERR_NO_MEMORY. */
+/* Connect, and ask for the own entry, each at most for 5 s. `generation_out`: that of the config,
+ * or a higher one, where the store knows an agent of this host that was as new: its file is gone.
+ * EEP_ERR_UNREACHABLE, EEP_ERR_STATE, EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status eepi_agent_roll_open(const eepi_agent_roll_config *config,
+                                               uint64_t *generation_out,
                                                eepi_agent_roll **roll_out);
 void eepi_agent_roll_close(eepi_agent_roll *roll);
 /* To poll for reading; -1: there is no connection. */

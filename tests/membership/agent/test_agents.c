@@ -285,6 +285,28 @@ Test(agents, the_next_agent_adopts_ranks_and_ends)
     eepi_agent_session_close(there.session);
 }
 
+/* Its file is gone, such as with a container's files. Others know the generation before. */
+Test(agents, the_next_agent_is_heard_though_its_file_is_gone)
+{
+    char file[PATH_ROOM + 8];
+    player here, there;
+
+    eepi_agent_close(agent_a);
+    agent_a = open_agent(path_a, HOST_A, address_a); /* the second: a first one would be 1 again */
+    play(&here, path_a, HOST_A, 0, 1);
+    play(&there, path_b, HOST_B, 4, 1);
+    await(&there, &here, 0, 1, EEPI_SEAT_RUNS);
+    const uint64_t generation = there.agents->hosts[0].generation;
+    eepi_agent_close(agent_a);
+    snprintf(file, sizeof file, "%s.agent", path_a);
+    cr_assert_eq(unlink(file), 0);
+    agent_a = open_agent(path_a, HOST_A, address_a);
+    await_beats(&there, &here, 0, 5);
+    cr_expect_eq(there.agents->hosts[0].generation, generation + 1);
+    eepi_agent_session_close(here.session);
+    eepi_agent_session_close(there.session);
+}
+
 /* Rule N11: what the agent does not say, the rank says itself, and hears itself. */
 Test(agents, a_rank_without_an_agent_speaks_for_itself)
 {
