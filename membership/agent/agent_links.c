@@ -37,6 +37,7 @@ struct eepi_agent_links {
     int listen_fd, wake_fd;
     bool stop; /* atomic */
     uint64_t next_us;
+    uint64_t accept_us; /* nobody is accepted before: there was no descriptor left */
     eepi_agent_link dialled[EEPI_BOARD_HOSTS]; /* in the places of the board */
     uint64_t dial_us[EEPI_BOARD_HOSTS];
     eepi_agent_link *guests[MAX_GUESTS];
@@ -82,6 +83,8 @@ static void accept_some(eepi_agent_links *links)
         int fd = accept4(links->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         eepi_agent_link *guest;
         if (fd < 0) {
+            const bool is_out = errno != EAGAIN && errno != EINTR && errno != ECONNABORTED;
+            links->accept_us = is_out ? eepi_now_us() + RETRY_US : 0;
             return;
         }
         guest = links->num_guests < MAX_GUESTS ? calloc(1, sizeof *guest) : NULL;
@@ -256,7 +259,9 @@ static int collect(eepi_agent_links *links, int *num_watched_out)
     int num = 2;
 
     links->fds[0] = (struct pollfd){.fd = links->wake_fd, .events = POLLIN};
-    links->fds[1] = (struct pollfd){.fd = links->listen_fd, .events = POLLIN};
+    /* who waits to be accepted would end each poll at once */
+    links->fds[1] = (struct pollfd){.fd = eepi_now_us() < links->accept_us ? -1 : links->listen_fd,
+                                    .events = POLLIN};
     *num_watched_out =
         links->config.watch ? links->config.watch(links->config.user, links->fds + num) : 0;
     num += *num_watched_out;

@@ -6,16 +6,22 @@
 #include "eep/store.h"
 #include "graphs/base/clock.h"
 #include "membership/agent/agent.h"
+#include "membership/agent/agent_links.h"
 #include "membership/process/process.h"
 #include "membership/process/seat_file.h"
 #include "tests/lib/store/store_port.h"
 
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -354,4 +360,60 @@ Test(agents, a_rank_of_another_host_is_not_attached)
     cr_expect_null(stranger.agents);
     eepi_agent_session_close(here.session);
     eepi_agent_session_close(stranger.session);
+}
+
+static bool count_poll(void *user, const struct pollfd *fds, int num)
+{
+    (void)fds, (void)num;
+    __atomic_fetch_add((uint64_t *)user, 1, __ATOMIC_RELAXED);
+    return false;
+}
+
+/* Somebody waits to be accepted, and no descriptor is left: the thread waits for its next round. */
+Test(agent_links, without_descriptors_the_thread_does_not_spin, .timeout = 60)
+{
+    enum { ROUNDS = 8, POLLS_A_ROUND = 10 };
+    static eepi_board board;
+    static uint64_t polls;
+    const eepi_agent_table_config of = {.host = 1, .generation = 1, .speaker = -1, .board = &board};
+    const int port = (int)test_free_port(), client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const struct sockaddr_in to = {.sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)port),
+                                   .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    char address[PATH_ROOM], error[256] = "";
+    struct rlimit limit, low;
+    eepi_agent_links *links = NULL;
+
+    snprintf(address, sizeof address, "127.0.0.1:%d", port);
+    eepi_agent_table *table = eepi_agent_table_open(&of);
+    const eepi_agent_links_config config = {.self = {1, 1, EEPI_AGENT_SPEAKER, {{0}}},
+                                            .listen = address,
+                                            .board = &board,
+                                            .table = table,
+                                            .lock = &lock,
+                                            .polled = count_poll,
+                                            .user = &polls};
+    cr_assert(table && client >= 0);
+    cr_assert_eq(eepi_agent_links_open(&config, error, sizeof error, &links), EEP_OK, "%s", error);
+    const int next = fcntl(client, F_DUPFD_CLOEXEC, 0);
+    cr_assert_geq(next, 0);
+    close(next);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    low = (struct rlimit){(rlim_t)next, limit.rlim_max};
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+    cr_assert_eq(connect(client, (const struct sockaddr *)&to, sizeof to), 0);
+    const uint64_t first = __atomic_load_n(&board.rounds, __ATOMIC_ACQUIRE);
+    const uint64_t before = __atomic_load_n(&polls, __ATOMIC_RELAXED);
+    const uint64_t until_us = eepi_now_us() + WAIT_US;
+    while (__atomic_load_n(&board.rounds, __ATOMIC_ACQUIRE) < first + ROUNDS) {
+        cr_assert_lt(eepi_now_us(), until_us);
+        (void)poll(NULL, 0, 5);
+    }
+    const uint64_t rounds = __atomic_load_n(&board.rounds, __ATOMIC_ACQUIRE) - first;
+    cr_expect_lt(__atomic_load_n(&polls, __ATOMIC_RELAXED) - before, rounds * POLLS_A_ROUND);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    eepi_agent_links_close(links);
+    eepi_agent_table_close(table);
+    close(client);
 }
