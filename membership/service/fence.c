@@ -197,10 +197,6 @@ void eepi_kill_suspect(eep_context *context, const eepi_suspect *suspect)
     bool hears;
 
     forget_warned(context, suspect->seat);
-    if (eepi_peer_is_remote(context, suspect->seat, suspect->generation) &&
-        eepi_rank_agent_kill(context, suspect)) {
-        return; /* its end is waited for as long as that of one that is killed here */
-    }
     if (speaks(context, suspect) ||
         (!is_own && (peer->pidfd < 0 || peer->pidfd_generation != suspect->generation))) {
         return;
