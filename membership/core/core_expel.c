@@ -435,6 +435,17 @@ bool eepi_core_is_past_help(const eepi_core *core)
     return false;
 }
 
+/* A kill that was asked for may still come. One that has not ended within the drain bound, or that
+ * no kill reaches, lives on. */
+static bool is_being_killed(const eepi_core *core, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+    const uint32_t generation = eepi_view_seat_at(core->view, seat)->generation;
+
+    return peer->killed_generation == generation && peer->unkillable_generation != generation &&
+           core->now_us < peer->killed_us + core->config.drain_bound_us;
+}
+
 bool eepi_core_may_stay(const eepi_core *core, int seat)
 {
     const int seats = eepi_core_group_seats(core), first = seat - seat % seats;
@@ -442,8 +453,7 @@ bool eepi_core_may_stay(const eepi_core *core, int seat)
     for (int mate = first; mate < first + seats; mate++) {
         if (is_certain(core, mate) || !eepi_core_has_reported(core, mate) ||
             (has(core->cut, mate) && core->spared_epoch == core->view->epoch) ||
-            core->peers[mate].killed_generation ==
-                eepi_view_seat_at(core->view, mate)->generation) {
+            is_being_killed(core, mate)) {
             return false;
         }
     }
@@ -475,7 +485,6 @@ bool eepi_core_all_killed(eepi_core *core)
     for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
         core_peer *peer = &core->peers[seat];
         uint32_t generation = eepi_view_seat_at(core->view, seat)->generation;
-        uint64_t bound_us;
         if (!core->config.kill_fence || seat == core->config.seat ||
             !eepi_view_is_member(core->view, seat) || !eepi_core_is_expelled(core, seat) ||
             eepi_core_has_exited(core, seat, generation) || !eepi_core_is_local(core, seat)) {
@@ -495,10 +504,9 @@ bool eepi_core_all_killed(eepi_core *core)
             eepi_core_act(core, EEPI_ACTION_KILL)->suspect =
                 (eepi_suspect){seat, generation, eepi_core_cause(core, seat, generation)};
         }
-        bound_us = peer->killed_us + core->config.drain_bound_us;
-        if (core->now_us < bound_us && peer->unkillable_generation != generation) {
+        if (is_being_killed(core, seat)) {
             waiting = true;
-            eepi_core_wake_at(core, bound_us);
+            eepi_core_wake_at(core, peer->killed_us + core->config.drain_bound_us);
         }
     }
     return !waiting;

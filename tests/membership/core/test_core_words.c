@@ -78,6 +78,20 @@ Test(core_words, P11_words_that_would_lose_experts_are_taken_back)
     }
 }
 
+/* No kill reached it, so it was asked for once and then counted for ever: all three stayed wedged
+ * (seed 3719). Its promise comes late, and it lives. */
+Test(core_words, P11_one_that_outlives_its_kill_stays_where_experts_would_be_lost)
+{
+    FOR_SEEDS(&single, c)
+    {
+        cluster_at(c, 2)->unkillable = 1;
+        cluster_at(c, 2)->stuck_until_us = c->now_us + 800000; /* longer than the drain bound */
+        cluster_evidence(c, 0, 2, EEP_FAULT_EXPELLED);
+        expect_serving(c, 4);
+        EXPECT(c, verdict(c, 0, 2).is_in && verdict(c, 0, 2).kept_epoch > 1);
+    }
+}
+
 Test(core_words, P11_a_rank_that_has_failed_says_so_itself)
 {
     FOR_SEEDS(&covered, c)
