@@ -207,12 +207,23 @@ void sim_hosts_open(void)
     }
 }
 
-/* A member has ended with all of its host, so nobody has seen it. An instance whose other members
- * have ended, too, cannot begin again before a process of that host tells of it. */
+/* An instance begins again once the end is known of each of its members, and of each that left with
+ * all others (M8). */
+static int has_to_have_ended(int seat)
+{
+    const eepi_view *view = sim->in_register;
+
+    return view && (eepi_view_is_member(view, seat) ||
+                    (eepi_view_num_active(view) == 0 &&
+                     eepi_view_seat_at(view, seat)->state == EEP_SEAT_QUARANTINED));
+}
+
+/* It has ended with all of its host, so nobody has seen it. An instance whose other members have
+ * ended, too, cannot begin again before a process of that host tells of it. */
 const sim_process *sim_hosts_missed(int seat)
 {
     const sim_process *last =
-        sim->num_hosts && sim->in_register && eepi_view_is_member(sim->in_register, seat)
+        sim->num_hosts && has_to_have_ended(seat)
             ? sim_process_of(seat, eepi_view_seat_at(sim->in_register, seat)->generation)
             : NULL;
 
