@@ -364,6 +364,7 @@ void sim_check_hosts(const eepi_view *before, const eepi_view *view);
 /* ---- parts/sim_step.c */
 int sim_num_chains(void);
 int sim_num_shapes(void);
+uint64_t sim_longest_step_us(void);
 int32_t sim_wanted_shape(const sim_rank *rank);
 int sim_most_tokens(int32_t shape);
 void sim_buffers_open(sim_rank *r);
@@ -382,6 +383,7 @@ void sim_client_open(void);
 void sim_client_offer(sim_process *p, uint64_t epoch, int32_t request, uint32_t position,
                       uint64_t token, uint64_t delay_us);
 int sim_client_is_done(void);
+uint64_t sim_client_needs_us(void);
 int32_t sim_route(uint64_t state, int layer, int k);
 uint64_t sim_token(uint64_t state);
 uint64_t sim_next_state(uint64_t state, uint64_t token);
@@ -409,7 +411,8 @@ void sim_check_kill(const sim_process *p);
 void sim_check_call(sim_process *p, const char *name, uint64_t bound_us);
 const eepi_view *sim_committed(uint64_t epoch);
 sim_process *sim_process_of(int seat, uint32_t generation);
-int sim_has_converged(void);
+int sim_all_serve(void);
+int sim_has_converged(void); /* and every request is complete */
 void sim_print_ranks(void);
 
 /* ---- sim_conformance.c: is this store as the product's? 0: it is not, and it is printed why. */

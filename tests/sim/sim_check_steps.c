@@ -124,9 +124,7 @@ static void check_join_pause(const sim_process *p)
 {
     uint64_t since_us = p->last_ok_us > p->idle_us ? p->last_ok_us : p->idle_us;
     uint64_t pause_us = sim->now_us - since_us;
-    /* each chain has experts of its own, and so has each chunk */
-    uint64_t two_steps_us = 2 * (uint64_t)sim->shape.num_layers * (uint64_t)sim_num_chains() *
-                            (sim_num_shapes() > 1 ? SIM_CHUNKS : 1) * sim->step_us;
+    uint64_t two_steps_us = 2 * sim_longest_step_us();
     uint64_t num_left_out;
 
     if (!sim->joiners_only || sim->survivors_from_us == 0 || p->disturbed_us ||
@@ -230,14 +228,13 @@ void sim_check_call(sim_process *p, const char *name, uint64_t bound_us)
 /* ------------------------------------------------------------------ liveness */
 
 /* L1: all seats of the first view are in the register's, their processes run it and complete steps;
- * collectives; nobody else is alive; nobody waits for an end that it asked for, nor do all; and
- * every request is complete. */
-int sim_has_converged(void)
+ * collectives; nobody else is alive; nobody waits for an end that it asked for, nor do all. */
+int sim_all_serve(void)
 {
     const eepi_view *view = sim->in_register;
     int members = 0, stay = 0;
 
-    if (!view || view->phase != EEPI_VIEW_SERVING || !sim_client_is_done()) {
+    if (!view || view->phase != EEPI_VIEW_SERVING) {
         return 0;
     }
     for (int i = 0; i < sim->num_processes; i++) {
@@ -256,4 +253,9 @@ int sim_has_converged(void)
         stay += !p->leaving;
     }
     return stay > 0 && members >= sim->shape.num_ranks && members == eepi_view_num_active(view);
+}
+
+int sim_has_converged(void)
+{
+    return sim_client_is_done() && sim_all_serve();
 }

@@ -230,6 +230,22 @@ int sim_client_is_done(void)
     return 1;
 }
 
+/* Ranks that wait for their leave take none, perhaps most of them for ever (R2). Newer requests
+ * take turns with these. */
+uint64_t sim_client_needs_us(void)
+{
+    uint64_t tokens = 0, ranks = 0;
+
+    for (int i = 0; i < sim->num_old_requests; i++) {
+        tokens += sim->request[i].length - sim->request[i].accepted;
+    }
+    for (int i = 0; i < sim->num_processes; i++) {
+        ranks += (uint64_t)may_serve(sim->process[i]);
+    }
+    return 2 * (tokens / ((ranks ? ranks : 1) * (uint64_t)sim_most_tokens(0)) + 1) *
+           sim_longest_step_us();
+}
+
 void sim_client_open(void)
 {
     if (eep_sink_open(SIM_MAX_REQUESTS, &sim->sink) != EEP_OK) {

@@ -85,6 +85,13 @@ int sim_most_tokens(int32_t shape)
     return shape == 0 && sim_num_shapes() > 1 ? SIM_TOKENS / SIM_CHUNKS : SIM_TOKENS;
 }
 
+/* Each chain has experts of its own, and so has each chunk. */
+uint64_t sim_longest_step_us(void)
+{
+    return (uint64_t)sim->shape.num_layers * (uint64_t)sim_num_chains() *
+           (sim_num_shapes() > 1 ? SIM_CHUNKS : 1) * sim->step_us;
+}
+
 void sim_buffers_open(sim_rank *r)
 {
     size_t rows = eep_rows_capacity(r->context);
