@@ -133,7 +133,7 @@ typedef struct world {
     eep_event_fn event;   /* of all ranks, and of their log; NULL: the fixture's, with the rank */
     void *user;           /* for both */
     char directory[64], path[96];
-    char address[256]; /* what ranks are given; EEP_TEST_STORE */
+    char address[256];  /* what ranks are given; EEP_TEST_STORE */
     const char *served; /* where the store serves: one of the two */
     eep_store *store;
     pthread_mutex_t lock;
