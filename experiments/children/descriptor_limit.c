@@ -7,16 +7,17 @@
 
 /* The smallest limits with which runs of 1 to 24 ranks start. The launcher has a socket and a
  * process descriptor per rank, the connections and backups of this host's agent, and with the store
- * in it that store's connections; a rank watches each other one. */
+ * in it that store's connections; a rank watches each other one. Each passes one to the agent while
+ * it attaches, maybe all at once. */
 enum {
     LAUNCHER_OWN = 16,
     LAUNCHER_PER_RANK = 3,
     STORE_OWN = 6,
-    STORE_PER_RANK = 4,
+    STORE_PER_RANK = 5,
     RANK_OWN = 23,
     RANK_PER_RANK = 1,
     THREADS_OWN = 12,
-    THREADS_PER_RANK = 19,
+    THREADS_PER_RANK = 20,
 };
 
 void descriptor_limit_raise(void)

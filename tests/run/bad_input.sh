@@ -57,12 +57,12 @@ if "$bin/eep-info" | grep -q "cuda: not usable"; then # what is missing is said 
     expect "--device cuda cannot be used: " "$bin/eep-run" --device cuda --out "$tmp/a"
     [ ! -e "$tmp/a" ] || { echo "a run that cannot begin left a folder"; bad=1; }
 fi
-expect "descriptors: limit 24 (hard limit 24), and with 8 ranks eep-run needs at least 78" \
+expect "descriptors: limit 24 (hard limit 24), and with 8 ranks eep-run needs at least 86" \
     bash -c "ulimit -n 24; exec '$bin/eep-run' --ranks 8 --out '$tmp/a'"
-expect "descriptors: limit 35 (hard limit 35), and with 2 ranks eep-run needs at least 36" \
-    bash -c "ulimit -n 35; exec '$bin/eep-run' --ranks 2 --out '$tmp/a'"
-expect "descriptors: limit 87 (hard limit 87), and with 4 ranks their process needs at least 88" \
-    bash -c "ulimit -n 87; exec '$bin/eep-run' --threads --ranks 4 --out '$tmp/a'"
+expect "descriptors: limit 37 (hard limit 37), and with 2 ranks eep-run needs at least 38" \
+    bash -c "ulimit -n 37; exec '$bin/eep-run' --ranks 2 --out '$tmp/a'"
+expect "descriptors: limit 91 (hard limit 91), and with 4 ranks their process needs at least 92" \
+    bash -c "ulimit -n 91; exec '$bin/eep-run' --threads --ranks 4 --out '$tmp/a'"
 # Each names the line, the value and what to do.
 head='name: x\nabout: y\n'
 scenario() { printf "$head$2" >"$tmp/s.yaml"; expect "$1" "$bin/eep-run" --check-only "$tmp/s.yaml"; }

@@ -40,13 +40,13 @@ beside=$!
 "$bin/eep-run" "${small[@]}" "${fault[@]}" --out "$tmp/two" >"$tmp/said" 2>&1 || { fail "one of two instances is not good"; cat "$tmp/said"; }
 wait $beside && echo "ok    two-instances" || { fail "the other of two instances is not good"; cat "$tmp/beside.log"; }
 good one-cpu taskset -c 0 "$bin/eep-run" "${small[@]}" "${fault[@]}" --out "$tmp/one-cpu"
-for limit in 50 64 256; do
+for limit in 54 64 256; do
     good descriptors-$limit bash -c 'ulimit -n "$0"; exec "$@"' $limit "$bin/eep-run" "${small[@]}" "${fault[@]}" --out "$tmp/limit$limit"
 done
 # As many as it asks for (one fewer is refused: bad_input.sh).
 few=(--quiet --no-picture --experts 16 --slots 8 --topk 2 --layers 2 --hidden 32 --inner 32 --input 4 --output 4 --requests 8)
-good descriptors-fewest bash -c 'ulimit -n 36; exec "$@"' 0 "$bin/eep-run" "${few[@]}" --ranks 2 --out "$tmp/fewest"
-good descriptors-fewest-of-threads bash -c 'ulimit -n 88; exec "$@"' 0 "$bin/eep-run" "${few[@]}" --ranks 4 --threads --out "$tmp/fewest-threads"
+good descriptors-fewest bash -c 'ulimit -n 38; exec "$@"' 0 "$bin/eep-run" "${few[@]}" --ranks 2 --out "$tmp/fewest"
+good descriptors-fewest-of-threads bash -c 'ulimit -n 92; exec "$@"' 0 "$bin/eep-run" "${few[@]}" --ranks 4 --threads --out "$tmp/fewest-threads"
 good clocks-a-day-off env LD_PRELOAD="$clock" "$bin/eep-run" "${small[@]}" "${fault[@]}" --store-process --out "$tmp/clock"
 # What a parent may leave ignored.
 good child-signal-ignored bash -c 'trap "" CHLD; exec "$@"' 0 "$bin/eep-run" "${small[@]}" "${fault[@]}" --out "$tmp/ignored"

@@ -168,10 +168,17 @@ await test -S "$tmp/many/0002/control.sock"
 pid=$(cat /proc/*/stat 2>/dev/null | awk -v parent=$$ '$2 == "(eep-run)" && $4 == parent { print $1 }')
 kill -TERM -- "-$pid"; wait; status=$?
 [ -n "$pid" ] && ! [ -e "/proc/$pid" ] || fail "--repeat went on"
-/usr/bin/python3 -c 'import json,sys; assert len(json.load(open(sys.argv[1]))["runs"]) == 1' "$tmp/many/repeat.json" ||
-    { fail "an interrupted --repeat lacks its first run"; cat "$tmp/many.log"; }
-rows_of "$tmp/many/0002"
-grep -q "interrupted: see $tmp/many/0002.log" "$tmp/many.log" || { fail "--repeat: not said"; cat "$tmp/many.log"; }
+# On a busy machine the second run may have ended before the signal came.
+kept=$(grep -c "  met *$" "$tmp/many.log")
+[ "$kept" -ge 1 ] || { fail "--repeat ended without a run"; cat "$tmp/many.log"; }
+/usr/bin/python3 -c 'import json,sys; assert len(json.load(open(sys.argv[1]))["runs"]) == int(sys.argv[2])' "$tmp/many/repeat.json" "$kept" ||
+    { fail "an interrupted --repeat does not keep its $kept runs"; cat "$tmp/many.log"; }
+last=$(printf '%s/many/%04d' "$tmp" $((kept + 1)))
+if grep -q "interrupted: see $last.log" "$tmp/many.log"; then
+    rows_of "$last"
+else
+    fail "--repeat: not said"; cat "$tmp/many.log"
+fi
 left "--repeat"
 
 # A signal while the oracle is at work, which is slow here, ends both; so does the end of the launcher.
