@@ -54,34 +54,6 @@ static eep_status read_record(eep_context *context, const char *key, eepi_seat_h
     return status;
 }
 
-/* The newest end in the seat that somebody has told; 0: none. */
-static eep_status read_end(eep_context *context, uint32_t *generation_out)
-{
-    _Alignas(8) uint8_t bytes[sizeof(eepi_end)] = {0};
-    char key[EEPI_STORE_KEY_MAX];
-    eepi_end end = {0};
-    uint64_t revision;
-    void *value = NULL;
-    size_t size = 0;
-    eep_status status;
-
-    snprintf(key, sizeof key, EEPI_KEY_EXIT "%d", context->config.rank);
-    status = eepi_ask_store(context, eepi_store_get(context->store, key), &value, &size, &revision);
-    if (value && size == sizeof bytes) {
-        memcpy(bytes, value, size);
-    }
-    free(value);
-    *generation_out = 0;
-    if (status != EEP_OK) {
-        return eepi_store_is_silent(context, status);
-    }
-    if (size == sizeof bytes &&
-        eepi_end_decode(bytes, size, context->config.max_ranks, &end) == EEP_OK) {
-        *generation_out = end.generation;
-    }
-    return EEP_OK;
-}
-
 /* Rules N7 and N8. The holder ran on another host, whose seat files are not here. It need not have
  * ended, if the view says that it reaches no member but through gates; else its host tells of its
  * end. */
@@ -101,7 +73,7 @@ static eep_status check_moved(eep_context *context, const eepi_view_seat *in_vie
         *has_moved_out = true;
         return EEP_OK;
     }
-    status = read_end(context, &ended);
+    status = eepi_ask_end(context, context->config.rank, &ended);
     *has_moved_out = status == EEP_OK && ended >= in_record->generation;
     return status;
 }
@@ -120,7 +92,7 @@ static eep_status check_end(eep_context *context, const eepi_view_seat *in_view,
         in_view->generation <= in_record->generation) {
         return EEP_OK; /* take_generation looks at them */
     }
-    status = read_end(context, &ended);
+    status = eepi_ask_end(context, context->config.rank, &ended);
     if (status != EEP_OK || ended >= in_view->generation) {
         return status;
     }

@@ -3,7 +3,9 @@
 #include "membership/service/claim_ask.h"
 
 #include "membership/context/context.h"
+#include "membership/context/records.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,4 +40,31 @@ eep_status eepi_ask_store(eep_context *context, uint64_t id, void **value_out, s
         memcpy(*value_out, reply.value, reply.size);
     }
     return reply.status == EEP_ERR_NOT_FOUND ? EEP_OK : reply.status;
+}
+
+eep_status eepi_ask_end(eep_context *context, int seat, uint32_t *generation_out)
+{
+    _Alignas(8) uint8_t bytes[sizeof(eepi_end)] = {0};
+    char key[EEPI_STORE_KEY_MAX];
+    eepi_end end = {0};
+    uint64_t revision;
+    void *value = NULL;
+    size_t size = 0;
+    eep_status status;
+
+    snprintf(key, sizeof key, EEPI_KEY_EXIT "%d", seat);
+    status = eepi_ask_store(context, eepi_store_get(context->store, key), &value, &size, &revision);
+    if (value && size == sizeof bytes) {
+        memcpy(bytes, value, size);
+    }
+    free(value);
+    *generation_out = 0;
+    if (status != EEP_OK) {
+        return eepi_store_is_silent(context, status);
+    }
+    if (size == sizeof bytes &&
+        eepi_end_decode(bytes, size, context->config.max_ranks, &end) == EEP_OK) {
+        *generation_out = end.generation;
+    }
+    return EEP_OK;
 }

@@ -13,4 +13,6 @@ eep_status eepi_store_is_silent(eep_context *context, eep_status status);
  * whatever comes; NULL: there are none. */
 EEP_MUST_CHECK eep_status eepi_ask_store(eep_context *context, uint64_t id, void **value_out,
                                          size_t *size_out, uint64_t *revision_out);
+/* The newest generation of the seat whose end somebody has told; 0: none. */
+EEP_MUST_CHECK eep_status eepi_ask_end(eep_context *context, int seat, uint32_t *generation_out);
 #endif

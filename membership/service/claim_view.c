@@ -71,14 +71,19 @@ static bool holder_has_ended(const eep_context *context, int seat, const eepi_se
 }
 
 /* The member of the view in that seat has ended: that process, or a later one that could only take
- * the seat because of its end (M7). */
-static bool member_has_ended(const eep_context *context, const eepi_view *view, int seat)
+ * the seat because of its end (M7). The seat's file tells, or, of another host, who saw the end. */
+static bool member_has_ended(eep_context *context, const eepi_view *view, int seat)
 {
+    const eepi_view_seat *member = eepi_view_seat_at(view, seat);
     eepi_seat_holder holder;
+    uint32_t told;
 
+    if (member->host != context->process.host && eepi_ask_end(context, seat, &told) == EEP_OK &&
+        told >= member->generation) {
+        return true;
+    }
     return look_at_seat(context, seat, &holder) &&
-           (holder.generation > eepi_view_seat_at(view, seat)->generation ||
-            holder_has_ended(context, seat, &holder));
+           (holder.generation > member->generation || holder_has_ended(context, seat, &holder));
 }
 
 /* What this rank is to load. Members that have ended hold nothing, though the view names them:
