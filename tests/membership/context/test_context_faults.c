@@ -63,7 +63,7 @@ Test(context, an_expelled_thread_does_not_hold_up_the_next_fault)
     }
     world_advance(&w, 0, 2, FIRST);
     for (int32_t seat = 0; seat < 3; seat++) {
-        cr_expect_eq(rank_sees(&w.ranks[seat], 4, NULL).state, EEP_SEAT_VACANT);
+        WORLD_WAIT(&w, rank_sees(&w.ranks[seat], 4, NULL).state == EEP_SEAT_VACANT);
     }
     world_rest(&w);
     world_check_right(&w);
