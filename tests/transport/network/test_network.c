@@ -333,20 +333,27 @@ static const char *key_path(char path[64])
     return path;
 }
 
+/* Two ranks with one key, and a relay in front of the second one at *own_out. */
+static relay *open_keyed(rank *a, rank *b, eepi_lane_address *own_out)
+{
+    eepi_lane_address to;
+    char path[64];
+
+    write_key(key_path(path), 'a');
+    open_rank(a, 0);
+    open_rank(b, 1);
+    (void)unlink(path);
+    to = eepi_network_address(b->network);
+    return relay_open(&to, own_out);
+}
+
 Test(network, with_a_key_rows_arrive_through_connections_that_break)
 {
     rank a, b;
-    eepi_lane_address to, own;
-    char path[64];
-    relay *r;
+    eepi_lane_address own;
+    relay *r = open_keyed(&a, &b, &own);
     uint32_t to_b;
 
-    write_key(key_path(path), 'a');
-    open_rank(&a, 0);
-    open_rank(&b, 1);
-    (void)unlink(path);
-    to = eepi_network_address(b.network);
-    r = relay_open(&to, &own);
     relay_cut_after(r, 24000);
     to_b = reach(&a, 1, &own);
     for (uint64_t step = 1; step < 12; step++) {
@@ -375,17 +382,10 @@ Test(network, with_a_key_rows_arrive_through_connections_that_break)
 Test(network, an_answer_that_was_changed_on_the_way_accuses_nobody)
 {
     rank a, b;
-    eepi_lane_address to, own;
-    char path[64];
-    relay *r;
+    eepi_lane_address own;
+    relay *r = open_keyed(&a, &b, &own);
     uint32_t to_b;
 
-    write_key(key_path(path), 'a');
-    open_rank(&a, 0);
-    open_rank(&b, 1);
-    (void)unlink(path);
-    to = eepi_network_address(b.network);
-    r = relay_open(&to, &own);
     relay_spoil(r, 1);
     to_b = reach(&a, 1, &own);
     put_rows(&a, to_b, 1, 4);
