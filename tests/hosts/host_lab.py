@@ -3,14 +3,34 @@
 import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 NETLAB = os.path.join(ROOT, "tools/netlab")
 PROBE = os.path.join(ROOT, "tests/hosts/host_probe.py")
 LACKS = 77
 BOUND_S = 60  # of waits for what must come; no healthy run comes near it
+
+
+def run_tests(names):
+    """The functions named test_... among a module's names, in their order; with words behind the
+    first argument those alone whose names contain one. Ends the program: 1 if one has failed."""
+    words = sys.argv[2:]
+    failed = 0
+    for name, test in list(names.items()):
+        if not name.startswith("test_") or (words and not any(word in name for word in words)):
+            continue
+        begin = time.monotonic()
+        try:
+            test()
+            print(f"ok    {name[5:].replace('_', ' ')} ({time.monotonic() - begin:.1f} s)", flush=True)
+        except (AssertionError, subprocess.TimeoutExpired, json.JSONDecodeError, queue.Empty) as error:
+            failed += 1
+            print(f"FAIL  {name}: {error!r}", flush=True)
+    sys.exit(1 if failed else 0)
 
 
 def leave_out_unless_possible():

@@ -9,8 +9,6 @@ import contextlib
 import json
 import os
 import queue
-import re
-import subprocess
 import sys
 import threading
 import time
@@ -18,7 +16,7 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from agent_lab import BOUND_S, HOSTS, STATE, STORE, AgentLab, until  # noqa: E402
-from host_lab import HostLab, leave_out_unless_possible  # noqa: E402
+from host_lab import HostLab, leave_out_unless_possible, run_tests  # noqa: E402
 
 QUIET_S = 2   # as long nothing may come: three times what a host's silence takes here (agent_rank.c)
 
@@ -193,18 +191,7 @@ def main():
     BUILD = os.path.realpath(sys.argv[1])
     os.environ["EEP_WIRE"] = f"{BUILD}/experiments/eep-wire"
     leave_out_unless_possible()
-    failed = 0
-    for name, test in list(globals().items()):
-        if not re.match("test_", name) or (sys.argv[2:] and not any(word in name for word in sys.argv[2:])):
-            continue
-        begin = time.monotonic()
-        try:
-            test()
-            print(f"ok    {name[5:].replace('_', ' ')} ({time.monotonic() - begin:.1f} s)", flush=True)
-        except (AssertionError, subprocess.TimeoutExpired, json.JSONDecodeError, queue.Empty) as error:
-            failed += 1
-            print(f"FAIL  {name}: {error!r}", flush=True)
-    sys.exit(1 if failed else 0)
+    run_tests(globals())
 
 
 if __name__ == "__main__":

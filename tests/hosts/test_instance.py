@@ -9,7 +9,6 @@ and a host stop or die under load; each result is checked by the engine. Needs n
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -19,6 +18,8 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
+from host_lab import run_tests  # noqa: E402
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 BOUND_S = 120  # of waits for what must come; no healthy run comes near it
 QUIET_S = 3   # three times the time after which a host's silence is evidence here
@@ -168,18 +169,7 @@ def test_a_rank_and_then_a_host_die():
 def main():
     global BUILD
     BUILD = os.path.realpath(sys.argv[1])
-    failed = 0
-    for name, test in list(globals().items()):
-        if not re.match("test_", name) or (sys.argv[2:] and not any(word in name for word in sys.argv[2:])):
-            continue
-        begin = time.monotonic()
-        try:
-            test()
-            print(f"ok    {name[5:].replace('_', ' ')} ({time.monotonic() - begin:.1f} s)", flush=True)
-        except (AssertionError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
-            failed += 1
-            print(f"FAIL  {name}: {error!r}", flush=True)
-    sys.exit(1 if failed else 0)
+    run_tests(globals())
 
 
 if __name__ == "__main__":

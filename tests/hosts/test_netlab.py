@@ -19,7 +19,7 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from host_lab import BOUND_S, NETLAB, HostLab, leave_out_unless_possible, netlab  # noqa: E402
+from host_lab import BOUND_S, NETLAB, HostLab, leave_out_unless_possible, netlab, run_tests  # noqa: E402
 
 EXPERIMENTS = None
 DAY = 86400
@@ -374,18 +374,7 @@ def main():
     EXPERIMENTS = os.path.realpath(sys.argv[1])
     os.environ["EEP_WIRE"] = f"{EXPERIMENTS}/eep-wire"
     leave_out_unless_possible()
-    failed = 0
-    for name, test in list(globals().items()):
-        if not name.startswith("test_") or (sys.argv[2:] and not any(word in name for word in sys.argv[2:])):
-            continue
-        begin = time.monotonic()
-        try:
-            test()
-            print(f"ok    {name[5:].replace('_', ' ')} ({time.monotonic() - begin:.1f} s)", flush=True)
-        except (AssertionError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
-            failed += 1
-            print(f"FAIL  {name}: {error}", flush=True)
-    sys.exit(1 if failed else 0)
+    run_tests(globals())
 
 
 if __name__ == "__main__":
