@@ -9,6 +9,7 @@
  * cuda_memory.c, cuda_pinned.c), and waits are polls with a deadline (cuda_streams.c). Each call
  * leaves its device as the calling thread's current one. */
 #include "graphs/cuda/cuda_backend.h"
+#include "graphs/cuda/cuda_driver.h"
 #include "graphs/cuda/cuda_kernels.h"
 #include "graphs/cuda/cuda_environment.h"
 #include "graphs/kernels/table_layout.h"
@@ -98,6 +99,20 @@ static void find_pci(int ordinal, char *text, size_t bytes)
     }
 }
 
+/* Zeros where the driver does not say: it only stands in messages. An instance of MIG has its own.
+ */
+static void find_uuid(int ordinal, uint8_t to[16])
+{
+    cuda_driver driver;
+    CUuuid uuid;
+
+    memset(to, 0, sizeof uuid.bytes);
+    if (eepi_cuda_find_driver(ordinal, &driver) == EEP_OK &&
+        driver.cuDeviceGetUuid(&uuid, ordinal) == CUDA_SUCCESS) {
+        memcpy(to, uuid.bytes, sizeof uuid.bytes);
+    }
+}
+
 /* How many blocks run at once, and how finely %globaltimer goes: deadlines are in its steps. */
 static eep_status find_facts(cuda_device *d, cuda_known *k)
 {
@@ -122,6 +137,7 @@ static eep_status find_facts(cuda_device *d, cuda_known *k)
         k->facts = (eepi_device_facts){(uint32_t)multiprocessors, *(uint64_t *)step_ns,
                                        eepi_cuda_num_queues(), EEPI_CUDA_QUEUES_VARIABLE};
         find_pci(d->ordinal, k->facts.pci, sizeof k->facts.pci);
+        find_uuid(d->ordinal, k->facts.uuid);
         if (k->facts.clock_step_ns == UINT64_MAX) {
             status = eepi_cuda_fail(EEP_ERR_UNSUPPORTED, d->ordinal, "its clock stands still");
         }

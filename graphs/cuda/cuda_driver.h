@@ -14,6 +14,7 @@
     X(cuGetErrorName, 6000)                                                                        \
     X(cuGetErrorString, 6000)                                                                      \
     X(cuDeviceGetAttribute, 2000)                                                                  \
+    X(cuDeviceGetUuid, 11040)                                                                      \
     X(cuDeviceCanAccessPeer, 4000)                                                                 \
     X(cuMemGetAllocationGranularity, 10020)                                                        \
     X(cuMemGetAllocationPropertiesFromHandle, 10020)                                               \

@@ -17,7 +17,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of the structs below or of the kernels' argument structs. */
-enum { EEPI_BACKEND_VERSION = 8 };
+enum { EEPI_BACKEND_VERSION = 9 };
 
 /* Memory that others map (graphs/device/device_share.h). */
 typedef struct eepi_share {
@@ -34,6 +34,7 @@ typedef struct eepi_device_facts {
     uint32_t num_queues;          /* in hardware; two streams in one queue wait for each other */
     const char *queues_variable;  /* of the environment, which says how many; static */
     char pci[16];                 /* "0000:3b:00.0"; "": not on PCI, or unknown */
+    uint8_t uuid[16];             /* the same in all processes; zeros: it has none, or unknown */
 } eepi_device_facts;
 
 /* The opaque pointers are the backend's own objects. Statuses, timeouts, threads and what may

@@ -118,6 +118,13 @@ static CUresult can_access(int *out, CUdevice device, CUdevice peer)
     return fake_driver_fails() ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS;
 }
 
+static CUresult get_uuid(CUuuid *out, CUdevice device)
+{
+    memset(out->bytes, 0xab, sizeof out->bytes);
+    out->bytes[15] = (char)device;
+    return fake_driver_fails() ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS;
+}
+
 static CUresult get_context(CUcontext *out)
 {
     static int context;
@@ -387,6 +394,7 @@ static CUresult retain(CUmemGenericAllocationHandle *out, void *at)
     X(cuGetErrorString, 6000, get_string)                                                          \
     X(cuDeviceGetAttribute, 2000, get_attribute)                                                   \
     X(cuDeviceCanAccessPeer, 4000, can_access)                                                     \
+    X(cuDeviceGetUuid, 11040, get_uuid)                                                            \
     X(cuCtxGetCurrent, 4000, get_context)                                                          \
     X(cuMemGetAllocationGranularity, 10020, granularity)                                           \
     X(cuMemGetAllocationPropertiesFromHandle, 10020, properties_of)                                \

@@ -163,7 +163,10 @@ void eepi_window_describe(const eepi_window *window, eepi_window_descriptor *des
                 .host_fd = window->host.fd,
                 .is_discrete = eepi_device_is_discrete(window->device),
                 .bytes = window->spec.bytes};
+    const eepi_device_facts facts = eepi_device_facts_of(window->device);
 
+    static_assert(sizeof to.gpu_uuid == sizeof facts.uuid, "as the driver has it");
+    memcpy(to.gpu_uuid, facts.uuid, sizeof to.gpu_uuid);
     snprintf(to.backend, sizeof to.backend, "%s", eep_device_backend(window->device));
     for (uint32_t colour = 0; colour < EEPK_COLOURS; colour++) {
         for (int i = 0; i < EEPK_MEMORIES_KEPT; i++) {
@@ -319,6 +322,34 @@ static eep_status not_listed(uint32_t colour, uint32_t serial, char *why_out, si
     return EEP_ERR_NOT_FOUND;
 }
 
+static void write_uuid(const uint8_t uuid[16], char out[48])
+{
+    size_t at = (size_t)snprintf(out, 48, "GPU-");
+
+    for (int i = 0; i < 16; i++) { /* as nvidia-smi -L writes it */
+        const char *dash = i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "";
+        at += (size_t)snprintf(out + at, 48 - at, "%s%02x", dash, uuid[i]);
+    }
+}
+
+/* The reason alone says which device of this process refused, if any. Ordinals of two processes may
+ * name different devices, so both are named as nvidia-smi does. */
+static void add_devices(const eepi_window *window, const place *from, char *why, size_t why_bytes)
+{
+    static const uint8_t unknown[16];
+    const eepi_device_facts own = eepi_device_facts_of(window->device);
+    const size_t at = strnlen(why, why_bytes);
+    char theirs[48], ours[48];
+
+    if (memcmp(from->gpu_uuid, unknown, sizeof unknown) == 0 ||
+        memcmp(own.uuid, unknown, sizeof unknown) == 0) {
+        return;
+    }
+    write_uuid(from->gpu_uuid, theirs);
+    write_uuid(own.uuid, ours);
+    snprintf(why + at, why_bytes - at, " (its window is on %s, this rank is on %s)", theirs, ours);
+}
+
 static eep_status map_memory(eepi_window *window, const place *from, int32_t fd, memory *m,
                              char *why_out, size_t why_bytes)
 {
@@ -326,16 +357,20 @@ static eep_status map_memory(eepi_window *window, const place *from, int32_t fd,
     eep_status status;
 
     if (from->pid == (int32_t)getpid() && eepi_share_has_own(window->device)) {
-        return eepi_share_map_own(window->device, fd, from->mapped_bytes, &m->share, why_out,
-                                  why_bytes);
+        status = eepi_share_map_own(window->device, fd, from->mapped_bytes, &m->share, why_out,
+                                    why_bytes);
+    } else {
+        status = open_copy(from, fd, &copy, why_out, why_bytes);
+        if (status != EEP_OK) {
+            return status;
+        }
+        status =
+            eepi_share_map(window->device, copy, from->mapped_bytes, &m->share, why_out, why_bytes);
+        close(copy);
     }
-    status = open_copy(from, fd, &copy, why_out, why_bytes);
     if (status != EEP_OK) {
-        return status;
+        add_devices(window, from, why_out, why_bytes);
     }
-    status =
-        eepi_share_map(window->device, copy, from->mapped_bytes, &m->share, why_out, why_bytes);
-    close(copy);
     return status;
 }
 
