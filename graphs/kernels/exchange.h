@@ -341,6 +341,7 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, eepk_exchang
     const uint8_t *bank = w->bank[latch->bank];
     uint32_t *doorbell = &((eepk_window_header *)w->window)->doorbell;
     const uint32_t at_once = eepk_looks_at_once(((const eepk_bank_header *)bank)->num_active);
+    const uint64_t tag = eepk_tag_at(s, latch->epoch, latch->step, latch->shape, at);
     uint64_t begin = 0, now = 0;
     uint32_t waited_for = s->self;
 
@@ -355,9 +356,14 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, eepk_exchang
             if (!eepk_is_active(bank, seat)) {
                 continue;
             }
-            look = tags_alone && !eepk_has_arrived(w, latch, at, seat)
-                       ? EEPK_SEAT_PENDING
-                       : eepk_seat_look(w, latch, at, seat);
+            if (tags_alone) { /* as eepk_has_arrived says */
+                look =
+                    eepk_load_acquire(eepk_phase_tag(s, w->window, at.phase, at.chain, seat)) == tag
+                        ? EEPK_SEAT_ARRIVED
+                        : EEPK_SEAT_PENDING;
+            } else {
+                look = eepk_seat_look(w, latch, at, seat);
+            }
             if (look == EEPK_SEAT_ENDED) {
                 return;
             }
