@@ -317,6 +317,14 @@ EEPK_FN int eepk_seat_look(const eepk_world *w, eepk_latch *latch, eepk_exchange
     return EEPK_SEAT_PENDING;
 }
 
+/* The same of the tag alone, which is `tag` when it has come. */
+EEPK_FN int eepk_tag_look(const eepk_world *w, eepk_exchange_at at, uint32_t seat, uint64_t tag)
+{
+    const uint64_t *word = eepk_phase_tag(&w->shape, w->window, at.phase, at.chain, seat);
+
+    return eepk_load_acquire(word) == tag ? EEPK_SEAT_ARRIVED : EEPK_SEAT_PENDING;
+}
+
 /* Count the running wait's time for each of the lane's sources; the host reads the sums. */
 EEPK_FN void eepk_count_waits(const eepk_world *w, uint64_t since_ns, eep_grid g)
 {
@@ -356,14 +364,8 @@ EEPK_FN void eepk_wait_lane(const eepk_world *w, eepk_latch *latch, eepk_exchang
             if (!eepk_is_active(bank, seat)) {
                 continue;
             }
-            if (tags_alone) { /* as eepk_has_arrived says */
-                look =
-                    eepk_load_acquire(eepk_phase_tag(s, w->window, at.phase, at.chain, seat)) == tag
-                        ? EEPK_SEAT_ARRIVED
-                        : EEPK_SEAT_PENDING;
-            } else {
-                look = eepk_seat_look(w, latch, at, seat);
-            }
+            look =
+                tags_alone ? eepk_tag_look(w, at, seat, tag) : eepk_seat_look(w, latch, at, seat);
             if (look == EEPK_SEAT_ENDED) {
                 return;
             }
