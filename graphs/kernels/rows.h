@@ -257,6 +257,8 @@ EEPK_SHARED_FN void eepk_send_list(const eepk_row_send *r, uint32_t seat)
 }
 
 /* Tokens whose list entries fit into one slot of a ring. */
+static_assert(EEP_MAX_TOPK * sizeof(eepk_list_entry) <= EEPK_LINE_BYTES,
+              "a slot, which has a line for its piece at least, has room for those of one token");
 EEPK_FN uint32_t eepk_lists_at_once(const eepk_shape *s)
 {
     return (eepk_slot_bytes(s) - (uint32_t)sizeof(eepk_put)) /

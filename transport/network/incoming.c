@@ -141,19 +141,6 @@ static void accept_all(eepi_network *network)
     }
 }
 
-static eepi_lane_verdict judge(const eepi_network *network, const eepi_lane_hello *hello)
-{
-    if (hello->version != EEPI_LANE_VERSION || hello->slot_bytes != network->slot_bytes) {
-        return EEPI_LANE_REFUSED;
-    }
-    if (hello->instance != network->config.instance || hello->target != network->shape.self ||
-        hello->target_generation != network->config.generation ||
-        hello->source >= network->shape.max_ranks || hello->source == network->shape.self) {
-        return EEPI_LANE_OTHER;
-    }
-    return EEPI_LANE_WELCOME;
-}
-
 /* What the same source sends on an older connection it sends again on the new one. An older process
  * does not take the place of a newer one. */
 static bool replace(struct eepi_incoming *incoming, connection *c, const eepi_lane_hello *hello)
@@ -199,7 +186,7 @@ static bool greet(eepi_network *network, connection *c, const void *bytes)
     eepi_lane_hello hello;
 
     memcpy(&hello, bytes, sizeof hello);
-    answer.verdict = hello.magic == EEPI_LANE_MAGIC ? judge(network, &hello) : EEPI_LANE_OTHER;
+    answer.verdict = eepi_lane_judge(network, &hello);
     if (answer.verdict == EEPI_LANE_WELCOME &&
         (!is_proven(network, c, &hello) || !replace(network->incoming, c, &hello))) {
         answer.verdict = EEPI_LANE_OTHER;

@@ -48,6 +48,10 @@ static void add_words(eepi_lane *lane, eepi_lane_batch *b)
     }
 }
 
+/* A turn of the loop adds each word once at most, and a slot. */
+static_assert(EEPI_LANE_BATCH_WORDS >= 2 * EEPK_RING_WORDS, "words have room behind the last look");
+static_assert(EEPI_LANE_BATCH > 2 * (int)EEPK_RING_WORDS, "a batch has a slot, too");
+
 static void fill(const eepi_network *network, eepi_lane *lane)
 {
     eepi_lane_batch *b = &lane->batch;
@@ -58,7 +62,7 @@ static void fill(const eepi_network *network, eepi_lane *lane)
     b->num_words = b->at = 0;
     b->bytes = 0;
     while (any && b->bytes < most && b->num < EEPI_LANE_BATCH - (int)EEPK_RING_WORDS &&
-           b->num_words <= (int)EEPK_RING_WORDS) {
+           b->num_words <= EEPI_LANE_BATCH_WORDS - (int)EEPK_RING_WORDS) {
         any = take(lane);
         add_words(lane, b);
         if (lane->sent < lane->taken) {

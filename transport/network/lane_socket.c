@@ -123,7 +123,9 @@ eep_status eepi_lane_secure(const eepi_network *network, const eepi_lane *lane,
                 .oldest = EEPI_LANE_VERSION},
         .wanted_seat = lane ? (int32_t)lane->seat : -1,
         .wanted_generation = lane ? lane->generation : 0,
-        .max_message_bytes = EEPI_LANE_SEALED_BYTES + 2 * (size_t)network->slot_bytes,
+        /* a batch that is a byte short of full takes each word and one slot more (lane_send.c) */
+        .max_message_bytes = EEPI_LANE_SEALED_BYTES + EEPK_RING_WORDS * sizeof(eepk_put) +
+                             (size_t)network->slot_bytes,
         .max_unsent_bytes = MOST_UNSENT,
     };
     eep_status status;

@@ -9,9 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 /* Per chain: an exchange that is under way, the one before, whose acknowledgements may be under way
  * still, and one of a step that was aborted. */
@@ -40,6 +37,7 @@ static eepi_network *make(const eepi_network_config *config)
     if (!network) {
         return NULL;
     }
+    network->carrier = &eepi_tcp_carrier;
     network->config = *config;
     network->config.shape = NULL;
     network->config.ring = NULL;
@@ -54,13 +52,11 @@ static eepi_network *make(const eepi_network_config *config)
         lane->seat = i % s->max_ranks;
         lane->ring = config->ring[i];
         lane->fd = -1;
-        lane->told = -1;
         lane->ring_lane = eepi_ring_lane_open(lane->ring, s->ring_slots, network->slot_bytes,
                                               s->self, lane->seat);
         is_whole &= lane->ring_lane != NULL;
     }
-    network->incoming = eepi_incoming_open(network);
-    if (!is_whole || !network->incoming) {
+    if (!is_whole) {
         eepi_network_close(network);
         return NULL;
     }
@@ -71,17 +67,11 @@ static eep_status start(eepi_network *network, char *why, size_t why_bytes)
 {
     char text[EEPI_THREAD_ERROR_BYTES];
 
-    network->epoll = epoll_create1(EPOLL_CLOEXEC);
-    network->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (network->epoll < 0 || network->wake_fd < 0) {
-        snprintf(why, why_bytes, "epoll or eventfd: %s", strerror(errno));
-        return EEP_ERR_SYSTEM;
-    }
     network->is_sending = eepi_thread_start(&network->sender, "eep-rows-out", EEPI_STACK_BYTES,
                                             eepi_sender_run, network) == EEP_OK;
     network->is_receiving = network->is_sending &&
                             eepi_thread_start(&network->receiver, "eep-rows-in", EEPI_STACK_BYTES,
-                                              eepi_receiver_run, network) == EEP_OK;
+                                              network->carrier->receive, network) == EEP_OK;
     if (!network->is_receiving) {
         snprintf(why, why_bytes, "%s", eepi_thread_error(errno, text, sizeof text));
         return EEP_ERR_SYSTEM;
@@ -105,12 +95,7 @@ eep_status eepi_network_open(const eepi_network_config *config, char *why, size_
         return EEP_ERR_NO_MEMORY;
     }
     network->all_peers = choice.all_peers;
-    status = eepi_secure_key_read(NULL, &network->key, why, why_bytes);
-    network->has_key = status == EEP_OK;
-    if (status == EEP_OK || status == EEP_ERR_NOT_FOUND) {
-        status = eepi_lane_listen(choice.interface, network->has_key, &network->listener,
-                                  &network->address, why, why_bytes);
-    }
+    status = network->carrier->open(network, choice.interface, why, why_bytes);
     if (status == EEP_OK) {
         status = start(network, why, why_bytes);
     }
@@ -124,23 +109,19 @@ eep_status eepi_network_open(const eepi_network_config *config, char *why, size_
 
 static void stop_threads(eepi_network *network)
 {
-    const uint64_t one = 1;
-
     __atomic_store_n(&network->stop, true, __ATOMIC_RELEASE);
     if (network->is_sending) {
         eepk_doorbell_ring(network->doorbell);
         pthread_join(network->sender, NULL);
     }
     if (network->is_receiving) {
-        (void)!write(network->wake_fd, &one, sizeof one);
+        network->carrier->wake(network);
         pthread_join(network->receiver, NULL);
     }
 }
 
 void eepi_network_close(eepi_network *network)
 {
-    const int fds[] = {network->listener, network->epoll, network->wake_fd};
-
     stop_threads(network);
     for (uint32_t i = 0; i < network->shape.num_queues; i++) {
         eepi_lane *lane = &network->lane[i];
@@ -149,21 +130,16 @@ void eepi_network_close(eepi_network *network)
         }
         eepi_ring_lane_close(lane->ring_lane);
     }
-    eepi_incoming_close(network->incoming);
-    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
-        if (fds[i] >= 0) {
-            close(fds[i]);
-        }
-    }
+    network->carrier->close(network);
     pthread_mutex_destroy(&network->lock);
     eepi_secure_key_wipe(&network->key);
     free(network);
 }
 
-/* A lane that has just connected has heard its peer, and says so when that falls silent alone. */
+/* A lane tells of its peer once both ways between them have carried something. */
 bool eepi_network_tells_beats(void)
 {
-    return false;
+    return true;
 }
 
 eepi_lane_address eepi_network_address(const eepi_network *network)

@@ -24,10 +24,12 @@
 
 enum {
     EEPI_LANE_MAGIC = 0x45455052,
-    EEPI_LANE_VERSION = 1,
-    EEPI_LANE_BATCH = 64,               /* messages of one system call */
+    EEPI_LANE_VERSION = 2,
+    EEPI_LANE_BATCH = 64,                        /* messages of one system call */
+    EEPI_LANE_BATCH_WORDS = 2 * EEPK_RING_WORDS, /* words among them */
     EEPI_LANE_SEALED_BYTES = 128 << 10, /* and about so many bytes under one code, with a key */
     EEPI_LANE_GREETING_US = 2000000,    /* then a connection that has said nothing is closed */
+    EEPI_LANE_FOREIGN_RETRY_US = 200000,
     EEPI_LANE_ROUND_US = 20000,         /* a lane is looked at so often, whatever happens */
     EEPI_LANE_EPOLL_WRITES = 1u << 31u, /* in the tag of a poll: a lane, and not a connection */
 };
@@ -38,10 +40,10 @@ typedef struct eepi_lane_hello {
     uint64_t instance;
     uint32_t source, source_generation;
     uint32_t target, target_generation;
-    uint32_t slot_bytes; /* both ends have the same shape */
-    uint32_t pad;
+    uint32_t slot_bytes, ring_slots; /* both ends have the same shape */
+    uint64_t base;                   /* the oldest claim that this connection may carry */
 } eepi_lane_hello;
-static_assert(sizeof(eepi_lane_hello) == 40, "on the wire");
+static_assert(sizeof(eepi_lane_hello) == 48, "on the wire");
 
 typedef enum eepi_lane_verdict {
     EEPI_LANE_WELCOME = 1,
@@ -69,7 +71,7 @@ typedef struct eepi_lane_batch {
     size_t bytes;
     struct iovec part[EEPI_LANE_BATCH + 2];
     uint8_t head[EEPI_SECURE_HEAD_BYTES], tail[EEPI_SECURE_TAIL_MAX];
-    eepk_put word[2 * EEPK_RING_WORDS]; /* their copies; slots are sent from the ring */
+    eepk_put word[EEPI_LANE_BATCH_WORDS]; /* their copies; slots are sent from the ring */
 } eepi_lane_batch;
 
 /* One ring and its way to a process. Of the sender thread, but for what is named. */
@@ -99,12 +101,37 @@ typedef struct eepi_lane {
     uint8_t answer[sizeof(uint64_t)]; /* part of an acknowledgement, or of the answer */
     size_t answer_bytes;
     uint64_t waits_since_us; /* for the peer's next sign; 0: it owes none */
-    int told;                /* to the listener: fault kind; -1: nothing */
+    uint64_t lacks_since_us; /* this rank itself cannot connect; 0: it can */
+    uint32_t num_refused;    /* in a row: nobody is there, */
+    uint64_t refused_since_us, reset_told_us;
+    bool is_heard, is_silent, is_reset; /* as the listener was told */
 } eepi_lane;
 
 struct eepi_incoming;
 
+/* What carries messages: TCP (tcp_carrier.c, tcp_lane.c, incoming.c). The
+ * sender thread calls all but open, close, wake and receive. */
+typedef struct eepi_carrier {
+    /* Be reached at network->address. `network` keeps what was opened so far on failure. */
+    eep_status (*open)(eepi_network *network, const char *interface, char *why, size_t why_bytes);
+    void (*close)(eepi_network *network); /* its threads have ended */
+    /* Of a lane that is down: begin a connection to lane->to. */
+    void (*begin)(eepi_network *network, eepi_lane *lane, uint64_t now_us);
+    void (*go_on)(eepi_network *network, eepi_lane *lane, uint32_t events, uint64_t now_us);
+    /* Of one that is up: hear what is placed, send what there is. True: something was moved. */
+    bool (*carry)(eepi_network *network, eepi_lane *lane, uint32_t events, uint64_t now_us,
+                  uint64_t *next_us);
+    /* Its connection, if there is one, is of no use any more. */
+    void (*drop)(eepi_network *network, eepi_lane *lane);
+    void *(*receive)(void *network); /* the receiver thread */
+    void (*wake)(eepi_network *network);
+    bool (*progress)(eepi_network *network);  /* before all turns; NULL: nothing is to be done */
+    bool (*may_sleep)(eepi_network *network); /* behind them; NULL: always */
+} eepi_carrier;
+extern const eepi_carrier eepi_tcp_carrier;
+
 struct eepi_network {
+    const eepi_carrier *carrier;
     eepi_network_config config; /* but for shape and ring */
     eepk_shape shape;
     eepi_lane_address address;
@@ -144,10 +171,42 @@ EEP_MUST_CHECK eep_status eepi_lane_secure(const eepi_network *network, const ee
 
 /* lane_turn.c: one turn of a lane. True: something was moved. `next_us`: look again by then. */
 bool eepi_lane_turn(eepi_network *network, eepi_lane *lane, uint64_t now_us, uint64_t *next_us);
-/* Close its connection, and give back what the ring lane has handed out. */
+/* Drop its connection, and give back what the ring lane has handed out. */
 void eepi_lane_abandon(eepi_network *network, eepi_lane *lane);
-/* Its connection is of no use any more. */
+void eepi_lane_complete_below(eepi_lane *lane, uint64_t claim);
+eepi_lane_hello eepi_lane_hello_of(const eepi_network *network, const eepi_lane *lane);
+eepi_lane_verdict eepi_lane_judge(const eepi_network *network, const eepi_lane_hello *hello);
+/* Of one that is no welcome. */
+const char *eepi_lane_answer_text(const eepi_lane_answer *answer);
+static inline void eepi_lane_by(uint64_t *next_us, uint64_t at_us)
+{
+    *next_us = at_us < *next_us ? at_us : *next_us;
+}
+
+/* lane_signs.c: what the listener hears of a lane's peer. */
+__attribute__((format(printf, 3, 4))) void
+eepi_lane_note(const eepi_network *network, const eepi_lane *lane, const char *format, ...);
+void eepi_lane_tell_reset(const eepi_network *network, eepi_lane *lane, uint64_t now_us);
+/* The peer has greeted, or (`is_receipt`) says what it has placed; perhaps it owes more. */
+void eepi_lane_hear(const eepi_network *network, eepi_lane *lane, bool is_receipt, uint64_t now_us);
+void eepi_lane_look_at_silence(const eepi_network *network, eepi_lane *lane, uint64_t now_us,
+                               uint64_t *next_us);
+/* The sender thread did not run for so long. */
+void eepi_lane_forgive(eepi_lane *lane, uint64_t gap_us);
+/* Its connection broke or was not made: another one is made soon. */
 void eepi_lane_fail(eepi_network *network, eepi_lane *lane, uint64_t now_us);
+/* The same, told once it has lasted: that nobody is there, if that is what it says. */
+void eepi_lane_fail_again(eepi_network *network, eepi_lane *lane, const char *why, bool is_nobody,
+                          uint64_t now_us);
+/* Somebody answers who is not the one that is wanted. */
+void eepi_lane_fail_foreign(eepi_network *network, eepi_lane *lane, const char *why,
+                            uint64_t now_us);
+/* No connection could be begun for want of this rank's own descriptors, memory, ports or address
+ * (errno): that says nothing of the peer. It is tried again; meanwhile no silence is counted. */
+bool eepi_lane_is_own_lack(int error);
+void eepi_lane_lack(eepi_network *network, eepi_lane *lane, int error, uint64_t now_us);
+void eepi_lane_lack_ends(eepi_lane *lane, uint64_t now_us);
+
 /* lane_send.c: send what there is; false: the connection is broken. */
 bool eepi_lane_send(eepi_network *network, eepi_lane *lane, bool *any_out);
 /* What was sent on a connection that broke is sent again. */
@@ -159,4 +218,8 @@ void *eepi_sender_run(void *network);
 struct eepi_incoming *eepi_incoming_open(const eepi_network *network);
 void eepi_incoming_close(struct eepi_incoming *incoming);
 void *eepi_receiver_run(void *network);
+/* tcp_carrier.c */
+eep_status eepi_tcp_open(eepi_network *network, const char *interface, char *why, size_t why_bytes);
+void eepi_tcp_close(eepi_network *network);
+void eepi_tcp_wake(eepi_network *network);
 #endif

@@ -44,19 +44,16 @@ static uint64_t nap_us(const eepi_network *network, uint64_t now_us, uint64_t mo
     return nap;
 }
 
-/* Rule M6: what this thread did not hear while it did not run is no silence of theirs. */
 static void forgive_gap(eepi_network *network, uint64_t gap_us)
 {
     for (uint32_t i = 0; i < network->shape.num_queues; i++) {
-        if (network->lane[i].waits_since_us != 0) {
-            network->lane[i].waits_since_us += gap_us;
-        }
+        eepi_lane_forgive(&network->lane[i], gap_us);
     }
 }
 
 static bool turn_all(eepi_network *network, uint64_t now_us, uint64_t *next_us)
 {
-    bool any = false;
+    bool any = network->carrier->progress && network->carrier->progress(network);
 
     for (uint32_t i = 0; i < network->shape.num_queues; i++) {
         any |= eepi_lane_turn(network, &network->lane[i], now_us, next_us);
@@ -85,7 +82,8 @@ void *eepi_sender_run(void *user)
         } else if (yields < YIELDS) {
             yields++;
             sched_yield();
-        } else if (next_us > now_us) {
+        } else if (next_us > now_us &&
+                   (!network->carrier->may_sleep || network->carrier->may_sleep(network))) {
             sleep_for(network, seen, nap_us(network, now_us, moved_us, next_us));
         }
     }

@@ -26,8 +26,9 @@ struct relay {
     pthread_t thread;
     int listener;
     struct sockaddr_in to;
-    int stop, is_held, is_holding, num, spoilt; /* atomic */
-    uint64_t cut_after;                         /* atomic */
+    struct sockaddr_in own;
+    int stop, is_held, is_holding, is_refusing, refuses, num, spoilt; /* atomic */
+    uint64_t cut_after, cut_each;                                     /* atomic */
     pair pairs[MAX_PAIRS];
 };
 
@@ -63,7 +64,9 @@ static void take_connection(relay *r)
 
 static bool pass_on(relay *r, pair *p, int side)
 {
-    const uint64_t cut = __atomic_load_n(&r->cut_after, __ATOMIC_ACQUIRE) * (uint64_t)p->number;
+    const uint64_t each = __atomic_load_n(&r->cut_each, __ATOMIC_ACQUIRE);
+    const uint64_t cut =
+        each ? each : __atomic_load_n(&r->cut_after, __ATOMIC_ACQUIRE) * (uint64_t)p->number;
     char bytes[CHUNK];
     ssize_t got = recv(p->fd[side], bytes, sizeof bytes, MSG_DONTWAIT);
 
@@ -83,6 +86,40 @@ static bool pass_on(relay *r, pair *p, int side)
     return send(p->fd[!side], bytes, (size_t)got, MSG_NOSIGNAL) == got;
 }
 
+static void listen_at(relay *r)
+{
+    const int few = 8192, again = 1;
+
+    r->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(setsockopt(r->listener, SOL_SOCKET, SO_RCVBUF, &few, sizeof few) == 0);
+    CHECK(setsockopt(r->listener, SOL_SOCKET, SO_REUSEADDR, &again, sizeof again) == 0);
+    CHECK(bind(r->listener, (struct sockaddr *)&r->own, sizeof r->own) == 0);
+    CHECK(listen(r->listener, MAX_PAIRS) == 0);
+}
+
+static void reset_all(relay *r)
+{
+    for (int i = 0; i < MAX_PAIRS; i++) {
+        if (r->pairs[i].fd[0] >= 0) {
+            reset(&r->pairs[i]);
+        }
+    }
+}
+
+static void refuse_as_told(relay *r)
+{
+    const int is_refusing = __atomic_load_n(&r->is_refusing, __ATOMIC_ACQUIRE);
+
+    if (is_refusing && !r->refuses) {
+        close(r->listener);
+        r->listener = -1;
+        reset_all(r);
+    } else if (!is_refusing && r->refuses) {
+        listen_at(r);
+    }
+    __atomic_store_n(&r->refuses, is_refusing, __ATOMIC_RELEASE);
+}
+
 static void *run(void *argument)
 {
     relay *r = argument;
@@ -91,6 +128,7 @@ static void *run(void *argument)
         struct pollfd fds[1 + 2 * MAX_PAIRS];
         const int is_held = __atomic_load_n(&r->is_held, __ATOMIC_ACQUIRE);
         __atomic_store_n(&r->is_holding, is_held, __ATOMIC_RELEASE);
+        refuse_as_told(r);
         fds[0] = (struct pollfd){is_held ? -1 : r->listener, POLLIN, 0};
         for (int i = 0; i < 2 * MAX_PAIRS; i++) {
             const int fd = r->pairs[i / 2].fd[i % 2];
@@ -113,9 +151,7 @@ static void *run(void *argument)
 relay *relay_open(const eepi_lane_address *to, eepi_lane_address *own_out)
 {
     relay *r = calloc(1, sizeof *r);
-    struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t bytes = sizeof own;
-    const int few = 8192;
+    socklen_t bytes = sizeof r->own;
 
     CHECK(r && to->ip_bytes == 4);
     r->to = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(to->port)};
@@ -123,13 +159,11 @@ relay *relay_open(const eepi_lane_address *to, eepi_lane_address *own_out)
     for (int i = 0; i < MAX_PAIRS; i++) {
         r->pairs[i].fd[0] = r->pairs[i].fd[1] = -1;
     }
-    r->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(setsockopt(r->listener, SOL_SOCKET, SO_RCVBUF, &few, sizeof few) == 0);
-    CHECK(r->listener >= 0 && bind(r->listener, (struct sockaddr *)&own, bytes) == 0);
-    CHECK(listen(r->listener, MAX_PAIRS) == 0);
-    CHECK(getsockname(r->listener, (struct sockaddr *)&own, &bytes) == 0);
+    r->own = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    listen_at(r);
+    CHECK(getsockname(r->listener, (struct sockaddr *)&r->own, &bytes) == 0);
     *own_out = *to;
-    own_out->port = ntohs(own.sin_port);
+    own_out->port = ntohs(r->own.sin_port);
     CHECK(pthread_create(&r->thread, NULL, run, r) == 0);
     return r;
 }
@@ -138,12 +172,10 @@ void relay_close(relay *r)
 {
     __atomic_store_n(&r->stop, 1, __ATOMIC_RELEASE);
     pthread_join(r->thread, NULL);
-    for (int i = 0; i < MAX_PAIRS; i++) {
-        if (r->pairs[i].fd[0] >= 0) {
-            reset(&r->pairs[i]);
-        }
+    reset_all(r);
+    if (r->listener >= 0) {
+        close(r->listener);
     }
-    close(r->listener);
     free(r);
 }
 
@@ -163,6 +195,19 @@ void relay_hold(relay *r, int is_held)
 void relay_cut_after(relay *r, uint64_t bytes)
 {
     __atomic_store_n(&r->cut_after, bytes, __ATOMIC_RELEASE);
+}
+
+void relay_cut_each(relay *r, uint64_t bytes)
+{
+    __atomic_store_n(&r->cut_each, bytes, __ATOMIC_RELEASE);
+}
+
+void relay_refuse(relay *r, int is_refusing)
+{
+    __atomic_store_n(&r->is_refusing, is_refusing, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&r->refuses, __ATOMIC_ACQUIRE) != is_refusing) {
+        usleep(100);
+    }
 }
 
 int relay_num_connections(relay *r)

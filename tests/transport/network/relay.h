@@ -19,6 +19,10 @@ void relay_hold(relay *r, int is_held);
  * that it has read beyond are lost. The second one passes on twice as many, and so on, so that what
  * is sent again gets through some day. 0: none is reset. */
 void relay_cut_after(relay *r, uint64_t bytes);
+/* Each connection is reset once it has passed on so many; 0: as relay_cut_after says. */
+void relay_cut_each(relay *r, uint64_t bytes);
+/* Connections are reset, and nobody listens any more; or somebody does again. */
+void relay_refuse(relay *r, int is_refusing);
 /* Of the first connections, so many, a bit is changed of what the other end answers. */
 void relay_spoil(relay *r, int num);
 /* How many connections there were. */

@@ -61,18 +61,29 @@ static bool is_closed(int fd)
     return got == 0 || (got < 0 && errno != EAGAIN);
 }
 
+static eepi_lane_hello right_hello(const rank *to)
+{
+    return (eepi_lane_hello){.magic = EEPI_LANE_MAGIC,
+                             .version = EEPI_LANE_VERSION,
+                             .instance = INSTANCE,
+                             .source = 2,
+                             .source_generation = members[2],
+                             .target = to->shape.self,
+                             .target_generation = members[to->shape.self],
+                             .slot_bytes = to->network->slot_bytes,
+                             .ring_slots = to->shape.ring_slots};
+}
+
 Test(strangers, they_are_refused_and_do_no_harm)
 {
     rank a, b;
-    const eepi_lane_hello right = {EEPI_LANE_MAGIC, EEPI_LANE_VERSION, INSTANCE, 2, 5, 1, 2, 0, 0};
     eepi_lane_hello hello;
     eepk_put bad = {.kind = EEPK_PUT_ROWS, .bytes = UINT32_MAX, .source = 2};
     int fd;
 
     open_rank(&a, 0);
     open_rank(&b, 1);
-    hello = right;
-    hello.slot_bytes = b.network->slot_bytes;
+    hello = right_hello(&b);
     hello.magic++;
     cr_expect_eq(stranger(&b, &hello), -EEPI_LANE_OTHER);
     hello.magic--;
@@ -82,6 +93,9 @@ Test(strangers, they_are_refused_and_do_no_harm)
     hello.slot_bytes++;
     cr_expect_eq(stranger(&b, &hello), -EEPI_LANE_REFUSED);
     hello.slot_bytes--;
+    hello.ring_slots++;
+    cr_expect_eq(stranger(&b, &hello), -EEPI_LANE_REFUSED);
+    hello.ring_slots--;
     hello.source = RANKS;
     cr_expect_eq(stranger(&b, &hello), -EEPI_LANE_OTHER);
     hello.source = 1;
@@ -107,18 +121,6 @@ Test(strangers, they_are_refused_and_do_no_harm)
     AWAIT(has_tag(&b, &a, 1));
     close_rank(&a);
     close_rank(&b);
-}
-
-static eepi_lane_hello right_hello(const rank *to)
-{
-    return (eepi_lane_hello){.magic = EEPI_LANE_MAGIC,
-                             .version = EEPI_LANE_VERSION,
-                             .instance = INSTANCE,
-                             .source = 2,
-                             .source_generation = members[2],
-                             .target = to->shape.self,
-                             .target_generation = members[to->shape.self],
-                             .slot_bytes = to->network->slot_bytes};
 }
 
 /* One that connects first and speaks last, behind a flood from another address. */
