@@ -255,6 +255,19 @@ static eep_status say_over(const struct eepi_collectives *all, const char *call)
     return eepi_refuse(all->ended, "%s: %s", call, all->why);
 }
 
+/* A member has begun the next number but one in the place of that number. */
+static bool is_written_over(const eepi_collective_group *group, uint64_t number)
+{
+    for (int seat = 0; seat < group->max_ranks; seat++) {
+        const eepi_collective_area *area = group->member[seat].area;
+        if (area && __atomic_load_n(&eepi_contribution_of(area, number)->number,
+                                    __ATOMIC_ACQUIRE) != number) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The contributions seem to be there, or the number has ended: take them without the lock. If the
  * number has ended then, *over_out; the status says how. Otherwise it goes on. */
 static eep_status take_and_end(struct eepi_collectives *all, const eepi_collective_round *round,
@@ -278,7 +291,8 @@ static eep_status take_and_end(struct eepi_collectives *all, const eepi_collecti
         all->last = taken.number;
     }
     *over_out = all->pending.verdict == EEPI_COLLECTIVE_ENDED && all->pending.group == taken.group;
-    if (*over_out && status == EEP_ERR_CHECKSUM && all->ended == EEP_OK && !all->is_open) {
+    if (*over_out && status == EEP_ERR_CHECKSUM && all->ended == EEP_OK &&
+        (!all->is_open || is_written_over(taken.group, taken.number))) {
         *over_out = false; /* the others have gone on without this rank: it will hear so */
     }
     if (*over_out && status == EEP_ERR_CHECKSUM) {
@@ -286,7 +300,7 @@ static eep_status take_and_end(struct eepi_collectives *all, const eepi_collecti
                      ? say_over(all, round->call)
                      : eepi_refuse(status,
                                    "%s: number %llu has ended, and a contribution to it was "
-                                   "overwritten",
+                                   "damaged in memory",
                                    round->call, (unsigned long long)taken.number);
     }
     if (*over_out && status != EEP_ERR_NO_MEMORY) { /* else the next call takes it */

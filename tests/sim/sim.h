@@ -17,6 +17,7 @@
  * parts/sim_holder.c: backups that outlive processes
  * parts/sim_hosts.c: several hosts, and what fails between them
  * parts/sim_network.c: a network to PROXY peers
+ * parts/sim_rings.c: what room its rings have
  * sim_kernels.c: the product's kernel bodies, with a point to stop at between loads and stores
  * sim_rank.c: an engine: opens, loads, captures, steps
  * sim_client.c: gives it requests
@@ -345,6 +346,19 @@ void sim_network_stall(uint64_t for_us);
 void sim_network_point(void);
 /* What peers send to it under that epoch may still be placed. */
 int sim_network_lets_in(const sim_process *p, uint64_t epoch);
+
+/* ---- parts/sim_rings.c */
+typedef struct sim_ring_room sim_ring_room;
+struct eepi_ring_lane;
+/* The network does what the rules allow; else what keeps up with steps. */
+int sim_network_is_bad(void);
+/* Of each ring; in bad times some of them are given back late. */
+uint32_t sim_ring_slots(const eepk_shape *shape);
+sim_ring_room *sim_ring_room_open(const eepk_shape *shape, struct eepi_ring_lane *lane);
+/* The network has read that claim's slot. */
+void sim_ring_complete(sim_ring_room *room, uint64_t claim);
+/* The times may be better by now. */
+void sim_ring_give_back(sim_ring_room *room);
 
 /* ---- parts/sim_hosts.c */
 void sim_hosts_open(void);

@@ -448,6 +448,36 @@ Test(collectives, P13_a_result_stays_until_the_next_but_one)
     world_close(&w);
 }
 
+/* Only those that go on without a rank write over what it has not taken: it waits to hear so (seed
+ * 5589). What is damaged in memory is another matter. */
+Test(collectives, P13_a_result_that_was_written_over_is_waited_for)
+{
+    world w;
+    caller c[2];
+    eepi_contribution *head;
+
+    open_world(&w, 2);
+    make(c, &w, 2, CALL_ALLGATHER, 1);
+    c[0].timeout_us = 0;
+    cr_assert_eq(caller_call(&c[0]), EEP_ERR_TIMEOUT);
+    cr_assert_eq(caller_call(&c[1]), EEP_OK);
+    cr_assert_eq(rank_open(&w, 2), EEP_OK, "%s", w.ranks[2].error);
+    rank_run(&w.ranks[2]);
+    world_set_modes(&w, 0, 1, RANK_WORK);
+    WORLD_WAIT(&w, w.ranks[2].joined);
+    caller_await_epoch(&w.ranks[0], 2);
+    head = own_head(&w.ranks[1], 1);
+    head->number = 3;
+    c[0].timeout_us = 20000;
+    cr_expect_eq(caller_call(&c[0]), EEP_ERR_TIMEOUT, "%s", eep_error_text());
+    cr_expect(caller_is_untouched(&c[0]));
+    head->number = 1;
+    head->bytes ^= 8;
+    cr_expect_eq(caller_call(&c[0]), EEP_ERR_CHECKSUM, "%s", eep_error_text());
+    world_rest(&w);
+    world_close(&w);
+}
+
 Test(collectives, arguments_and_captures_are_refused)
 {
     world w;

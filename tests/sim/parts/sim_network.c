@@ -20,9 +20,6 @@ enum {
     PLACERS = 2,
     MAX_QUEUES = 2 * SIM_MAX_SEATS,
     LONG_LATE_US = 2000000,
-    FEW_SEATS = 8,
-    MANY_SEATS = 32, /* from here on, rings have room for so many exchanges of a chain more: */
-    MORE_EXCHANGES = 4,
 };
 
 typedef struct lane lane;
@@ -47,6 +44,7 @@ struct lane {
     uint64_t rests_until_us; /* then all of it comes in a burst */
     uint64_t held_until_us;  /* what was sent does not arrive */
     int holds_words;         /* those beside the slots neither */
+    sim_ring_room *room;
 };
 
 /* A process of another host, as its beats come (rule N11). */
@@ -82,31 +80,15 @@ static uint64_t drawn_of(uint64_t what)
     return random_next(&state);
 }
 
-static int is_bad(void)
-{
-    return !sim->joiners_only && !sim->healed;
-}
-
 /* ------------------------------------------------------------------ who is PROXY */
 
-/* Most rings have room for one or two exchanges of each chain, so that steps abort for want of
- * room. One full ring aborts the step of all. With 64 ranks about 4000 rings are sent into at once,
- * and one of them would be full in nearly each step, long after the world has healed: no rank would
- * serve. */
 eep_status eepi_network_plan(bool spans_hosts, eepk_shape *shape, char *why, size_t why_bytes)
 {
-    const uint32_t least = eepi_ring_least_slots(shape);
-    const uint32_t more = shape->max_ranks < FEW_SEATS    ? 0
-                          : shape->max_ranks < MANY_SEATS ? 1
-                                                          : MORE_EXCHANGES;
-    const uint64_t drawn = drawn_of(0);
-
     shape->num_queues = 0;
     shape->ring_slots = 0;
     if (sim->kinds >> SIM_PROXY & 1u) {
         shape->num_queues = 2 * shape->max_ranks;
-        shape->ring_slots =
-            shape->num_chains * (1 + more) * least + (uint32_t)(drawn >> 8) % (2 * least);
+        shape->ring_slots = sim_ring_slots(shape);
     }
     (void)spans_hosts;
     (void)why;
@@ -265,7 +247,7 @@ static void arrive(void *user, uint64_t number)
         sim_after(left_us + sim_random(200), arrive, f, 0);
         return;
     }
-    if ((!source->alive || source->expelled_epoch) && is_bad() && sim_random(4)) {
+    if ((!source->alive || source->expelled_epoch) && sim_network_is_bad() && sim_random(4)) {
         sim->late_messages++;
         sim_after(sim_delay(1000, LONG_LATE_US), arrive, f, 0);
         return;
@@ -294,7 +276,7 @@ static void arrive(void *user, uint64_t number)
 
 static uint64_t travel_us(void)
 {
-    const uint64_t most = !is_bad() ? 2000 : sim_random(200) ? 4000 : 60000;
+    const uint64_t most = !sim_network_is_bad() ? 2000 : sim_random(200) ? 4000 : 60000;
 
     return sim_delay(5, most);
 }
@@ -322,7 +304,7 @@ static void complete(void *user, uint64_t claim)
     lane *l = user;
 
     if (!is_gone(l->network)) {
-        eepi_ring_lane_complete(l->lane, claim);
+        sim_ring_complete(l->room, claim);
     }
 }
 
@@ -348,7 +330,7 @@ static void send(void *user, uint64_t number)
     }
     f->state = FLIGHT_SENT;
     sim_after(travel_us(), arrive, f, 0);
-    if (sim_random(is_bad() ? 10 : 100) == 0) {
+    if (sim_random(sim_network_is_bad() ? 10 : 100) == 0) {
         double_it(l, f);
     }
 }
@@ -360,6 +342,7 @@ static void take_from(lane *l)
     eepi_lane_message message;
     int any = 0;
 
+    sim_ring_give_back(l->room);
     if (sim->now_us < l->rests_until_us) {
         return;
     }
@@ -371,7 +354,7 @@ static void take_from(lane *l)
         sim_after(sim_random(4) ? 0 : travel_us(), send, f, 0);
         any = 1;
     }
-    if (any && is_bad() && sim_random(100) == 0) {
+    if (any && sim_network_is_bad() && sim_random(100) == 0) {
         l->rests_until_us = sim->now_us + sim_delay(100, 40000);
     }
 }
@@ -436,7 +419,7 @@ void sim_network_point(void)
 {
     for (const eepi_network *n = sim->networks; n; n = n->next) {
         for (int i = 0; i < PLACERS && n->process == sim_self(); i++) {
-            if (n->placing[i] == sim_fiber_self() && n->placing[i] && is_bad() &&
+            if (n->placing[i] == sim_fiber_self() && n->placing[i] && sim_network_is_bad() &&
                 sim_random(300) == 0) {
                 sim_sleep(sim_delay(10, 100000));
             }
@@ -561,6 +544,7 @@ eep_status eepi_network_open(const eepi_network_config *config, char *why, size_
         network->lanes[i].network = network;
         network->lanes[i].lane = eepi_ring_lane_open(config->ring[i], s->ring_slots,
                                                      eepk_slot_bytes(s), s->self, i % s->max_ranks);
+        network->lanes[i].room = sim_ring_room_open(s, network->lanes[i].lane);
     }
     pthread_create(&network->taker, NULL, take, network);
     for (int i = 0; i < PLACERS; i++) {
