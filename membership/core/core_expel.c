@@ -381,11 +381,11 @@ static bool are_words(const eepi_core *core)
 }
 
 /* A member that ended or is silent is always left out, then those that words speak against, and
- * one that only missed deadlines where it is none of them. */
+ * one that only missed deadlines where it is none of them, and somebody stays. */
 bool eepi_core_is_expelled(const eepi_core *core, int seat)
 {
     const int seats = eepi_core_group_seats(core), first = seat - seat % seats;
-    uint64_t out[EEPK_SEAT_WORDS];
+    uint64_t out[EEPK_SEAT_WORDS] = {0};
 
     for (int mate = first; mate < first + seats; mate++) {
         if (is_certain(core, mate)) {
@@ -402,7 +402,8 @@ bool eepi_core_is_expelled(const eepi_core *core, int seat)
         }
     }
     for (int mate = first; mate < first + seats; mate++) {
-        if (eepi_core_evidence(core, mate) == EEP_FAULT_DEADLINE && is_first_root(core, mate)) {
+        if (eepi_core_evidence(core, mate) == EEP_FAULT_DEADLINE && is_first_root(core, mate) &&
+            somebody_stays(core, out, mate)) {
             return true;
         }
     }

@@ -187,3 +187,24 @@ Test(core_words, P11_the_last_group_is_not_left_out_for_words)
         EXPECT(c, is_in(c, 0) && is_in(c, 1) && verdict(c, 0, 1).kept_epoch > 0);
     }
 }
+
+/* One of the last group would take all along, and so each left the decision to the others (seed
+ * 10392). */
+Test(core_words, P11_the_last_group_is_not_left_out_for_missed_deadlines)
+{
+    FOR_SEEDS(&pairs, c)
+    {
+        uint64_t epoch;
+        cluster_crash(c, 3);
+        expect_serving(c, 4);
+        cluster_crash(c, 4);
+        expect_serving(c, 2);
+        epoch = c->view->epoch;
+        cluster_evidence(c, 0, 1, EEP_FAULT_DEADLINE);
+        cluster_evidence(c, 1, 0, EEP_FAULT_DEADLINE);
+        EXPECT(c, cluster_until(c, cluster_is_serving, 3 * SECOND));
+        cluster_run(c, SECOND);
+        expect_serving(c, 2);
+        EXPECT(c, is_in(c, 0) && is_in(c, 1) && c->view->epoch > epoch);
+    }
+}
