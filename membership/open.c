@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening and closing a context. */
+#include "eep/launch.h"
 #include "graphs/base/descriptors.h"
 #include "graphs/base/public_call.h"
 #include "graphs/base/thread.h"
@@ -490,6 +491,19 @@ void eep_close(eep_context *context)
     }
 }
 
+/* Which variables said what this rank is, unless the caller has said so. */
+static void log_launch(const eep_context *context)
+{
+    const int32_t rank = context->claim.takes_any ? EEP_RANK_ANY : context->config.rank;
+    eep_launch_info launch;
+
+    if (context->config.log_level < EEP_LOG_INFO || eep_launch_read(EEP_SIZED(&launch)) != EEP_OK ||
+        launch.rank != rank) {
+        return;
+    }
+    eepi_log(context, EEP_LOG_INFO, "launched with %s", launch.source);
+}
+
 eep_status eep_open(const eep_config *config, char *error_out, size_t error_bytes,
                     eep_context **context_out)
 {
@@ -548,6 +562,7 @@ eep_status eep_open(const eep_config *config, char *error_out, size_t error_byte
         close_context(context);
         return status;
     }
+    log_launch(context);
     context->observed.counters.window_bytes = EEPK_COLOURS * context->shape.window_bytes;
     *context_out = context;
     return EEP_OK;

@@ -43,6 +43,7 @@ FLOORS = [
     ("membership/store",),
     ("membership/backup",),
     ("membership/trace",),
+    ("membership/launch",),
     ("membership/context",),
     ("membership/control",),
     ("membership/loads",),

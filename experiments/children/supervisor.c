@@ -76,7 +76,7 @@ static bool is_own(const options *given, const char *variable)
     static const char *const names[] = {
         "EEP_RANK=",          "EEP_SIZE=",         "EEP_STORE=", RANK_ENV_CONTROL_FD "=",
         RANK_ENV_OPTIONS "=", RANK_ENV_JOINER "=", "EEP_TRACE=", "EEP_TRACE_FAULTS=",
-        "EEP_LAB_CONFIG="};
+        "EEP_LAB_CONFIG=",    "EEP_LAUNCHER="};
     if (given->hosts_of > 0 && strncmp(variable, "EEP_HOST_ID=", 12) == 0) {
         return true;
     }
@@ -110,13 +110,14 @@ static bool describe_lab(const options *given, char own[OWN_VARIABLES][OWN_BYTES
 static eep_status make_environment(const supervisor *self, int seat, bool joiner,
                                    rank_environment *out)
 {
+    static char launcher[] = "EEP_LAUNCHER=eep"; /* eep-run may itself run under another one */
     char text[RANK_SETUP_TEXT_BYTES];
     rank_setup setup;
     size_t num = 0;
     while (environ[num]) {
         num++;
     }
-    out->variables = calloc(num + OWN_VARIABLES + 1, sizeof *out->variables);
+    out->variables = calloc(num + OWN_VARIABLES + 2, sizeof *out->variables);
     if (!out->variables) {
         return EEP_ERR_NO_MEMORY;
     }
@@ -138,6 +139,7 @@ static eep_status make_environment(const supervisor *self, int seat, bool joiner
             out->variables[used++] = environ[i];
         }
     }
+    out->variables[used++] = launcher;
     const int own = seat < 0 ? OWN_OF_HOST : self->options->engine ? OWN_OF_ENGINE : OWN_OF_RANK;
     for (int i = 0; i < own; i++) {
         out->variables[used++] = out->own[i];

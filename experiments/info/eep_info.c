@@ -4,6 +4,7 @@
  * that, otherwise lines for people are printed from it. */
 #include "eep/eep.h"
 #include "experiments/base/output.h"
+#include "experiments/info/launch_info.h"
 #include "experiments/info/probe.h"
 #include "graphs/cuda/cuda_environment.h"
 #include "graphs/device/device_ops.h"
@@ -32,7 +33,7 @@ enum { EXIT_USAGE = ARGS_EXIT_USAGE };
 enum { LAYERS, EXPERTS, SLOTS, TOPK, HIDDEN, TOKENS, RANKS, NUM_SHAPE };
 
 typedef struct info_options {
-    bool json, sizes;
+    bool json, sizes, launch;
     int32_t shape[NUM_SHAPE]; /* 0: not given */
     const char *dtype;        /* NULL: not given */
     const char *probe;        /* where a file is written and read; NULL: nothing is measured */
@@ -61,17 +62,23 @@ static const args_row rows[] = {
      "bytes of one rank's receive windows for the shape that the options above give"},
     {"--probe", ARGS_TEXT, AT(probe), 0, 0, NULL, "FOLDER", NULL,
      "measure copies in memory, and how fast a file of 64 MiB in FOLDER is read"},
+    {"--launch", ARGS_FLAG, AT(launch), 0, 0, NULL, NULL, NULL,
+     "rank, size and place on the host of a rank that this environment starts, and which variables "
+     "say so"},
     {"--json", ARGS_FLAG, AT(json), 0, 0, NULL, NULL, NULL, "one JSON object"},
 };
 static const args_table table = {
     .program = "eep-info",
     .synopsis = "[--probe FOLDER] [--json]\n"
                 "--sizes --layers L --experts E --slots S --topk K --hidden H --tokens T\n"
-                "         --ranks R [--dtype fp32|bf16|fp8] [--json]",
+                "         --ranks R [--dtype fp32|bf16|fp8] [--json]\n"
+                "--launch [--json]",
     .about =
         "Tell what libeep sees of this machine: topology, RDMA ports, UCX lanes and memory types,\n"
-        "devices, and with --probe how fast memory and files are. With --sizes it tells what a "
-        "shape costs in window memory instead.",
+        "devices, and with --probe how fast memory and files are. With --sizes it tells what a\n"
+        "shape costs in window memory instead, and with --launch what a launcher says about a "
+        "rank\n"
+        "(docs/DEPLOY.md).",
     .section = {ARGS_SECTION(NULL, rows)},
     .given = offsetof(info_options, given),
     .shortens = true,
@@ -90,8 +97,13 @@ static int check_together(const info_options *options)
             return -1;
         }
     }
-    if (options->sizes && options->probe) {
-        fprintf(stderr, "eep-info: --probe does not go with --sizes\n");
+    if ((options->sizes || options->launch) && options->probe) {
+        fprintf(stderr, "eep-info: --probe does not go with %s\n",
+                options->sizes ? "--sizes" : "--launch");
+        return -1;
+    }
+    if (options->sizes && options->launch) {
+        fprintf(stderr, "eep-info: --sizes does not go with --launch\n");
         return -1;
     }
     if (!options->sizes && options->dtype) {
@@ -507,10 +519,14 @@ static void print_sizes(const cJSON *window)
     }
 }
 
-static void print_tree(const cJSON *root, bool sizes)
+static void print_tree(const cJSON *root, const info_options *options)
 {
-    if (sizes) {
+    if (options->sizes) {
         print_sizes(cJSON_GetObjectItemCaseSensitive(root, "window"));
+        return;
+    }
+    if (options->launch) {
+        launch_info_print(cJSON_GetObjectItemCaseSensitive(root, "launch"));
         return;
     }
     print_machine(cJSON_GetObjectItemCaseSensitive(root, "machine"));
@@ -524,6 +540,11 @@ static int run(const info_options *options, cJSON *root)
 {
     if (options->sizes) {
         int failed = collect_sizes(root, options);
+        if (failed) {
+            return failed;
+        }
+    } else if (options->launch) {
+        int failed = launch_info_collect(root);
         if (failed) {
             return failed;
         }
@@ -543,7 +564,7 @@ static int run(const info_options *options, cJSON *root)
         }
     }
     if (!options->json) {
-        print_tree(root, options->sizes);
+        print_tree(root, options);
         return 0;
     }
     char *text = cJSON_Print(root);

@@ -6,6 +6,7 @@
 #include "eep/control.h"
 #include "eep/collectives.h"
 #include "eep/eep.h"
+#include "eep/launch.h"
 #include "eep/shapes.h"
 #include "eep/watch.h"
 #include "eep/words.h"
@@ -36,6 +37,7 @@ ENDS_WITH(eep_step_words, aborted);
 ENDS_WITH(eep_form_sizes, scales_bytes);
 ENDS_WITH(eep_live_placement, placement);
 ENDS_WITH(eep_view_info, epoch);
+ENDS_WITH(eep_launch_info, source);
 ENDS_WITH(eep_verdict, kept_epoch);
 ENDS_WITH(eep_memory_sizes, rows_bytes);
 ENDS_WITH(eep_collective_result, contributors);
@@ -48,22 +50,20 @@ static_assert(sizeof(eep_tensor) == 16 && sizeof(eep_seat) == 8 && sizeof(eep_ke
               "the size of an array's element is part of the ABI");
 
 /* Least sizes are part of the ABI: these numbers change with the soname, and not before. */
-static_assert(EEPI_LEAST_BYTES(eep_config) == 208 && EEPI_LEAST_BYTES(eep_dispatch_args) == 56 &&
-                  EEPI_LEAST_BYTES(eep_combine_args) == 40 && EEPI_LEAST_BYTES(eep_kernel) == 40 &&
-                  EEPI_LEAST_BYTES(eep_step) == 24 && EEPI_LEAST_BYTES(eep_counters) == 80 &&
-                  EEPI_LEAST_BYTES(eep_snapshot) == 24 && EEPI_LEAST_BYTES(eep_fault) == 32 &&
-                  EEPI_LEAST_BYTES(eep_window_sizes) == 32 &&
-                  EEPI_LEAST_BYTES(eep_bad_input) == 40 && EEPI_LEAST_BYTES(eep_view_info) == 24 &&
-                  EEPI_LEAST_BYTES(eep_form_sizes) == 48 &&
-                  EEPI_LEAST_BYTES(eep_live_placement) == 24 &&
-                  EEPI_LEAST_BYTES(eep_shape_info) == 24 &&
-                  EEPI_LEAST_BYTES(eep_step_words) == 32 && EEPI_LEAST_BYTES(eep_verdict) == 24 &&
-                  EEPI_LEAST_BYTES(eep_memory_sizes) == 72 &&
-                  EEPI_LEAST_BYTES(eep_collective_result) == 152 &&
-                  EEPI_LEAST_BYTES(eep_checkpoint_tensor) == 96 &&
-                  EEPI_LEAST_BYTES(eep_placement) == 32 &&
-                  EEPI_LEAST_BYTES(eep_placement_info) == 40,
-              "a struct of soname 1 has at least the fields of its first release");
+static_assert(
+    EEPI_LEAST_BYTES(eep_config) == 208 && EEPI_LEAST_BYTES(eep_dispatch_args) == 56 &&
+        EEPI_LEAST_BYTES(eep_combine_args) == 40 && EEPI_LEAST_BYTES(eep_kernel) == 40 &&
+        EEPI_LEAST_BYTES(eep_step) == 24 && EEPI_LEAST_BYTES(eep_counters) == 80 &&
+        EEPI_LEAST_BYTES(eep_snapshot) == 24 && EEPI_LEAST_BYTES(eep_fault) == 32 &&
+        EEPI_LEAST_BYTES(eep_window_sizes) == 32 && EEPI_LEAST_BYTES(eep_bad_input) == 40 &&
+        EEPI_LEAST_BYTES(eep_view_info) == 24 && EEPI_LEAST_BYTES(eep_form_sizes) == 48 &&
+        EEPI_LEAST_BYTES(eep_live_placement) == 24 && EEPI_LEAST_BYTES(eep_shape_info) == 24 &&
+        EEPI_LEAST_BYTES(eep_launch_info) == 2072 && EEPI_LEAST_BYTES(eep_step_words) == 32 &&
+        EEPI_LEAST_BYTES(eep_verdict) == 24 && EEPI_LEAST_BYTES(eep_memory_sizes) == 72 &&
+        EEPI_LEAST_BYTES(eep_collective_result) == 152 &&
+        EEPI_LEAST_BYTES(eep_checkpoint_tensor) == 96 && EEPI_LEAST_BYTES(eep_placement) == 32 &&
+        EEPI_LEAST_BYTES(eep_placement_info) == 40,
+    "a struct of soname 1 has at least the fields of its first release");
 
 /* STRUCT_STEP: each struct holds a pointer or a uint64_t, so all sizes are multiples of theirs. */
 enum { SIZE_FIELD = sizeof(uint32_t), STRUCT_STEP = 8, MOST_BYTES = 65536 };

@@ -48,6 +48,7 @@ EEP_MUST_CHECK eep_status eepi_check_process(const char *call, const char *what,
 #define EEPI_FIRST_eep_memory_sizes      rows_bytes
 #define EEPI_FIRST_eep_collective_result contributors
 #define EEPI_FIRST_eep_checkpoint_tensor dtype
+#define EEPI_FIRST_eep_launch_info       source
 /* Its least size. */
 #define EEPI_LEAST_BYTES(type)                                                                     \
     (offsetof(type, EEPI_FIRST_##type) + sizeof(((type *)0)->EEPI_FIRST_##type))

@@ -58,7 +58,8 @@ static const char *bad_field(const eep_config *c)
     } fields[] = {
         {"max_ranks", c->max_ranks, 1, EEP_MAX_RANKS, "seats of the instance"},
         {"num_ranks", c->num_ranks, 1, c->max_ranks, "max_ranks is the most; see also EEP_SIZE"},
-        {"rank", c->rank, 0, c->max_ranks - 1, "below max_ranks; see also EEP_RANK"},
+        {"rank", c->rank, 0, c->max_ranks - 1,
+         "below max_ranks; see also EEP_RANK and docs/DEPLOY.md"},
         {"num_layers", c->num_layers, 1, EEP_MAX_LAYERS, "MoE layers"},
         {"num_experts", c->num_experts, 1, EEP_MAX_EXPERTS, "logical experts per layer"},
         {"num_slots", c->num_slots, 1, EEPK_NO_SLOT - 1, "expert slots of a rank per layer"},

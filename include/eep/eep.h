@@ -115,9 +115,9 @@ typedef enum eep_bulk {
 
 typedef struct eep_config {
     uint32_t struct_bytes; /* set by eep_config_init: the caller's sizeof(eep_config) */
-    int32_t rank;          /* seat of this process; -1: environment variable EEP_RANK */
-    int32_t num_ranks;     /* ranks that form the first view; 0: environment variable EEP_SIZE */
-    int32_t max_ranks;     /* seats; 0: num_ranks. Fixed for the life of the instance */
+    int32_t rank;      /* seat of this process, or EEP_RANK_ANY (eep/launch.h); -1: none is said */
+    int32_t num_ranks; /* ranks that form the first view; 0: none is said */
+    int32_t max_ranks; /* seats; 0: num_ranks. Fixed for the life of the instance */
     /* Unix socket of the store, or its address (docs/STORES.md); NULL: environment variable
      * EEP_STORE */
     const char *store_path;
@@ -200,9 +200,9 @@ typedef struct eep_config {
     int32_t num_shapes, reserved_shapes; /* below EEP_MAX_SHAPES; 0 */
 } eep_config;
 
-/* Defaults, then EEP_RANK, EEP_SIZE, EEP_STORE, EEP_BULK (auto, shm or ucx), EEP_BULK_INTERFACE and
- * EEP_RANKS_PER_NODE from the environment where they are set, into a struct of the caller's
- * `struct_bytes`; no byte behind them is written. */
+/* Defaults, then EEP_STORE, EEP_BULK (auto, shm or ucx), EEP_BULK_INTERFACE, EEP_RANKS_PER_NODE,
+ * and as rank and num_ranks what eep_launch_read finds (eep/launch.h), into a struct of the
+ * caller's `struct_bytes`; no byte behind them is written. */
 EEP_API void eep_config_init_sized(eep_config *config, size_t struct_bytes);
 static inline void eep_config_init(eep_config *config)
 {

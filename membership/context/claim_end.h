@@ -9,6 +9,7 @@
 
 /* Calling thread of eep_open and eep_close; giving back, the service thread, too. */
 typedef struct eepi_claim {
+    bool takes_any;                     /* EEP_RANK_ANY */
     bool has_seat;                      /* the seat is ours by its file, */
     bool is_recorded;                   /* and in the store */
     int lock_fd;                        /* keeps the lock of the seat's file while has_seat */

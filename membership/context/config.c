@@ -2,6 +2,7 @@
 /* The configuration of a context: what holds by default, and what eep_open refuses. */
 #include "membership/context/config.h"
 
+#include "eep/launch.h"
 #include "graphs/base/public_call.h"
 #include "graphs/device/device_ops.h"
 #include "membership/context/context.h"
@@ -11,19 +12,19 @@
 #include <string.h>
 #include <sys/un.h>
 
-/* Of a rank or a number of ranks: the environment's text is no such number. */
+/* Of rank, num_ranks or ranks_per_node: what the environment says is refused. */
 #define BAD_IN_ENVIRONMENT INT32_MIN
 
 enum { MAX_BLOCKS = 4096 };
 
-static int32_t from_environment(const char *name, int32_t otherwise)
+static int32_t ranks_per_node_from_environment(void)
 {
-    const char *text = getenv(name);
+    const char *text = getenv("EEP_RANKS_PER_NODE");
     char *end;
     long value;
 
     if (!text || !*text) {
-        return otherwise;
+        return 0;
     }
     value = strtol(text, &end, 10);
     return *end == '\0' && value >= 0 && value <= EEP_MAX_RANKS ? (int32_t)value
@@ -46,20 +47,26 @@ static eep_bulk bulk_from_environment(void)
 
 static void fill_defaults(eep_config *config)
 {
+    eep_launch_info launch;
+
     *config = (eep_config){
         .struct_bytes = sizeof *config,
-        .rank = from_environment("EEP_RANK", -1),
-        .num_ranks = from_environment("EEP_SIZE", 0),
+        .rank = BAD_IN_ENVIRONMENT,
+        .num_ranks = BAD_IN_ENVIRONMENT,
         .store_path = getenv("EEP_STORE"),
         .dtype = EEP_FP32,
         .log_level = EEP_LOG_WARN,
         .bulk = bulk_from_environment(),
         .bulk_interface = getenv("EEP_BULK_INTERFACE"),
-        .ranks_per_node = from_environment("EEP_RANKS_PER_NODE", 0),
+        .ranks_per_node = ranks_per_node_from_environment(),
         .backup_copies = 2,
         .background_latency_percent = 25,
         .num_chains = 1,
     };
+    if (eep_launch_read(EEP_SIZED(&launch)) == EEP_OK) {
+        config->rank = launch.rank;
+        config->num_ranks = launch.num_ranks;
+    }
     (void)!eep_config_profile(config, EEP_PROFILE_DEFAULT);
 }
 
@@ -149,20 +156,25 @@ static eep_status check_store_path(eep_context *context, const char *path)
 /* A variable that eep_config_init could not read, if its field was not set since. */
 static eep_status check_environment(eep_context *context, eep_config *c)
 {
-    const char *name = c->rank == BAD_IN_ENVIRONMENT             ? "EEP_RANK"
-                       : c->num_ranks == BAD_IN_ENVIRONMENT      ? "EEP_SIZE"
-                       : c->ranks_per_node == BAD_IN_ENVIRONMENT ? "EEP_RANKS_PER_NODE"
-                                                                 : NULL;
-    const char *value = name ? getenv(name) : NULL;
+    static const char variable[] = "EEP_RANKS_PER_NODE";
+    const char *value = getenv(variable);
+    eep_launch_info launch;
 
-    if (!name) {
+    if (c->rank == BAD_IN_ENVIRONMENT || c->num_ranks == BAD_IN_ENVIRONMENT) {
+        c->rank = -1; /* the text begins with it */
+        return eepi_fail(context, EEP_ERR_INVALID, "%s",
+                         eep_launch_read(EEP_SIZED(&launch)) != EEP_OK
+                             ? eep_error_text()
+                             : "rank or num_ranks is not set, since eep_config_init found wrong "
+                               "variables of a launcher; the environment has changed since");
+    }
+    if (c->ranks_per_node != BAD_IN_ENVIRONMENT) {
         return EEP_OK;
     }
-    c->rank = -1; /* the text begins with it */
     return eepi_fail(context, EEP_ERR_INVALID,
                      "the environment variable %s is \"%.80s\": it must be a whole number from 0 "
                      "to %d",
-                     name, value ? value : "", EEP_MAX_RANKS);
+                     variable, value ? value : "", EEP_MAX_RANKS);
 }
 
 static eep_status check_numbers(eep_context *context)
@@ -208,7 +220,7 @@ static eep_status check_numbers(eep_context *context)
     if (c->num_ranks == 0) {
         return eepi_fail(context, EEP_ERR_INVALID,
                          "num_ranks is 0: set it, or the environment variable EEP_SIZE before "
-                         "eep_config_init");
+                         "eep_config_init (docs/DEPLOY.md: which launchers say it)");
     }
     return EEP_OK;
 }
@@ -336,6 +348,10 @@ eep_status eepi_config_take(eep_context *context, const eep_config *config)
     status = check_groups(context);
     if (status != EEP_OK) {
         return status;
+    }
+    context->claim.takes_any = c->rank == EEP_RANK_ANY;
+    if (context->claim.takes_any) {
+        c->rank = 0; /* until eepi_claim_seat has found one */
     }
     if (eepi_shape_make(c, &context->shape, &why) != EEP_OK) {
         return eepi_fail(context, EEP_ERR_INVALID, "%s", why);

@@ -18,7 +18,9 @@ enum {
 
 size_t eepi_say_rank(const eep_context *context, char *text, size_t bytes)
 {
-    int used = snprintf(text, bytes, "rank %d", context->config.rank);
+    const int32_t rank = context->config.rank;
+    int used = rank < 0 ? snprintf(text, bytes, "a rank without a seat")
+                        : snprintf(text, bytes, "rank %d", rank);
 
     if (context->generation != 0) {
         used +=

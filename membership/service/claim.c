@@ -3,6 +3,7 @@
  * compare-and-swap. Calling thread of eep_open. */
 #include "membership/service/claim.h"
 
+#include "eep/launch.h"
 #include "membership/context/context.h"
 #include "membership/context/records.h"
 #include "membership/process/seat_file.h"
@@ -241,7 +242,7 @@ static eep_status claim_inside(eep_context *context)
 
 /* Take the seat: on this machine by its file, for all by compare-and-swap on its member record.
  * Nobody clears the store meanwhile (eep_store_forget): what was found in it stays true. */
-eep_status eepi_claim_seat(eep_context *context)
+static eep_status claim_this(eep_context *context)
 {
     int gate = -1;
     eep_status status = eepi_plan_first_view(context, NULL);
@@ -258,4 +259,53 @@ eep_status eepi_claim_seat(eep_context *context)
     status = claim_inside(context);
     eepi_seats_leave(gate);
     return status;
+}
+
+/* Is the seat worth a try, by what this host's files say? `of_this_host`: of seats whose last
+ * process was here and has ended, else of all others. */
+static bool may_be_free(const eep_context *context, int32_t seat, bool of_this_host)
+{
+    eepi_seat_holder holder;
+    bool was_here, has_ended;
+
+    if (eepi_seat_look(context->store_path, seat, &holder) != EEP_OK) {
+        return !of_this_host; /* claim_this says what is wrong with the file */
+    }
+    was_here = holder.generation != 0;
+    has_ended =
+        was_here && eepi_seat_has_ended(context->store_path, seat, context->process.home, &holder);
+    return of_this_host ? has_ended : !was_here;
+}
+
+/* The first seat that is free. Several processes may look at once: whoever comes second to a seat
+ * goes on to the next one. */
+static eep_status claim_any(eep_context *context)
+{
+    for (int of_this_host = 1; of_this_host >= 0; of_this_host--) {
+        for (int32_t seat = 0; seat < context->config.max_ranks; seat++) {
+            eep_status status;
+
+            if (!may_be_free(context, seat, of_this_host)) {
+                continue;
+            }
+            context->config.rank = seat;
+            context->shape.self = (uint32_t)seat;
+            status = claim_this(context);
+            if (status != EEP_ERR_SEAT_TAKEN) {
+                return status;
+            }
+            eepi_claim_give_back(context);
+            context->generation = 0;
+        }
+    }
+    context->config.rank = -1;
+    return eepi_fail(context, EEP_ERR_SEAT_TAKEN,
+                     "each of the %d seats has a process that has not wholly ended: try again "
+                     "while such an end may take, then look at them with eep_watch_next",
+                     context->config.max_ranks);
+}
+
+eep_status eepi_claim_seat(eep_context *context)
+{
+    return context->claim.takes_any ? claim_any(context) : claim_this(context);
 }

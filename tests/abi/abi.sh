@@ -18,7 +18,7 @@ if nm -D --undefined-only "$build/libeep.so" | grep __asan_init >/dev/null; then
 fi
 all=(eep_config eep_event_info eep_dispatch_args eep_step eep_counters eep_snapshot eep_fault
     eep_verdict eep_memory_sizes
-    eep_window_sizes eep_step_words eep_shape_info eep_bad_input eep_view_info eep_combine_args eep_kernel
+    eep_window_sizes eep_step_words eep_shape_info eep_launch_info eep_bad_input eep_view_info eep_combine_args eep_kernel
     eep_checkpoint_tensor eep_form_sizes eep_live_placement
     eep_checkpoint_place eep_placement eep_placement_info)
 # One variant: its name, the change, how the program is compiled, the structs.

@@ -14,7 +14,7 @@ fail() { echo "$*"; exit 1; }
 
 all=(eep_config eep_event_info eep_dispatch_args eep_step eep_counters eep_snapshot eep_fault
     eep_verdict eep_memory_sizes
-    eep_window_sizes eep_step_words eep_shape_info eep_bad_input eep_view_info eep_combine_args eep_kernel
+    eep_window_sizes eep_step_words eep_shape_info eep_launch_info eep_bad_input eep_view_info eep_combine_args eep_kernel
     eep_checkpoint_tensor eep_form_sizes eep_live_placement eep_collective_result
     eep_checkpoint_place eep_placement eep_placement_info)
 mkdir -p "$tmp/next" "$build/source"

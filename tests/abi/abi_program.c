@@ -3,6 +3,7 @@
  * than the library's (abi_headers.py). Behind each struct lie bytes that no call may write. */
 #include <eep/checkpoint.h>
 #include <eep/eep.h>
+#include <eep/launch.h>
 #include <eep/store.h>
 #include <eep/watch.h>
 #include <eep/control.h>
@@ -39,6 +40,7 @@ GUARDED(eep_placement_info, info);
 GUARDED(eep_window_sizes, sizes);
 GUARDED(eep_step_words, words);
 GUARDED(eep_shape_info, shape_info);
+GUARDED(eep_launch_info, launch);
 GUARDED(eep_bad_input, bad);
 GUARDED(eep_view_info, view);
 GUARDED(eep_verdict, verdict);
@@ -231,6 +233,10 @@ static void observe(eep_graph *graph)
     WHOLE(words);
     CHECK(words.s.running && words.s.given_up && words.s.reserved == 0 &&
           words.s.struct_bytes == sizeof words.s);
+    CHECK(eep_launch_read(EEP_SIZED(&launch.s)) == EEP_OK);
+    WHOLE(launch);
+    CHECK(launch.s.rank == -1 && launch.s.num_ranks == 0 && launch.s.store[0] == '\0' &&
+          launch.s.struct_bytes == sizeof launch.s);
     CHECK(eep_expel(context, 0, 2, 0, EEP_SIZED(&verdict.s)) == EEP_ERR_STATE);
     WHOLE(verdict);
     CHECK(eep_num_shapes(context) == 1);
@@ -290,6 +296,7 @@ static void refuse_the_shorter(void)
               NULL);
     TOO_SHORT(eep_step_words, words.s, eep_step_words_get, context, EEP_SIZED(&words.s));
     TOO_SHORT(eep_shape_info, shape_info.s, eep_shape_get, context, 0, EEP_SIZED(&shape_info.s));
+    TOO_SHORT(eep_launch_info, launch.s, eep_launch_read, EEP_SIZED(&launch.s));
     TOO_SHORT(eep_bad_input, bad.s, eep_bad_input_get, context, EEP_SIZED(&bad.s));
     TOO_SHORT(eep_verdict, verdict.s, eep_expel, context, 0, 2, 0, EEP_SIZED(&verdict.s));
     CHECK(eep_watch_open(store_path, 1000000, error, sizeof error, &watch) == EEP_OK);
@@ -392,6 +399,7 @@ int main(int argc, char **argv)
     ARM(info);
     ARM(sizes);
     ARM(words);
+    ARM(launch);
     ARM(verdict);
     ARM(taken);
     ARM(shape_info);

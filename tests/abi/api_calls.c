@@ -4,6 +4,7 @@
 #include <eep/collectives.h>
 #include <eep/control.h>
 #include <eep/eep.h>
+#include <eep/launch.h>
 #include <eep/shapes.h>
 #include <eep/sink.h>
 #include <eep/store.h>

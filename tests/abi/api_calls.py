@@ -51,6 +51,7 @@ VALID = {
     "eep_live_placement *": "EEP_SIZED(&live)",
     "eep_shape_info *": "EEP_SIZED(&shape_info)",
     "eep_window_sizes *": "EEP_SIZED(&sizes)",
+    "eep_launch_info *": "(void *)buffer",
     "eep_collective_result *": "EEP_SIZED(&collective)",
     "eep_verdict *": "EEP_SIZED(&verdict)",
     "eep_memory_sizes *": "EEP_SIZED(&memory)",

@@ -143,6 +143,39 @@ class Names(unittest.TestCase):
         self.assertIn(info["ucx_from"], ("system", "wheel libucx"))
         self.assertTrue(os.path.exists(info["libeep"]) and os.path.exists(info["ucx_file"]), info)
 
+    def test_launch_reads_what_a_launcher_says(self):
+        names = ("EEP_RANK", "EEP_SIZE", "EEP_LAUNCHER", "RANK", "WORLD_SIZE", "LOCAL_RANK",
+                 "LOCAL_WORLD_SIZE", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_RANK",
+                 "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "LWS_WORKER_INDEX")
+        kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+        try:
+            nothing = eep.launch()
+            self.assertEqual((nothing.rank, nothing.num_ranks, nothing.local_rank, nothing.source),
+                             (None, None, None, ""))
+            os.environ.update(RANK="5", WORLD_SIZE="8", LOCAL_RANK="1", LOCAL_WORLD_SIZE="4")
+            found = eep.launch()
+            self.assertEqual((found.rank, found.num_ranks, found.local_rank, found.local_size), (5, 8, 1, 4))
+            self.assertIn("rank 5 from RANK", found.source)
+            os.environ["SLURM_PROCID"], os.environ["SLURM_STEP_NUM_TASKS"] = "1", "2"
+            with self.assertRaisesRegex(eep.Invalid, "RANK says 5 and SLURM_PROCID says 1"):
+                eep.launch()
+            with self.assertRaisesRegex(eep.Invalid, "RANK says 5 and SLURM_PROCID says 1"):
+                eep.Context("/nowhere", num_experts=2, top_k=1, hidden=8)
+            os.environ.update(EEP_RANK="any", EEP_SIZE="3")
+            self.assertEqual((eep.launch().rank, eep.launch().num_ranks), ("any", 3))
+        finally:
+            for name in names:
+                os.environ.pop(name, None)
+            os.environ.update(kept)
+
+    def test_any_seat(self):
+        shape = dict(num_ranks=2, num_experts=2, top_k=1, hidden=8, num_max_tokens_per_rank=4)
+        with eep.Store() as store, eep.Context(store, rank="any", **shape) as first, \
+                eep.Context(store, rank="any", **shape) as second:
+            self.assertEqual((first.rank, second.rank), (0, 1))
+            with self.assertRaisesRegex(eep.SeatTaken, "each of the 2 seats"):
+                eep.Context(store, rank="any", **shape)
+
     def test_window_sizes_need_no_context(self):
         sizes = eep.window_sizes(num_ranks=4, num_experts=8, num_slots=4, top_k=2, hidden=16,
                                  num_max_tokens_per_rank=4)

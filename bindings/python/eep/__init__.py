@@ -20,6 +20,7 @@ from .errors import (Aborted, Ahead, BadStepInput, CallError, Checksum, Conflict
                      NotFound, NotOwner, PeerError, Protocol, RankError, SeatTaken, State, System,
                      Timeout, Uncovered, Unreachable, Unsupported, WorldError)
 from .kernels import Kernel
+from .launch import Launch, launch
 from .loading import info, version
 from .reports import (BadInput, Counters, EventRecord, Fault, LogLine, Placement, Seat, ShapeInfo,
                       Snapshot, StepWords, View)
@@ -32,7 +33,7 @@ __all__ = [
     "Aborted", "Ahead", "Array", "BadInput", "BadStepInput", "Buffers", "CallError", "Checkpoint",
     "Checksum", "Collective", "Conflict", "Context", "Counters", "Device", "DeviceFailed", "Drained", "Duplicate",
     "EepError", "Event", "EventRecord", "Evicted", "Fault", "Form", "FormSizes", "Graph", "Invalid", "Kernel",
-    "KernelFailed", "LivePlacement", "LogLine", "MemorySizes", "NoMemory", "NotFound", "NotOwner", "PeerError", "Placement",
+    "KernelFailed", "Launch", "LivePlacement", "LogLine", "MemorySizes", "NoMemory", "NotFound", "NotOwner", "PeerError", "Placement",
     "Protocol", "RankError", "Seat", "SeatTaken", "ShapeInfo", "Sink", "Snapshot", "State", "Step", "StepWords",
     "Store", "Stream", "System", "TensorInfo", "Timeout", "Uncovered", "Unreachable", "Unsupported",
-    "Verdict", "View", "Watch", "WorldError", "device_count", "info", "memory_sizes", "version", "window_sizes"]
+    "Verdict", "View", "Watch", "WorldError", "device_count", "info", "launch", "memory_sizes", "version", "window_sizes"]

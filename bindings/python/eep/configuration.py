@@ -48,6 +48,8 @@ class Config:
             value = choose(name, value, LEVELS)
         elif name == "bulk":
             value = choose(name, value, BULKS)
+        elif name == "rank" and value == "any":
+            value = lib.EEP_RANK_ANY
         elif name == "shapes":
             value = ffi.new("eep_shape[]", [tuple(shape) for shape in value])
             self.keep.append(value)

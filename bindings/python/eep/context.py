@@ -92,12 +92,12 @@ class Context(Control, Collectives):
     says "any thread".
 
     The keyword arguments are the fields of eep_config (include/eep/eep.h tells all; times are in
-    microseconds). None is libeep's default, from EEP_RANK, EEP_SIZE and EEP_STORE where those are
-    set. In short:
+    microseconds). None is libeep's default; rank, num_ranks and store are what the launcher says
+    (`eep.launch()`). In short:
 
     store        a Store, or its path
     device       a Device, or a backend's name; None: "host"
-    rank, num_ranks, max_ranks    this seat, ranks of the first view, seats in all
+    rank, num_ranks, max_ranks    this seat ("any": a free one), ranks of the first view, seats
     num_layers, num_experts, num_slots, top_k, hidden, num_max_tokens_per_rank    the shape;
                  num_slots None: two replicas of each expert over all seats
     dtype        of x and expert outputs: "float32" or "bfloat16"
@@ -116,7 +116,7 @@ class Context(Control, Collectives):
     def __init__(  # pylint: disable=too-many-arguments,too-many-locals
             self, store: Union[Store, str, None] = None, *, device: Union[Device, str, None] = None,
             num_experts: int, top_k: int, hidden: int, num_max_tokens_per_rank: int = 128,
-            num_layers: int = 1, num_slots: Optional[int] = None, rank: Optional[int] = None,
+            num_layers: int = 1, num_slots: Optional[int] = None, rank: Union[int, str, None] = None,
             num_ranks: Optional[int] = None, max_ranks: Optional[int] = None,
             dtype: Any = "float32", fp8_dispatch: int = 0, profile: str = "default",
             heartbeat_period_us: Optional[int] = None, heartbeat_suspect_us: Optional[int] = None,

@@ -194,7 +194,7 @@ Test(guest, a_refusal_names_the_variable_and_its_value)
         const char *name, *value, *said;
     } cases[] = {{"EEP_RANK", "abc", "EEP_RANK is \"abc\""},
                  {"EEP_SIZE", "12x", "EEP_SIZE is \"12x\""},
-                 {"EEP_SIZE", "5000", "from 0 to 1024"},
+                 {"EEP_SIZE", "5000", "from 1 to 1024"},
                  {"EEP_RANK", "-3", "EEP_RANK is \"-3\""}};
     char error[256] = "", path[400];
     eep_context *context;
