@@ -64,6 +64,7 @@ FLOORS = [
     ("experiments/setup",),
     ("experiments/rows",),
     ("experiments/control",),
+    ("experiments/hosts",),
     ("experiments/chaos", "experiments/children"),
     ("experiments/launcher",),
     ("experiments/run",),

@@ -62,7 +62,7 @@ bool run_store_open(const options *given, run_store *out)
         return false;
     }
     (void)eepi_store_watch(out->client, "view");
-    return !given->store_path || start_agent(out);
+    return !given->store_path || given->hosts || start_agent(out); /* else each host has its own */
 }
 
 void run_store_close(run_store *self, int max_ranks)

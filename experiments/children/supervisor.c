@@ -336,10 +336,45 @@ static eep_status spawn_thread(supervisor *self, int seat, bool joiner)
     return status;
 }
 
+/* ---------------------------------------------------------------- hosts */
+
+void supervisor_use_hosts(supervisor *self, host_links *links)
+{
+    self->links = links;
+}
+
+static eep_status spawn_remote(supervisor *self, int seat, bool joiner)
+{
+    int fd = -1, end_fd = -1;
+    eep_status status =
+        host_link_start(host_links_of_seat(self->links, seat), seat, joiner, &fd, &end_fd);
+    if (status == EEP_OK) {
+        occupy(&self->seat[seat], 0, end_fd, fd);
+    }
+    return status;
+}
+
+/* What its worker, or the loss of it, has written. */
+static bool reap_remote(const supervisor_seat *entry, int *wait_status_out)
+{
+    struct pollfd end = {.fd = entry->end_fd, .events = POLLIN};
+    if (poll(&end, 1, 0) != 1) {
+        return false;
+    }
+    if (read(entry->end_fd, wait_status_out, sizeof *wait_status_out) !=
+        (ssize_t)sizeof *wait_status_out) {
+        *wait_status_out = SIGKILL;
+    }
+    return true;
+}
+
 eep_status supervisor_spawn(supervisor *self, int seat, bool joiner)
 {
     if (self->seat[seat].lives || self->seat[seat].fd >= 0) {
         return EEP_ERR_STATE;
+    }
+    if (self->links) {
+        return spawn_remote(self, seat, joiner);
     }
     return self->options->threads ? spawn_thread(self, seat, joiner)
                                   : spawn_process(self, seat, joiner);
@@ -353,6 +388,12 @@ uint64_t supervisor_signal(supervisor *self, int seat, int signal_number)
     uint64_t time_ns = now_ns();
     if (!entry->lives) {
         return 0;
+    }
+    if (self->links) {
+        return host_link_order(host_links_of_seat(self->links, seat), REMOTE_SIGNAL, seat,
+                               signal_number) == EEP_OK
+                   ? time_ns
+                   : 0;
     }
     if (!self->options->threads) {
         return pidfd_send_signal(entry->end_fd, signal_number, NULL, 0) == 0 ? time_ns : 0;
@@ -388,11 +429,13 @@ char supervisor_state(const supervisor *self, int seat)
     if (!entry->lives) {
         return 'Z';
     }
-    if (!self->options->threads) {
+    if (!self->options->threads && !self->links) {
         return state_of_process(entry->pid);
     }
     struct pollfd end = {.fd = entry->end_fd, .events = POLLIN};
-    return poll(&end, 1, 0) == 1 ? 'Z' : entry->is_held ? 'T' : 'S';
+    bool is_held = self->links ? host_link_is_halted(host_links_of_seat(self->links, seat), seat)
+                               : entry->is_held;
+    return poll(&end, 1, 0) == 1 ? 'Z' : is_held ? 'T' : 'S';
 }
 
 /* ---------------------------------------------------------------- end */
@@ -421,8 +464,9 @@ static bool reap_thread(supervisor *self, const supervisor_seat *entry, int *wai
 bool supervisor_reap(supervisor *self, int seat, int *wait_status_out)
 {
     supervisor_seat *entry = &self->seat[seat];
-    if (!entry->lives || !(self->options->threads ? reap_thread(self, entry, wait_status_out)
-                                                  : has_ended(entry->pid, wait_status_out))) {
+    if (!entry->lives || !(self->links              ? reap_remote(entry, wait_status_out)
+                           : self->options->threads ? reap_thread(self, entry, wait_status_out)
+                                                    : has_ended(entry->pid, wait_status_out))) {
         return false;
     }
     close(entry->end_fd);
@@ -503,9 +547,10 @@ void supervisor_close(supervisor *self)
     if (!self) {
         return;
     }
+    host_links_close(self->links);
     for (int s = 0; s < self->num_seats; s++) {
         supervisor_seat *entry = &self->seat[s];
-        if (entry->lives && !self->options->threads) {
+        if (entry->lives && !self->options->threads && !self->links) {
             child_kill(entry->pid, NULL);
         }
         if (entry->lives) {

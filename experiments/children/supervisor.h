@@ -7,6 +7,7 @@
 
 #include "eep/status.h"
 #include "experiments/foreign/trace_reader.h"
+#include "experiments/hosts/host_links.h"
 #include "experiments/setup/options.h"
 #include "experiments/wire/send_queue.h"
 
@@ -41,6 +42,7 @@ typedef struct supervisor {
     const options *options;
     const char *store_path;
     supervisor_host host; /* with --threads */
+    host_links *links;    /* with --hosts; NULL: ranks are on this host */
     trace_reader *trace;  /* [num_seats] of a foreign engine's processes; NULL: ranks are ours */
     pid_t *burners;
     int num_burners;
@@ -49,12 +51,15 @@ typedef struct supervisor {
 /* For `options->max_ranks` seats; `options` and `store_path` are borrowed. */
 EEP_MUST_CHECK eep_status supervisor_open(const options *given, const char *store_path,
                                           supervisor **supervisor_out);
+/* Ranks are on other hosts from here on; `links` is the supervisor's, which closes it. */
+void supervisor_use_hosts(supervisor *self, host_links *links);
 /* SIGKILL what still runs, reap it, free all. */
 void supervisor_close(supervisor *self);
 
 /* Start the seat's rank: fork and exec of this program with --rank-process, or a thread of the one
  * with --rank-host; the process dies with this one. `joiner`: the job serves already.
- * EEP_ERR_STATE: a rank or an open socket is in the seat; EEP_ERR_SYSTEM with errno. */
+ * EEP_ERR_STATE: a rank or an open socket is in the seat; EEP_ERR_SYSTEM with errno;
+ * EEP_ERR_UNREACHABLE: its host is not reached. */
 EEP_MUST_CHECK eep_status supervisor_spawn(supervisor *self, int seat, bool joiner);
 /* Send a signal; to a thread, an order that means the same for it alone. CLOCK_MONOTONIC just
  * before the call; 0: there is no rank. */

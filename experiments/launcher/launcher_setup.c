@@ -190,11 +190,23 @@ static bool hold_signals(launcher *self)
     return self->ending.signal_fd >= 0;
 }
 
+static bool open_hosts(launcher *self)
+{
+    char error[HOSTS_ERROR_BYTES];
+    host_links *links = NULL;
+    if (host_links_open(&self->options, self->ending.signal_fd, &links, error) != EEP_OK) {
+        fprintf(stderr, "eep-run: %s\n", error);
+        return false;
+    }
+    supervisor_use_hosts(self->ranks, links);
+    return true;
+}
+
 static bool set_up(launcher *self)
 {
     char error[FINISH_ERROR_BYTES];
-    if ((!self->options.engine && !has_memory(&self->options)) || !has_device(self) ||
-        !read_load(self)) {
+    if ((!self->options.engine && !self->options.hosts && !has_memory(&self->options)) ||
+        !has_device(self) || !read_load(self)) {
         return false;
     }
     if (finish_take_dir(&self->options, &self->out, error) != EEP_OK) {
@@ -223,7 +235,7 @@ static bool set_up(launcher *self)
         fprintf(stderr, "eep-run: out of memory\n");
         return false;
     }
-    return true;
+    return !self->options.hosts || open_hosts(self);
 }
 
 launcher *launcher_open(const options *given)

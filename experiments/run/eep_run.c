@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* eep-run: the launcher, or, started by it with --rank-process, one rank. */
+/* eep-run: the launcher, or, started by it with --rank-process, one rank; or a host's worker. */
 #include "experiments/launcher/launcher.h"
 #include "experiments/base/output.h"
+#include "experiments/hosts/worker.h"
 #include "experiments/rank/rank_main.h"
 #include "experiments/run/checkpoint_write.h"
 #include "experiments/rows/about.h"
@@ -89,6 +90,14 @@ int main(int argc, char **argv)
     }
     if (argc == 2 && strcmp(argv[1], "--rank-host") == 0) {
         return rank_host_main();
+    }
+    if (argc == 3 && strcmp(argv[1], "--worker") == 0) {
+        return worker_main(argv[2]);
+    }
+    if (argc >= 2 && strcmp(argv[1], "--worker") == 0) {
+        fprintf(stderr, "eep-run: --worker ADDRESS:PORT takes nothing else: the eep-run that "
+                        "connects says what to run\n");
+        return 2;
     }
     if (argc >= 2 && strcmp(argv[1], "--check-only") == 0) {
         return check_files(argc - 2, argv + 2);

@@ -61,7 +61,8 @@ typedef struct verb_info {
         VERB_DURATION,
         VERB_FILE, /* without ranks it is done to the lowest one */
     } value;
-    const char *doc; /* one line for --help */
+    bool takes_command; /* the file of --hosts may say how it is done */
+    const char *doc;    /* one line for --help */
 } verb_info;
 
 extern const verb_info verb_table[NUM_VERBS];

@@ -76,6 +76,10 @@ static const args_row rows[] = {
     {"--hosts-of", ARGS_WHOLE, AT(hosts_of), 0, EEP_MAX_RANKS, NULL, "N", "0",
      "ranks 0 to N-1 are on a host of their own, and so on: this machine plays them "
      "(EEP_HOST_ID), and rows between them take the network; 0: all are on one"},
+    {"--hosts", ARGS_TEXT, AT(hosts_path), 0, 0, NULL, "FILE", NULL,
+     "ranks are on the hosts of that file (YAML, docs/HOSTS.md), each with a worker that is told "
+     "by "
+     "this eep-run; --store is at etcd, and EEP_KEY_FILE names the job's key"},
     {"--spread", ARGS_WHOLE, AT(spread), 0, EEP_MAX_RANKS, NULL, "SEATS", "0",
      "least distance of an expert's replicas; 0: a quarter of the ranks, or a node's ranks"},
     {"--backups", ARGS_WHOLE, AT(backup_copies), 0, EEP_MAX_RANKS, NULL, "N", "2",
@@ -249,11 +253,12 @@ static const args_table *table(void)
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     static const args_table all = {
         .program = "eep-run",
-        .synopsis = "[OPTION]...\n--check-only FILE...",
-        .about =
-            "Run ranks on this machine, serve requests, and check every token. Ranks are killed\n"
-            "and join again by a script. Rows, summary.json, trace.json and timeline.png are left\n"
-            "in the folder of --out.",
+        .synopsis = "[OPTION]...\n--check-only FILE...\n--worker ADDRESS:PORT",
+        .about = "Run ranks on this machine, or with --hosts on several, serve requests, and check "
+                 "every\n"
+                 "token. Ranks are killed and join again by a script. Rows, summary.json, "
+                 "trace.json and timeline.png are left\n"
+                 "in the folder of --out.",
         .section = {ARGS_SECTION(NULL, rows),
                     ARGS_SECTION("Events, each as often as wanted", events)},
         .notes = notes,
@@ -434,11 +439,18 @@ static eep_status check_threads(const options *self, char *error)
     return EEP_OK;
 }
 
+static eep_status check_hosts(options *self, char *error)
+{
+    return options_check_hosts(self, options_is_given(self, offsetof(options, num_ranks)),
+                               options_is_given(self, offsetof(options, ranks_per_node)), error);
+}
+
 eep_status options_check(options *self, char error[OPTIONS_ERROR_BYTES])
 {
     set_shared_device_defaults(self);
-    if (check_engine(self, error) != EEP_OK || check_baseline(self, error) != EEP_OK ||
-        check_places(self, error) != EEP_OK || check_threads(self, error) != EEP_OK) {
+    if (check_hosts(self, error) != EEP_OK || check_engine(self, error) != EEP_OK ||
+        check_baseline(self, error) != EEP_OK || check_places(self, error) != EEP_OK ||
+        check_threads(self, error) != EEP_OK) {
         return EEP_ERR_INVALID;
     }
     if (self->plan_path && check_plan(self, error) != EEP_OK) {
@@ -562,6 +574,8 @@ void options_free(options *self)
     script_free(&self->script);
     plan_free(self->plan);
     self->plan = NULL;
+    hosts_file_free(self->hosts);
+    self->hosts = NULL;
 }
 
 void options_print_help(FILE *file)

@@ -10,6 +10,7 @@
 #include "experiments/script/plan.h"
 #include "experiments/script/script.h"
 #include "experiments/load/trace.h"
+#include "experiments/setup/hosts_file.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,7 +31,9 @@ typedef struct options {
     int64_t num_ranks, max_ranks;
     int64_t num_layers, hidden, inner, num_experts, num_slots, top_k, vocabulary;
     int64_t ranks_per_node, spread, backup_copies;
-    int64_t hosts_of; /* ranks of each host that this machine plays; 0: there is one */
+    int64_t hosts_of;       /* ranks of each host that this machine plays; 0: there is one */
+    const char *hosts_path; /* NULL: ranks are on this host */
+    hosts_file *hosts;      /* of that file */
     int64_t num_max_tokens_per_rank, num_chains, prefill_chunk, num_max_requests;
     int64_t seed;
     int64_t background_mb_s, ballast_mb, background_latency, router_skew, expert_us;
@@ -118,6 +121,11 @@ EEP_MUST_CHECK eep_status options_read_placement(const options *self, const char
 /* All files of placements, after script_prepare: EEP_ERR_INVALID as options_check. */
 EEP_MUST_CHECK eep_status options_check_placements(const options *self,
                                                    char error[OPTIONS_ERROR_BYTES]);
+
+/* Read the file of --hosts; the number of ranks follows from it, and what a node is, unless they
+ * were given. EEP_ERR_INVALID as options_check. */
+EEP_MUST_CHECK eep_status options_check_hosts(options *self, bool ranks_given, bool nodes_given,
+                                              char error[OPTIONS_ERROR_BYTES]);
 
 /* The part of the options that a rank is told. */
 void options_fill_rank(const options *self, rank_setup *setup_out);

@@ -29,6 +29,25 @@ expect "negative.jsonl:2:" "$bin/eep-run" --trace "$tmp/negative.jsonl" --out "$
 expect "syntax.jsonl:2:" "$bin/eep-run" --trace "$tmp/syntax.jsonl" --out "$tmp/a"
 expect "--ballast-mb" "$bin/eep-run" --threads --ballast-mb 5 --out "$tmp/a"
 expect "--scale-lengths" "$bin/eep-run" --trace "$tmp/negative.jsonl" --scale-lengths 1/0 --out "$tmp/a"
+at_etcd=(--store 'etcd://127.0.0.1:2379?local=/run/eep' --out "$tmp/a") # nobody connects to it
+printf 'hosts:\n  - {name: h1, address: "10.0.0.1:7800", ranks: 2}\n' >"$tmp/hosts.yaml"
+changed() { # TEXT WITH EXPECTED: the file of hosts, changed
+    sed "s/$1/$2/" "$tmp/hosts.yaml" >"$tmp/changed.yaml"
+    expect "changed.yaml:2:$3" "$bin/eep-run" --hosts "$tmp/changed.yaml" "${at_etcd[@]}"
+}
+changed ranks rank "42: unknown key 'rank'"
+changed h1 'h 1' "12: 'h 1': a host's name has letters"
+changed :7800 '' "25: '10.0.0.1' is not of the form ADDRESS:PORT"
+changed '2}' '0}' "3: no host has a rank"
+changed '2}' '2, environment: {LD_PRELOAD: x}}' "66: 'LD_PRELOAD': variables begin with EEP_ or UCX_"
+expect "$tmp/absent: No such file" "$bin/eep-run" --hosts "$tmp/absent" "${at_etcd[@]}"
+expect "give --store etcd://" "$bin/eep-run" --hosts "$tmp/hosts.yaml" --out "$tmp/a"
+expect "is of one host" "$bin/eep-run" --hosts "$tmp/hosts.yaml" --store "$tmp/socket" --out "$tmp/a"
+expect "lacks local=PATH" "$bin/eep-run" --hosts "$tmp/hosts.yaml" --store etcd://127.0.0.1 --out "$tmp/a"
+expect "the hosts of --hosts have 2" "$bin/eep-run" --hosts "$tmp/hosts.yaml" --ranks 3 "${at_etcd[@]}"
+expect "its ranks share one process" "$bin/eep-run" --hosts "$tmp/hosts.yaml" --threads "${at_etcd[@]}"
+expect "of the form ADDRESS:PORT" "$bin/eep-run" --worker 7800
+expect "--worker ADDRESS:PORT takes nothing else" "$bin/eep-run" --worker 127.0.0.1:7800 --out "$tmp/a"
 gzip -c "$tmp/negative.jsonl" >"$tmp/packed.jsonl"
 expect "packed.jsonl:1: a gzip file" "$bin/eep-run" --trace "$tmp/packed.jsonl" --out "$tmp/a"
 printf '\377\376{\0' >"$tmp/wide.jsonl"
