@@ -32,6 +32,7 @@ FLOORS = [
     ("transport/window",),
     ("transport/proxy",),
     ("transport/holder",),
+    ("transport/ucx",),
     ("transport/bulk",),
     ("transport/checkpoint",),
     ("transport",),

@@ -11,7 +11,7 @@
 #include "transport/locality.h"
 #include "transport/ports.h"
 #include "transport/topology.h"
-#include "transport/bulk/ucx_process.h"
+#include "transport/ucx/ucx_process.h"
 #include "experiments/base/args.h"
 
 #include <cjson/cJSON.h>

@@ -19,8 +19,8 @@ enum {
 
 /* Layout: head, checksums, backup words, claims of backups, experts, bulk address. The first four
  * fields keep their place in every version. Version 1 had windows of 64 bytes and no number here,
- * version 2 one sequence, version 3 no host, version 4 no network. */
-enum { RECORD_VERSION = 5 };
+ * version 2 one sequence, version 3 no host, version 4 no network, version 5 one interface. */
+enum { RECORD_VERSION = 6 };
 typedef struct record_head {
     uint32_t magic, version;
     int32_t seat;

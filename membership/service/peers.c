@@ -376,9 +376,9 @@ static eep_status reach_far(eep_context *context, int seat, uint32_t generation,
     }
     eepi_log(context, EEP_LOG_ERROR,
              "cannot reach rank %d (generation %u): its process lives on another host, or in "
-             "another pid or time namespace, and this rank has no network for rows: set "
-             "EEP_NETWORK=tcp and EEP_NETWORK_INTERFACE on all ranks (docs/NETWORK.md), or run all "
-             "of them on one host and in one namespace of each kind",
+             "another pid or time namespace, and this rank has no network for rows, or one of "
+             "another kind: set the same EEP_NETWORK, and EEP_NETWORK_INTERFACE, on all ranks "
+             "(docs/NETWORK.md), or run all of them on one host and in one namespace of each kind",
              seat, generation);
     return EEP_ERR_UNSUPPORTED;
 }

@@ -42,13 +42,14 @@ Test(records, one_of_another_version_of_libeep_is_refused_by_name)
 {
     const int32_t none[2] = {-1, -1};
     const uint64_t zero[2] = {0, 0};
-    const eepi_record record = {.member = {.seat = 1,
-                                           .generation = 7,
-                                           .experts = none,
-                                           .checksums = zero,
-                                           .backup = zero,
-                                           .host = 99},
-                                .lane = {.kind = EEPI_LANE_TCP, .ip_bytes = 16, .port = 4711}};
+    const eepi_record record = {
+        .member = {.seat = 1,
+                   .generation = 7,
+                   .experts = none,
+                   .checksums = zero,
+                   .backup = zero,
+                   .host = 99},
+        .lane = {.kind = EEPI_LANE_TCP, .num_paths = 1, .path = {{.ip_bytes = 16, .port = 4711}}}};
     eepi_record read;
     size_t bytes = 0;
     uint32_t *encoded = eepi_record_encode(&record, &shape, &bytes);

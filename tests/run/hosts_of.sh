@@ -3,14 +3,17 @@
 # Ranks of hosts that one machine plays: rows between them go over the network, and every token is
 # right through kills, a stop and rejoins, in ranks of both hosts, and the end of all ranks of a
 # host; and where all ranks of one host are reached by the network.
-#   tests/run/hosts_of.sh EEP_RUN
+#   tests/run/hosts_of.sh EEP_RUN [NAME...]      NAME: of these runs alone
 set -euo pipefail
 run=$1
+shift
+wanted=" $* "
 out=$(mktemp -d /dev/shm/eep-hosts-XXXXXX)
 trap 'rm -rf "$out"' EXIT
 try() {
     local name=$1
     shift
+    [[ $wanted == "  " || $wanted == *" $name "* ]] || return 0
     if ! "$run" "$@" --out "$out/$name" > "$out/$name.txt" 2>&1; then
         cat "$out/$name.txt"
         echo "FAILED: $name"

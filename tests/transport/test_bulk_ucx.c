@@ -166,7 +166,7 @@ static void raw_open(raw_worker *raw)
     ucp_worker_params_t worker = {0};
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
     *raw = (raw_worker){0};
-    cr_assert_eq(eepi_bulk_ucx_config("lo", false, &config), UCS_OK);
+    cr_assert_eq(eepi_ucx_config("lo", false, &config), UCS_OK);
     cr_assert_eq(ucp_init(&params, config, &raw->context), UCS_OK);
     ucp_config_release(config);
     cr_assert_eq(ucp_worker_create(raw->context, &worker, &raw->worker), UCS_OK);

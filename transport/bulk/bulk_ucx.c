@@ -3,7 +3,7 @@
  * close, and what arrives. */
 #include "transport/bulk/bulk_ucx.h"
 #include "graphs/base/descriptors.h"
-#include "transport/bulk/ucx_process.h"
+#include "transport/ucx/ucx_process.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -194,7 +194,7 @@ static ucs_status_t open_worker(bulk_ucx *ucx, const char *interface, bool asks_
     ucp_config_t *config = NULL;
     eepi_ucx_quiet();
     *call_out = "ucp_config_read";
-    ucs_status_t status = eepi_bulk_ucx_config(interface, asks_for_cuda, &config);
+    ucs_status_t status = eepi_ucx_config(interface, asks_for_cuda, &config);
     if (status != UCS_OK) {
         return status;
     }
@@ -309,7 +309,7 @@ static eep_status refuse(ucs_status_t status, const char *call, const char *inte
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_NO_MEMORY, "UCX: %s: %s", call,
                               ucs_status_string(status));
     }
-    eepi_bulk_ucx_variables(text, sizeof text);
+    eepi_ucx_variables(text, sizeof text);
     return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_UNSUPPORTED,
                           "UCX: %s on interface \"%s\": %s%s", call, interface,
                           ucs_status_string(status), text);
@@ -318,7 +318,7 @@ static eep_status refuse(ucs_status_t status, const char *call, const char *inte
 static uint64_t settings_of(const struct sockaddr_in *at, bool asks_for_cuda)
 {
     char text[1024];
-    eepi_bulk_ucx_variables(text, sizeof text);
+    eepi_ucx_variables(text, sizeof text);
     return XXH64(text, strlen(text), (uint64_t)at->sin_addr.s_addr << 1 | asks_for_cuda);
 }
 
@@ -354,7 +354,7 @@ eep_status eepi_bulk_ucx_open(const eepi_bulk_config *config, char *error_out, s
     const char *call = "epoll_create1";
     struct sockaddr_in at;
     char lack[256]; /* asked before: UCX 1.13 ends the process where its thread cannot have them */
-    if (eepi_bulk_ucx_interface(interface, &at) != 0) {
+    if (eepi_ucx_interface(interface, &at) != 0) {
         return eepi_bulk_fail(error_out, error_bytes, EEP_ERR_INVALID,
                               "UCX: bulk_interface \"%s\" has no IPv4 address or does not exist",
                               interface);

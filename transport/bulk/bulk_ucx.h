@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The carrier over UCX. From below: bulk_ucx_config.c (what UCX is told), bulk_ucx_endpoint.c
+/* The carrier over UCX. From below: bulk_ucx_endpoint.c
  * (endpoints and sends), bulk_ucx_serve.c (the side that has the bytes), bulk_ucx_close.c (the end
  * of endpoints and workers), bulk_ucx_parked.c (workers of closed copiers) and bulk_ucx.c (open,
  * the side that asks, progress).
@@ -10,6 +10,7 @@
 #define EEPI_BULK_UCX_H
 
 #include "transport/bulk/bulk_base.h"
+#include "transport/ucx/ucx_config.h"
 
 #include <netinet/in.h>
 #include <ucp/api/ucp.h>
@@ -148,14 +149,4 @@ bulk_peer *eepi_bulk_peer_find(bulk_ucx *bulk, const void *address, size_t bytes
 void eepi_bulk_send(bulk_send *send);
 /* Send a message without chunk. */
 void eepi_bulk_send_control(bulk_peer *peer, const bulk_wire *wire);
-
-/* ---- bulk_ucx_config.c */
-/* What UCX is told: nothing of the job's UCX_ variables, the one interface, tcp (and copies out of
- * GPU memory where asked for), and what EEP_UCX_ variables say. The caller releases it. */
-EEP_MUST_CHECK ucs_status_t eepi_bulk_ucx_config(const char *interface, bool asks_for_cuda,
-                                                 ucp_config_t **config_out);
-/* Name the EEP_UCX_ variables that are set, as " (A=1, B=2)"; "" if none is. */
-void eepi_bulk_ucx_variables(char *text, size_t text_bytes);
-/* The IPv4 address of an interface, port 0. Returns 0 if it has one. */
-int eepi_bulk_ucx_interface(const char *interface, struct sockaddr_in *address_out);
 #endif

@@ -23,8 +23,8 @@ enum {
     OWING_MS = 5,
     ROUND_MS = 500,
     NOTE_US = 1000000,
-    TAG_LISTENER = INT32_MAX - 1,
     TAG_WAKE = INT32_MAX,
+    TAG_LISTENER = TAG_WAKE - EEPI_MAX_PATHS, /* of the first interface */
 };
 
 typedef struct connection {
@@ -111,18 +111,38 @@ static bool prepare(const eepi_network *network, connection *c)
     return c->buffer != NULL;
 }
 
+static bool watch(const eepi_network *network, int fd, uint64_t tag)
+{
+    struct epoll_event events = {.events = EPOLLIN, .data.u64 = tag};
+
+    return epoll_ctl(network->epoll, EPOLL_CTL_ADD, fd, &events) == 0;
+}
+
+static bool watch_listeners(const eepi_network *network)
+{
+    bool all = true;
+
+    for (uint32_t i = 0; i < network->address.num_paths; i++) {
+        all &= watch(network, network->path[i].listener, TAG_LISTENER + i) || errno == EEXIST;
+    }
+    return all;
+}
+
 /* Without a descriptor for it the next one stays where it is, and would wake this thread again and
  * again: it is looked at later. */
 static void leave_strangers(eepi_network *network)
 {
-    network->incoming->is_full =
-        epoll_ctl(network->epoll, EPOLL_CTL_DEL, network->listener, NULL) == 0;
+    for (uint32_t i = 0; i < network->address.num_paths; i++) {
+        network->incoming->is_full |=
+            epoll_ctl(network->epoll, EPOLL_CTL_DEL, network->path[i].listener, NULL) == 0;
+    }
 }
 
-static void accept_all(eepi_network *network)
+static void accept_all(eepi_network *network, uint32_t path)
 {
     for (;;) {
-        const int fd = accept4(network->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        const int fd =
+            accept4(network->path[path].listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         struct epoll_event events = {.events = EPOLLIN};
         connection *c;
         if (fd < 0) {
@@ -395,18 +415,11 @@ static void handle(eepi_network *network, const struct epoll_event *event)
 
     if (tag & EEPI_LANE_EPOLL_WRITES) {
         pass_on(network, (uint32_t)tag & ~EEPI_LANE_EPOLL_WRITES, event->events);
-    } else if (tag == TAG_LISTENER) {
-        accept_all(network);
+    } else if (tag >= TAG_LISTENER && tag < TAG_WAKE) {
+        accept_all(network, (uint32_t)(tag - TAG_LISTENER));
     } else if (tag != TAG_WAKE && network->incoming->connection[tag].fd >= 0) {
         read_from(network, &network->incoming->connection[tag]);
     }
-}
-
-static bool watch(const eepi_network *network, int fd, uint64_t tag)
-{
-    struct epoll_event events = {.events = EPOLLIN, .data.u64 = tag};
-
-    return epoll_ctl(network->epoll, EPOLL_CTL_ADD, fd, &events) == 0;
 }
 
 /* Acknowledgements that found no room, strangers that say nothing or had no descriptor. */
@@ -428,7 +441,7 @@ static void tidy_up(eepi_network *network, uint64_t now_us)
         incoming->owes |= c->owes;
     }
     if (incoming->is_full) {
-        incoming->is_full = !watch(network, network->listener, TAG_LISTENER);
+        incoming->is_full = !watch_listeners(network);
     }
 }
 
@@ -439,8 +452,7 @@ void *eepi_receiver_run(void *user)
     const struct eepi_incoming *incoming = network->incoming;
     uint64_t tidied_us = eepi_now_us();
 
-    if (!watch(network, network->listener, TAG_LISTENER) ||
-        !watch(network, network->wake_fd, TAG_WAKE)) {
+    if (!watch_listeners(network) || !watch(network, network->wake_fd, TAG_WAKE)) {
         network->config.listener.note(network->config.listener.user,
                                       "rows: epoll_ctl failed: nothing is received");
         return NULL;

@@ -20,7 +20,7 @@ static void add(eepi_lane_batch *b, const void *bytes, size_t num_bytes)
 
 /* Words first; a slot is looked at before the words that were put before it are (rule N3,
  * eepi_ring_lane_take). */
-static bool take(eepi_lane *lane)
+bool eepi_lane_take(eepi_lane *lane)
 {
     eepi_lane_message message;
 
@@ -63,7 +63,7 @@ static void fill(const eepi_network *network, eepi_lane *lane)
     b->bytes = 0;
     while (any && b->bytes < most && b->num < EEPI_LANE_BATCH - (int)EEPK_RING_WORDS &&
            b->num_words <= EEPI_LANE_BATCH_WORDS - (int)EEPK_RING_WORDS) {
-        any = take(lane);
+        any = eepi_lane_take(lane);
         add_words(lane, b);
         if (lane->sent < lane->taken) {
             const eepk_put *slot = eepk_ring_slot(lane->ring, lane->sent++,

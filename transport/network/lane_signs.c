@@ -27,7 +27,7 @@ void eepi_lane_note(const eepi_network *network, const eepi_lane *lane, const ch
     vsnprintf(why, sizeof why, format, arguments);
     va_end(arguments);
     snprintf(text, sizeof text, "rows for rank %u (generation %u) at %s: %s", lane->seat,
-             lane->generation, eepi_lane_address_text(&lane->to, where), why);
+             lane->generation, eepi_lane_path_text(&lane->to, where), why);
     network->config.listener.note(network->config.listener.user, text);
 }
 

@@ -16,7 +16,7 @@
 enum { MOST_UNSENT = 4096 };
 
 /* IPv4 comes first: an address of IPv6 that is valid on one link alone says too little. */
-static bool take_address(const struct sockaddr *from, eepi_lane_address *out)
+static bool take_address(const struct sockaddr *from, eepi_lane_path *out)
 {
     if (from->sa_family == AF_INET) {
         memcpy(out->ip, &((const struct sockaddr_in *)from)->sin_addr, 4);
@@ -31,7 +31,7 @@ static bool take_address(const struct sockaddr *from, eepi_lane_address *out)
     return false;
 }
 
-static void address_of(const char *interface, eepi_lane_address *out)
+static void address_of(const char *interface, eepi_lane_path *out)
 {
     struct ifaddrs *all = NULL;
 
@@ -55,31 +55,31 @@ static void address_of(const char *interface, eepi_lane_address *out)
     freeifaddrs(all);
 }
 
-static const char *ip_text(const eepi_lane_address *address, char text[INET6_ADDRSTRLEN])
+static const char *ip_text(const eepi_lane_path *path, char text[INET6_ADDRSTRLEN])
 {
-    const int family = address->ip_bytes == 4 ? AF_INET : AF_INET6;
+    const int family = path->ip_bytes == 4 ? AF_INET : AF_INET6;
 
-    return inet_ntop(family, address->ip, text, INET6_ADDRSTRLEN) ? text : "?";
+    return inet_ntop(family, path->ip, text, INET6_ADDRSTRLEN) ? text : "?";
 }
 
 eep_status eepi_lane_listen(const char *interface, bool has_key, int *fd_out,
-                            eepi_lane_address *address_out, char *why, size_t why_bytes)
+                            eepi_lane_path *path_out, char *why, size_t why_bytes)
 {
-    eepi_lane_address address = {.kind = EEPI_LANE_TCP};
+    eepi_lane_path path = {0};
     struct sockaddr_storage bound = {0};
     socklen_t bytes = sizeof bound;
     char ip[INET6_ADDRSTRLEN], text[200];
     eep_status status;
 
-    address_of(interface, &address);
-    if (address.ip_bytes == 0) {
+    address_of(interface, &path);
+    if (path.ip_bytes == 0) {
         snprintf(why, why_bytes,
                  "EEP_NETWORK_INTERFACE is \"%.40s\": that is neither an address nor an interface "
                  "of this host that has one",
                  interface);
         return EEP_ERR_INVALID;
     }
-    status = eepi_tcp_check_host(ip_text(&address, ip), has_key, text, sizeof text);
+    status = eepi_tcp_check_host(ip_text(&path, ip), has_key, text, sizeof text);
     if (status != EEP_OK) {
         snprintf(why, why_bytes, "EEP_NETWORK_INTERFACE is \"%.40s\": %s", interface, text);
         return status;
@@ -92,19 +92,23 @@ eep_status eepi_lane_listen(const char *interface, bool has_key, int *fd_out,
         snprintf(why, why_bytes, "getsockname: %s", strerror(errno));
         return EEP_ERR_SYSTEM;
     }
-    address.port =
+    path.port =
         ntohs(bound.ss_family == AF_INET ? ((const struct sockaddr_in *)&bound)->sin_port
                                          : ((const struct sockaddr_in6 *)&bound)->sin6_port);
-    *address_out = address;
+    *path_out = path;
     return EEP_OK;
 }
 
-int eepi_lane_connect(const eepi_lane_address *address)
+int eepi_lane_connect(const eepi_lane_path *from, const eepi_lane_path *to)
 {
-    char ip[INET6_ADDRSTRLEN];
+    char ip[INET6_ADDRSTRLEN], from_ip[INET6_ADDRSTRLEN];
     int fd = -1;
 
-    return eepi_tcp_connect(ip_text(address, ip), address->port, 0, &fd) == EEP_OK ? fd : -1;
+    return eepi_tcp_connect_from(from && from->ip_bytes == to->ip_bytes ? ip_text(from, from_ip)
+                                                                        : NULL,
+                                 ip_text(to, ip), to->port, 0, &fd) == EEP_OK
+               ? fd
+               : -1;
 }
 
 /* ------------------------------------------------------------------ channels */

@@ -45,10 +45,41 @@ const char *eepi_lane_answer_text(const eepi_lane_answer *answer)
 
 /* ------------------------------------------------------------------ its slots */
 
+static uint64_t *done_word(const eepi_lane *lane, uint64_t claim, uint64_t *bit_out)
+{
+    const uint64_t slot = claim % lane->num_slots;
+
+    *bit_out = 1ull << slot % 64;
+    return &lane->done[slot / 64];
+}
+
+bool eepi_lane_is_done(const eepi_lane *lane, uint64_t claim)
+{
+    uint64_t bit;
+    const uint64_t *word = done_word(lane, claim, &bit);
+
+    return claim < lane->base || *word & bit;
+}
+
+void eepi_lane_complete(eepi_lane *lane, uint64_t claim)
+{
+    uint64_t bit, *word = done_word(lane, claim, &bit);
+
+    if (eepi_lane_is_done(lane, claim)) {
+        return;
+    }
+    eepi_ring_lane_complete(lane->ring_lane, claim);
+    *word |= bit;
+    while (lane->base < lane->taken && *(word = done_word(lane, lane->base, &bit)) & bit) {
+        *word &= ~bit;
+        lane->base++;
+    }
+}
+
 void eepi_lane_complete_below(eepi_lane *lane, uint64_t claim)
 {
-    for (; lane->base < claim; lane->base++) {
-        eepi_ring_lane_complete(lane->ring_lane, lane->base);
+    while (lane->base < claim) {
+        eepi_lane_complete(lane, lane->base);
     }
 }
 
@@ -60,8 +91,8 @@ static bool throw_away(eepi_lane *lane)
 
     while (eepi_ring_lane_take(lane->ring_lane, &message)) {
         if (message.claim != EEPI_LANE_NO_CLAIM) {
-            lane->base = lane->sent = lane->taken = message.claim + 1;
-            eepi_ring_lane_complete(lane->ring_lane, message.claim);
+            lane->sent = lane->taken = message.claim + 1;
+            eepi_lane_complete(lane, message.claim);
         }
         any = true;
     }
@@ -101,9 +132,7 @@ static void follow(eepi_network *network, eepi_lane *lane, uint64_t now_us)
 
 static void begin(eepi_network *network, eepi_lane *lane, uint64_t now_us)
 {
-    pthread_mutex_lock(&network->lock);
-    lane->to = lane->address;
-    pthread_mutex_unlock(&network->lock);
+    eepi_lane_take_way(network, lane);
     network->carrier->begin(network, lane, now_us);
 }
 

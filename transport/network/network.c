@@ -28,7 +28,7 @@ eep_status eepi_network_plan(bool spans_hosts, eepk_shape *shape, char *why, siz
     return status;
 }
 
-static eepi_network *make(const eepi_network_config *config)
+static eepi_network *make(const eepi_network_config *config, const eepi_network_choice *choice)
 {
     const eepk_shape *s = config->shape;
     eepi_network *network = calloc(1, sizeof *network + s->num_queues * sizeof(eepi_lane));
@@ -37,13 +37,18 @@ static eepi_network *make(const eepi_network_config *config)
     if (!network) {
         return NULL;
     }
-    network->carrier = &eepi_tcp_carrier;
+    network->carrier = choice->kind == EEPI_NETWORK_UCX ? &eepi_ucx_carrier : &eepi_tcp_carrier;
     network->config = *config;
     network->config.shape = NULL;
     network->config.ring = NULL;
     network->shape = *s;
     network->slot_bytes = eepk_slot_bytes(s);
-    network->listener = network->epoll = network->wake_fd = -1;
+    network->epoll = network->wake_fd = -1;
+    for (int i = 0; i < choice->num_interfaces; i++) {
+        network->path[i] = (eepi_path){.interface = choice->interface[i], .listener = -1};
+    }
+    network->address.num_paths = (uint8_t)choice->num_interfaces;
+    network->all_peers = choice->all_peers;
     network->doorbell = &((eepk_ring_limit *)config->ring[0])->doorbell;
     pthread_mutex_init(&network->lock, NULL);
     for (uint32_t i = 0; i < s->num_queues; i++) {
@@ -51,10 +56,12 @@ static eepi_network *make(const eepi_network_config *config)
         lane->number = i;
         lane->seat = i % s->max_ranks;
         lane->ring = config->ring[i];
+        lane->num_slots = s->ring_slots;
         lane->fd = -1;
         lane->ring_lane = eepi_ring_lane_open(lane->ring, s->ring_slots, network->slot_bytes,
                                               s->self, lane->seat);
-        is_whole &= lane->ring_lane != NULL;
+        lane->done = calloc((s->ring_slots + 63) / 64, sizeof *lane->done);
+        is_whole &= lane->ring_lane && lane->done;
     }
     if (!is_whole) {
         eepi_network_close(network);
@@ -89,13 +96,12 @@ eep_status eepi_network_open(const eepi_network_config *config, char *why, size_
     if (status != EEP_OK) {
         return status;
     }
-    network = make(config);
+    network = make(config, &choice);
     if (!network) {
         snprintf(why, why_bytes, "out of memory");
         return EEP_ERR_NO_MEMORY;
     }
-    network->all_peers = choice.all_peers;
-    status = network->carrier->open(network, choice.interface, why, why_bytes);
+    status = network->carrier->open(network, why, why_bytes);
     if (status == EEP_OK) {
         status = start(network, why, why_bytes);
     }
@@ -129,6 +135,7 @@ void eepi_network_close(eepi_network *network)
             eepi_lane_abandon(network, lane);
         }
         eepi_ring_lane_close(lane->ring_lane);
+        free(lane->done);
     }
     network->carrier->close(network);
     pthread_mutex_destroy(&network->lock);
@@ -153,7 +160,7 @@ uint32_t eepi_network_reach(eepi_network *network, uint32_t seat, uint32_t gener
     const uint32_t queue = seat + generation % 2 * network->shape.max_ranks;
     eepi_lane *lane = &network->lane[queue];
 
-    if (is_near && (!network->all_peers || address->kind == EEPI_LANE_NONE)) {
+    if (address->kind != network->address.kind || (is_near && !network->all_peers)) {
         return EEPI_NO_QUEUE;
     }
     pthread_mutex_lock(&network->lock);

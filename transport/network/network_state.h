@@ -34,6 +34,23 @@ enum {
     EEPI_LANE_EPOLL_WRITES = 1u << 31u, /* in the tag of a poll: a lane, and not a connection */
 };
 
+/* What the environment asks for. */
+typedef enum eepi_network_kind {
+    EEPI_NETWORK_OFF,
+    EEPI_NETWORK_TCP,
+    EEPI_NETWORK_UCX
+} eepi_network_kind;
+typedef struct eepi_network_interface {
+    char name[48];   /* or address */
+    char device[64]; /* its RDMA device; "": the one that the system names, if it has one */
+} eepi_network_interface;
+typedef struct eepi_network_choice {
+    eepi_network_kind kind;
+    bool all_peers; /* those of this host, too */
+    int num_interfaces;
+    eepi_network_interface interface[EEPI_MAX_PATHS];
+} eepi_network_choice;
+
 /* The first bytes of a connection, and the answer. */
 typedef struct eepi_lane_hello {
     uint32_t magic, version;
@@ -83,7 +100,8 @@ typedef struct eepi_lane {
     uint32_t events; /* atomic: of its connection, from the receiver thread, which */
     bool wants_wake; /* atomic: rings the doorbell then */
     uint32_t number, seat, generation; /* its ring; the process that it serves now, */
-    eepi_lane_address to;              /* and where that is */
+    eepi_lane_path to;                 /* and where that is reached */
+    uint32_t way, num_ways;            /* pairs of own and the peer's paths; lane_ways.c */
     eepi_ring_lane *ring_lane;
     uint8_t *ring;
     eepi_lane_state state;
@@ -93,10 +111,13 @@ typedef struct eepi_lane {
     uint64_t retry_at_us;
     /* claims: placed by the peer < base <= sent <= taken */
     uint64_t base, sent, taken;
-    uint64_t connection_base;       /* of this connection's first slot */
+    uint32_t num_slots;
+    uint64_t *done;           /* [num_slots] bits: placed by the peer, though not all before it */
+    uint64_t connection_base; /* of this connection's first slot */
     eepk_put word[EEPK_RING_WORDS]; /* the newest of each; kind 0: none */
     bool word_waits[EEPK_RING_WORDS];
-    bool is_full; /* the connection takes nothing now */
+    struct eepi_ucx_link *link; /* over UCX, while there is a connection */
+    bool is_full;               /* the connection takes nothing now */
     eepi_lane_batch batch;
     uint8_t answer[sizeof(uint64_t)]; /* part of an acknowledgement, or of the answer */
     size_t answer_bytes;
@@ -108,12 +129,15 @@ typedef struct eepi_lane {
 } eepi_lane;
 
 struct eepi_incoming;
+struct eepi_ucx;
 
-/* What carries messages: TCP (tcp_carrier.c, tcp_lane.c, incoming.c). The
+/* What carries messages: TCP (tcp_carrier.c, tcp_lane.c, incoming.c) or UCX (ucx_carrier.c,
+ * ucx_lane.c, ucx_incoming.c). The
  * sender thread calls all but open, close, wake and receive. */
 typedef struct eepi_carrier {
-    /* Be reached at network->address. `network` keeps what was opened so far on failure. */
-    eep_status (*open)(eepi_network *network, const char *interface, char *why, size_t why_bytes);
+    /* Be reached at network->address, by each of its interfaces. `network` keeps what was opened so
+     * far on failure. */
+    eep_status (*open)(eepi_network *network, char *why, size_t why_bytes);
     void (*close)(eepi_network *network); /* its threads have ended */
     /* Of a lane that is down: begin a connection to lane->to. */
     void (*begin)(eepi_network *network, eepi_lane *lane, uint64_t now_us);
@@ -128,7 +152,13 @@ typedef struct eepi_carrier {
     bool (*progress)(eepi_network *network);  /* before all turns; NULL: nothing is to be done */
     bool (*may_sleep)(eepi_network *network); /* behind them; NULL: always */
 } eepi_carrier;
-extern const eepi_carrier eepi_tcp_carrier;
+extern const eepi_carrier eepi_tcp_carrier, eepi_ucx_carrier;
+
+/* One interface of this rank. */
+typedef struct eepi_path {
+    eepi_network_interface interface;
+    int listener; /* -1: none */
+} eepi_path;
 
 struct eepi_network {
     const eepi_carrier *carrier;
@@ -143,28 +173,23 @@ struct eepi_network {
     bool is_sending, is_receiving; /* the threads run */
     bool stop;                     /* atomic */
     bool all_peers;                /* those of this host are reached by it, too */
-    int listener, epoll, wake_fd;
+    int epoll, wake_fd;
+    eepi_path path[EEPI_MAX_PATHS]; /* [address.num_paths] */
     uint32_t *doorbell;
-    struct eepi_incoming *incoming;
-    eepi_lane lane[]; /* [num_queues] */
+    struct eepi_incoming *incoming; /* over TCP */
+    struct eepi_ucx *ucx;           /* over UCX */
+    eepi_lane lane[];               /* [num_queues] */
 };
 
-/* network_choice.c: what the environment asks for. */
-typedef enum eepi_network_kind { EEPI_NETWORK_OFF, EEPI_NETWORK_TCP } eepi_network_kind;
-typedef struct eepi_network_choice {
-    eepi_network_kind kind;
-    bool all_peers;        /* those of this host, too */
-    const char *interface; /* name or address */
-} eepi_network_choice;
+/* network_choice.c */
 EEP_MUST_CHECK eep_status eepi_network_choose(bool spans_hosts, eepi_network_choice *choice_out,
                                               char *why, size_t why_bytes);
 
 /* lane_socket.c; sockets do not block. */
 EEP_MUST_CHECK eep_status eepi_lane_listen(const char *interface, bool has_key, int *fd_out,
-                                           eepi_lane_address *address_out, char *why,
-                                           size_t why_bytes);
-/* -1: errno says why. */
-int eepi_lane_connect(const eepi_lane_address *address);
+                                           eepi_lane_path *path_out, char *why, size_t why_bytes);
+/* From one of this rank's paths, or from any (NULL), to one of a peer's. -1: errno says why. */
+int eepi_lane_connect(const eepi_lane_path *from, const eepi_lane_path *to);
 /* Begin a channel: to the lane's process, or, with NULL, to whoever has connected. */
 EEP_MUST_CHECK eep_status eepi_lane_secure(const eepi_network *network, const eepi_lane *lane,
                                            eepi_secure_channel *channel_out);
@@ -173,7 +198,10 @@ EEP_MUST_CHECK eep_status eepi_lane_secure(const eepi_network *network, const ee
 bool eepi_lane_turn(eepi_network *network, eepi_lane *lane, uint64_t now_us, uint64_t *next_us);
 /* Drop its connection, and give back what the ring lane has handed out. */
 void eepi_lane_abandon(eepi_network *network, eepi_lane *lane);
+/* The peer has placed it, or nobody is to have it. */
+void eepi_lane_complete(eepi_lane *lane, uint64_t claim);
 void eepi_lane_complete_below(eepi_lane *lane, uint64_t claim);
+bool eepi_lane_is_done(const eepi_lane *lane, uint64_t claim);
 eepi_lane_hello eepi_lane_hello_of(const eepi_network *network, const eepi_lane *lane);
 eepi_lane_verdict eepi_lane_judge(const eepi_network *network, const eepi_lane_hello *hello);
 /* Of one that is no welcome. */
@@ -182,6 +210,10 @@ static inline void eepi_lane_by(uint64_t *next_us, uint64_t at_us)
 {
     *next_us = at_us < *next_us ? at_us : *next_us;
 }
+
+/* lane_ways.c: of the ways to its process, the one that it takes now. */
+void eepi_lane_take_way(eepi_network *network, eepi_lane *lane);
+const eepi_lane_path *eepi_lane_own_path(const eepi_network *network, const eepi_lane *lane);
 
 /* lane_signs.c: what the listener hears of a lane's peer. */
 __attribute__((format(printf, 3, 4))) void
@@ -207,7 +239,9 @@ bool eepi_lane_is_own_lack(int error);
 void eepi_lane_lack(eepi_network *network, eepi_lane *lane, int error, uint64_t now_us);
 void eepi_lane_lack_ends(eepi_lane *lane, uint64_t now_us);
 
-/* lane_send.c: send what there is; false: the connection is broken. */
+/* lane_send.c: take the next word or slot out of the ring; false: there is none. */
+bool eepi_lane_take(eepi_lane *lane);
+/* Send what there is; false: the connection is broken. */
 bool eepi_lane_send(eepi_network *network, eepi_lane *lane, bool *any_out);
 /* What was sent on a connection that broke is sent again. */
 void eepi_lane_rewind(eepi_lane *lane);
@@ -219,7 +253,7 @@ struct eepi_incoming *eepi_incoming_open(const eepi_network *network);
 void eepi_incoming_close(struct eepi_incoming *incoming);
 void *eepi_receiver_run(void *network);
 /* tcp_carrier.c */
-eep_status eepi_tcp_open(eepi_network *network, const char *interface, char *why, size_t why_bytes);
+eep_status eepi_tcp_open(eepi_network *network, char *why, size_t why_bytes);
 void eepi_tcp_close(eepi_network *network);
 void eepi_tcp_wake(eepi_network *network);
 #endif

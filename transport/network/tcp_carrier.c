@@ -9,7 +9,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-eep_status eepi_tcp_open(eepi_network *network, const char *interface, char *why, size_t why_bytes)
+eep_status eepi_tcp_open(eepi_network *network, char *why, size_t why_bytes)
 {
     eep_status status = eepi_secure_key_read(NULL, &network->key, why, why_bytes);
 
@@ -22,10 +22,14 @@ eep_status eepi_tcp_open(eepi_network *network, const char *interface, char *why
         snprintf(why, why_bytes, "out of memory");
         return EEP_ERR_NO_MEMORY;
     }
-    status = eepi_lane_listen(interface, network->has_key, &network->listener, &network->address,
-                              why, why_bytes);
-    if (status != EEP_OK) {
-        return status;
+    network->address.kind = EEPI_LANE_TCP;
+    for (uint32_t i = 0; i < network->address.num_paths; i++) {
+        status =
+            eepi_lane_listen(network->path[i].interface.name, network->has_key,
+                             &network->path[i].listener, &network->address.path[i], why, why_bytes);
+        if (status != EEP_OK) {
+            return status;
+        }
     }
     network->epoll = epoll_create1(EPOLL_CLOEXEC);
     network->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -38,13 +42,17 @@ eep_status eepi_tcp_open(eepi_network *network, const char *interface, char *why
 
 void eepi_tcp_close(eepi_network *network)
 {
-    const int fds[] = {network->listener, network->epoll, network->wake_fd};
-
     eepi_incoming_close(network->incoming);
-    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
-        if (fds[i] >= 0) {
-            close(fds[i]);
+    for (uint32_t i = 0; i < network->address.num_paths; i++) {
+        if (network->path[i].listener >= 0) {
+            close(network->path[i].listener);
         }
+    }
+    if (network->epoll >= 0) {
+        close(network->epoll);
+    }
+    if (network->wake_fd >= 0) {
+        close(network->wake_fd);
     }
 }
 

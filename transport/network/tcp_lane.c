@@ -99,7 +99,8 @@ static void begin(eepi_network *network, eepi_lane *lane, uint64_t now_us)
                                  .data.u64 = EEPI_LANE_EPOLL_WRITES | lane->number};
 
     eepi_lane_rewind(lane);
-    lane->fd = eepi_lane_connect(&lane->to);
+    lane->fd = eepi_lane_connect(
+        network->address.num_paths > 1 ? eepi_lane_own_path(network, lane) : NULL, &lane->to);
     if (lane->fd < 0) {
         fail_refused(network, lane, errno, now_us);
         return;

@@ -56,8 +56,9 @@ void eepi_network_close(eepi_network *network);
 /* Where peers reach this rank, for its record. */
 eepi_lane_address eepi_network_address(const eepi_network *network);
 /* Have a way to that process, at that address. Returns the ring to it, and it is PROXY then;
- * EEPI_NO_QUEUE: its window is stored into. `is_near`: its memory can be mapped; only then it may
- * have no address. The same ring at each call. Any thread. */
+ * EEPI_NO_QUEUE: its window is stored into, or nothing reaches it, since its network is of another
+ * kind. `is_near`: its memory can be mapped; only then it may have no address. The same ring at
+ * each call. Any thread. */
 uint32_t eepi_network_reach(eepi_network *network, uint32_t seat, uint32_t generation,
                             const eepi_lane_address *address, bool is_near);
 /* Of those that are reached, these are [max_ranks] the members; 0: none of that seat. The lane to

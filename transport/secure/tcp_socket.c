@@ -148,7 +148,29 @@ static bool is_absence(int error)
            error == EADDRNOTAVAIL || error == EHOSTUNREACH || error == ENETUNREACH;
 }
 
+/* 0, or the error. The kernel chooses the port when it connects. */
+static int bind_from(int fd, const char *from)
+{
+    const int later = 1;
+    struct sockaddr_storage address;
+    socklen_t bytes = 0;
+    if (!from) {
+        return 0;
+    }
+    if (!address_of(from, 0, &address, &bytes)) {
+        return EINVAL;
+    }
+    (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &later, sizeof later);
+    return bind(fd, (const struct sockaddr *)&address, bytes) == 0 ? 0 : errno;
+}
+
 eep_status eepi_tcp_connect(const char *host, uint16_t port, int wait_ms, int *fd_out)
+{
+    return eepi_tcp_connect_from(NULL, host, port, wait_ms, fd_out);
+}
+
+eep_status eepi_tcp_connect_from(const char *from, const char *host, uint16_t port, int wait_ms,
+                                 int *fd_out)
 {
     struct sockaddr_storage address;
     socklen_t bytes = 0;
@@ -160,7 +182,8 @@ eep_status eepi_tcp_connect(const char *host, uint16_t port, int wait_ms, int *f
     if (fd < 0) {
         return EEP_ERR_SYSTEM;
     }
-    error = connect_bounded(fd, &address, bytes, wait_ms);
+    error = bind_from(fd, from);
+    error = error == 0 ? connect_bounded(fd, &address, bytes, wait_ms) : error;
     if (error == 0 && is_own_end(fd, &address, bytes)) {
         error = ECONNREFUSED;
     }

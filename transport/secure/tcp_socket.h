@@ -23,6 +23,9 @@ EEP_MUST_CHECK eep_status eepi_tcp_check_host(const char *host, bool has_key, ch
  * address. */
 EEP_MUST_CHECK eep_status eepi_tcp_connect(const char *host, uint16_t port, int wait_ms,
                                            int *fd_out);
+/* The same, from that address of this host; NULL: from one that the system chooses. */
+EEP_MUST_CHECK eep_status eepi_tcp_connect_from(const char *from, const char *host, uint16_t port,
+                                                int wait_ms, int *fd_out);
 /* Bind and listen on that one address. EEP_ERR_CONFLICT: somebody listens there. On failure the
  * reason is written to `error_out` if that is not NULL. */
 EEP_MUST_CHECK eep_status eepi_tcp_listen(const char *host, uint16_t port, char *error_out,

@@ -99,8 +99,9 @@ eep_status eepi_network_plan(bool spans_hosts, eepk_shape *shape, char *why, siz
 eepi_lane_address eepi_network_address(const eepi_network *network)
 {
     (void)network;
-    return (eepi_lane_address){
-        .kind = EEPI_LANE_TCP, .ip_bytes = 4, .port = 1, .ip = {127, 0, 0, 1}};
+    return (eepi_lane_address){.kind = EEPI_LANE_TCP,
+                               .num_paths = 1,
+                               .path = {{.ip_bytes = 4, .port = 1, .ip = {127, 0, 0, 1}}}};
 }
 
 /* The view has other members now. */

@@ -15,8 +15,30 @@ static void begin(void *user, const eepk_put *put)
     __atomic_store_n(&((rank *)user)->begun_step, put->step, __ATOMIC_RELEASE);
 }
 
+void hold(rank *r)
+{
+    __atomic_store_n(&r->is_held, 1, __ATOMIC_RELEASE);
+    AWAIT(__atomic_load_n(&r->is_holding, __ATOMIC_ACQUIRE));
+}
+
+void let_go(rank *r)
+{
+    __atomic_store_n(&r->is_held, 0, __ATOMIC_RELEASE);
+    AWAIT(!__atomic_load_n(&r->is_holding, __ATOMIC_ACQUIRE));
+}
+
+static void wait_while_held(rank *r)
+{
+    while (__atomic_load_n(&r->is_held, __ATOMIC_ACQUIRE)) {
+        __atomic_store_n(&r->is_holding, 1, __ATOMIC_RELEASE);
+        usleep(500);
+    }
+    __atomic_store_n(&r->is_holding, 0, __ATOMIC_RELEASE);
+}
+
 static void rows(void *user, uint64_t offset, const void *bytes, uint32_t num_bytes)
 {
+    wait_while_held(user);
     eepi_placer_host_ops.rows(((rank *)user)->window, offset, bytes, num_bytes);
 }
 

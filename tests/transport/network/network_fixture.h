@@ -23,6 +23,7 @@ typedef struct rank {
     int lost[RANKS], num_alive; /* atomic: kind + 1 */
     int num_heard[RANKS];       /* atomic */
     int num_notes;              /* of its network; read it when that is closed */
+    int is_held, is_holding;    /* atomic: who places its rows waits */
 } rank;
 
 #define AWAIT(what)                                                                                \
@@ -55,6 +56,10 @@ void put_rows(rank *r, uint32_t queue, uint64_t step, uint32_t num);
 bool has_tag(rank *r, const rank *from, uint64_t step);
 /* All rows of that step lie where they belong: a tag is worth nothing without them (N4). */
 void check_rows(rank *r, const rank *from, uint64_t step, uint32_t num);
+/* A thread that places a row for it waits from now on: as in a process that has stopped. It returns
+ * once that is so, which needs a row on its way. */
+void hold(rank *r);
+void let_go(rank *r);
 /* What the listener was told of that seat; -1: nothing. */
 int lost(rank *r, int seat);
 #endif

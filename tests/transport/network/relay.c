@@ -77,7 +77,7 @@ static bool pass_on(relay *r, pair *p, int side)
         return false;
     }
     if (side == 0 && cut != 0 && p->passed + (uint64_t)got > cut) {
-        got = (ssize_t)(cut - p->passed);
+        got = cut > p->passed ? (ssize_t)(cut - p->passed) : 0;
         (void)!send(p->fd[1], bytes, (size_t)got, MSG_NOSIGNAL);
         return false;
     }
@@ -153,9 +153,9 @@ relay *relay_open(const eepi_lane_address *to, eepi_lane_address *own_out)
     relay *r = calloc(1, sizeof *r);
     socklen_t bytes = sizeof r->own;
 
-    CHECK(r && to->ip_bytes == 4);
-    r->to = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(to->port)};
-    memcpy(&r->to.sin_addr, to->ip, 4);
+    CHECK(r && to->path[0].ip_bytes == 4);
+    r->to = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(to->path[0].port)};
+    memcpy(&r->to.sin_addr, to->path[0].ip, 4);
     for (int i = 0; i < MAX_PAIRS; i++) {
         r->pairs[i].fd[0] = r->pairs[i].fd[1] = -1;
     }
@@ -163,7 +163,7 @@ relay *relay_open(const eepi_lane_address *to, eepi_lane_address *own_out)
     listen_at(r);
     CHECK(getsockname(r->listener, (struct sockaddr *)&r->own, &bytes) == 0);
     *own_out = *to;
-    own_out->port = ntohs(r->own.sin_port);
+    own_out->path[0].port = ntohs(r->own.sin_port);
     CHECK(pthread_create(&r->thread, NULL, run, r) == 0);
     return r;
 }

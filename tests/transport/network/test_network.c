@@ -456,7 +456,8 @@ Test(network, the_environment_chooses)
 
 Test(network, near_peers_are_local_unless_all_take_the_network)
 {
-    const eepi_lane_address nowhere = {.kind = EEPI_LANE_TCP, .ip_bytes = 4, .port = 9};
+    const eepi_lane_address nowhere = {
+        .kind = EEPI_LANE_TCP, .num_paths = 1, .path = {{.ip_bytes = 4, .port = 9}}};
     const eepi_lane_address none = {0};
     rank a;
 
@@ -476,11 +477,11 @@ Test(network, near_peers_are_local_unless_all_take_the_network)
 Test(network, other_hosts_reach_nobody_without_a_key)
 {
     rank a = {0};
-    const eepi_lane_address loopback = {.kind = EEPI_LANE_TCP, .ip_bytes = 4, .ip = {127, 0, 0, 1}};
-    const eepi_lane_address other = {.kind = EEPI_LANE_TCP, .ip_bytes = 4, .ip = {10, 0, 0, 1}};
+    const eepi_lane_path loopback = {.ip_bytes = 4, .ip = {127, 0, 0, 1}};
+    const eepi_lane_path other = {.ip_bytes = 4, .ip = {10, 0, 0, 1}};
 
-    cr_expect(eepi_lane_address_is_loopback(&loopback));
-    cr_expect(!eepi_lane_address_is_loopback(&other));
+    cr_expect(eepi_lane_path_is_loopback(&loopback));
+    cr_expect(!eepi_lane_path_is_loopback(&other));
     setenv("EEP_NETWORK_INTERFACE", "0.0.0.0", 1);
     make_shape(0, &a.shape);
     for (uint32_t i = 0; i < a.shape.num_queues; i++) {

@@ -82,22 +82,26 @@ Test(signs, a_connection_without_a_greeting_is_no_sign_of_life)
 /* It greets, and takes no row: nothing arrives, and its greetings take nothing back. */
 Test(signs, one_whose_connection_breaks_after_each_greeting_is_silent)
 {
+    int before, connections;
     pair p;
 
     silent_us = 300000;
     open_pair(&p);
     put_rows(&p.a, p.to_b, 1, 4);
-    AWAIT(has_tag(&p.b, &p.a, 1));
+    AWAIT(has_tag(&p.b, &p.a, 1) && room(&p.a, p.to_b) == p.a.shape.ring_slots);
+    forget(&p.a, 1);
+    before = num_alive(&p.a);
+    connections = relay_num_connections(p.relay);
     move_to(&p.b, 2);
     relay_cut_each(p.relay, sizeof(eepi_lane_hello) + 200);
     put_rows(&p.a, p.to_b, 2, 4);
     AWAIT(lost(&p.a, 1) == EEP_FAULT_SILENT);
-    cr_expect_gt(relay_num_connections(p.relay), 2, "it is tried again,");
-    cr_expect_lt(relay_num_connections(p.relay), 100, "and not as often as can be");
+    cr_expect_gt(relay_num_connections(p.relay), connections, "it is tried again,");
+    cr_expect_lt(relay_num_connections(p.relay), connections + 100, "and not as often as can be");
+    cr_expect_eq(num_alive(&p.a), before);
     relay_cut_each(p.relay, 0);
-    forget(&p.a, 1);
     AWAIT(has_tag(&p.b, &p.a, 2));
-    AWAIT(num_alive(&p.a) == 2);
+    AWAIT(num_alive(&p.a) == before + 1);
     check_rows(&p.b, &p.a, 2, 4);
     close_pair(&p);
 }
@@ -105,18 +109,20 @@ Test(signs, one_whose_connection_breaks_after_each_greeting_is_silent)
 /* A view may keep a rank in spite of a reset. */
 Test(signs, one_that_was_reset_is_heard_again_and_may_be_lost_again)
 {
+    int before;
     pair p;
 
     silent_us = 400000;
     open_pair(&p);
     put_rows(&p.a, p.to_b, 1, 4);
-    AWAIT(has_tag(&p.b, &p.a, 1));
+    AWAIT(has_tag(&p.b, &p.a, 1) && room(&p.a, p.to_b) == p.a.shape.ring_slots);
+    before = num_alive(&p.a);
     relay_refuse(p.relay, 1);
     AWAIT(lost(&p.a, 1) == EEP_FAULT_RESET);
     forget(&p.a, 1);
     AWAIT(lost(&p.a, 1) == EEP_FAULT_RESET); /* it lasts */
     relay_refuse(p.relay, 0);
-    AWAIT(num_alive(&p.a) == 2);
+    AWAIT(num_alive(&p.a) > before);
     forget(&p.a, 1);
     move_to(&p.b, 2);
     put_rows(&p.a, p.to_b, 2, 4);
@@ -128,16 +134,20 @@ Test(signs, one_that_was_reset_is_heard_again_and_may_be_lost_again)
     close_pair(&p);
 }
 
-/* Take each descriptor that is left, into fds; their number. */
+/* Take each descriptor that is left, into fds; their number. One that is in use for a moment, for a
+ * connection that is refused, is taken when it is free. */
 enum { FEW = 80 };
 static int take_all(int fds[FEW])
 {
     int num = 0;
 
-    while (num < FEW && (fds[num] = dup(STDOUT_FILENO)) >= 0) {
-        num++;
+    for (int ms = 0; ms < 200; ms++) {
+        while (num < FEW && (fds[num] = dup(STDOUT_FILENO)) >= 0) {
+            num++;
+        }
+        cr_assert_lt(num, FEW);
+        usleep(1000);
     }
-    cr_assert_lt(num, FEW);
     return num;
 }
 
@@ -148,7 +158,7 @@ Test(signs, own_want_of_descriptors_is_no_silence_of_the_peer)
     int fds[FEW], num;
     pair p;
 
-    silent_us = 200000;
+    silent_us = 500000;
     open_pair(&p);
     put_rows(&p.a, p.to_b, 1, 4);
     AWAIT(has_tag(&p.b, &p.a, 1));
@@ -160,7 +170,7 @@ Test(signs, own_want_of_descriptors_is_no_silence_of_the_peer)
     num = take_all(fds); /* and no other one can be made */
     forget(&p.a, 1);
     put_rows(&p.a, p.to_b, 2, 4);
-    usleep(5 * (unsigned)silent_us);
+    usleep(3 * (unsigned)silent_us);
     cr_expect_eq(lost(&p.a, 1), -1);
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &all), 0);
     while (num > 0) {

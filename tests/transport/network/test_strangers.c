@@ -19,10 +19,10 @@ static int connect_from(const rank *to, uint8_t host)
     const eepi_lane_address address = eepi_network_address(to->network);
     struct sockaddr_in from = {.sin_family = AF_INET,
                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + host)};
-    struct sockaddr_in there = {.sin_family = AF_INET, .sin_port = htons(address.port)};
+    struct sockaddr_in there = {.sin_family = AF_INET, .sin_port = htons(address.path[0].port)};
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    memcpy(&there.sin_addr, address.ip, 4);
+    memcpy(&there.sin_addr, address.path[0].ip, 4);
     cr_assert_geq(fd, 0);
     cr_assert_eq(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
     cr_assert_eq(connect(fd, (struct sockaddr *)&there, sizeof there), 0);
@@ -210,7 +210,7 @@ Test(strangers, one_for_whom_there_is_no_descriptor_waits)
     fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     cr_assert_geq(fd, 0);
     few = (struct rlimit){1, all.rlim_max};
-    there.sin_port = htons(eepi_network_address(b.network).port);
+    there.sin_port = htons(eepi_network_address(b.network).path[0].port);
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
     cr_assert_eq(connect(fd, (struct sockaddr *)&there, sizeof there), 0);
     used_us = cpu_us();

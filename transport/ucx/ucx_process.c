@@ -6,7 +6,7 @@
  * death is an error to UCX and daily business here, told by status. Whoever sets UCX's own
  * variables (UCX_HANDLE_ERRORS, UCX_ERROR_SIGNALS, UCX_DEBUG_SIGNO, UCX_LOG_FILE, UCX_LOG_LEVEL,
  * UCX_WARN_UNUSED_ENV_VARS) keeps what they say. */
-#include "transport/bulk/ucx_process.h"
+#include "transport/ucx/ucx_process.h"
 
 #include "graphs/base/say.h"
 

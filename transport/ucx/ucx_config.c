@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What UCX is told for bulk copies, and what it is not.
+/* What UCX is told, and what it is not.
  *
  * UCX_ variables of the environment are the job's: they are set for MPI, NCCL or whatever else uses
  * UCX in this process, and UCX_NET_DEVICES=mlx5_0:1 would leave no transport here. ucp_config_read
  * with a prefix reads EEP_UCX_TLS, but takes UCX_TLS too where that is not set (UCX 1.13). So each
  * UCX_ variable that is set goes back to UCX's default, as UCX's own tables name it, unless
  * EEP_UCX_ says otherwise. The environment itself stays as it is: other threads may read it. */
-#include "transport/bulk/bulk_ucx.h"
+#include "transport/ucx/ucx_config.h"
 
 #include <ifaddrs.h>
 #include <net/if.h>
@@ -75,8 +75,7 @@ static ucs_status_t set_back(ucp_config_t *config, const char *variable)
                                                      : UCS_OK;
 }
 
-ucs_status_t eepi_bulk_ucx_config(const char *interface, bool asks_for_cuda,
-                                  ucp_config_t **config_out)
+ucs_status_t eepi_ucx_config(const char *interface, bool asks_for_cuda, ucp_config_t **config_out)
 {
     ucp_config_t *config = NULL;
     ucs_status_t status = ucp_config_read("EEP", NULL, &config);
@@ -108,7 +107,7 @@ ucs_status_t eepi_bulk_ucx_config(const char *interface, bool asks_for_cuda,
     return UCS_OK;
 }
 
-void eepi_bulk_ucx_variables(char *text, size_t text_bytes)
+void eepi_ucx_variables(char *text, size_t text_bytes)
 {
     size_t used = 0;
     text[0] = '\0';
@@ -123,7 +122,7 @@ void eepi_bulk_ucx_variables(char *text, size_t text_bytes)
     }
 }
 
-int eepi_bulk_ucx_interface(const char *interface, struct sockaddr_in *address_out)
+int eepi_ucx_interface(const char *interface, struct sockaddr_in *address_out)
 {
     struct ifaddrs *all = NULL;
     int found = -1;
