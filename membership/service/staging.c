@@ -56,6 +56,16 @@ static void make_room(eep_context *context)
     }
 }
 
+/* Memory that was dropped never comes back (P7). The newest view names such memory if the store has
+ * forgotten all, and others have begun without those that a process waited for: they know nothing
+ * of its window. So no view can have it. */
+static bool is_left_behind(const eep_context *context)
+{
+    const eepi_view *committed = eepi_core_view(context->core);
+
+    return committed && eepi_window_has_dropped(context->window, committed->serial);
+}
+
 static bool stage(eep_context *context, const eepi_view *view)
 {
     eepk_peer *peers = calloc((size_t)view->shape.max_ranks, sizeof *peers);
@@ -78,6 +88,11 @@ static bool stage(eep_context *context, const eepi_view *view)
         eepi_log(context, EEP_LOG_WARN, "epoch %llu could not be staged: %s %s",
                  (unsigned long long)view->epoch, eep_strerror(status),
                  eepi_device_failure(context->config.device));
+    }
+    if (status != EEP_OK && is_left_behind(context)) {
+        eepi_end_service(context, EEP_ERR_EVICTED,
+                         "the store has forgotten the views that this process has known, and "
+                         "others have begun without them");
     }
     return status == EEP_OK;
 }

@@ -16,6 +16,9 @@
  * parts/sim_collectives.c: an engine's control thread, and rule P13
  * parts/sim_holder.c: backups that outlive processes
  * parts/sim_hosts.c: several hosts, and what fails between them
+ * parts/sim_agent.c: their agents, processes that end, stand still and are doubled
+ * parts/sim_lines.c: connections between processes
+ * parts/sim_descriptors.c: the system calls that agents need
  * parts/sim_network.c: a network to PROXY peers
  * parts/sim_rings.c: what room its rings have
  * sim_kernels.c: the product's kernel bodies, with a point to stop at between loads and stores
@@ -63,6 +66,8 @@ enum {
     SIM_BEGUN_KEPT = 256,
     SIM_PORTS = 2,
     SIM_MAX_HOSTS = 4,
+    SIM_MAX_AGENTS = 128,  /* of one history */
+    SIM_POLLERS = 8,       /* most threads of a process that poll */
     SIM_BEAT_US = 20000,   /* an agent's, with those of all its seats */
     SIM_STORES_US = 50000, /* most late kernels end so soon after their process */
 };
@@ -98,6 +103,7 @@ typedef enum sim_kind {
     SIM_MEMORY,     /* some processes cannot make more memory for their windows */
     SIM_KEEP,       /* the store never forgets, and its watches have a way of their own (N19) */
     SIM_HOSTS,      /* several hosts (rules N7 to N14) */
+    SIM_AGENT,      /* with agents as processes (N11, N12) */
     SIM_NUM_KINDS,
     SIM_DRAWN_KINDS = SIM_LATE /* those before it are drawn one by one */
 } sim_kind;
@@ -149,7 +155,7 @@ struct sim_process {
     uint64_t cut_until_us;                             /* no connection to the store before */
     int port_is_down[SIM_PORTS], port_events, port_fd; /* events: not read yet */
     uint32_t told_nic;                                 /* what its newest record says of its NIC */
-    char poll_key;                                     /* what its service thread sleeps on */
+    char poll_key;                                     /* what its threads that poll sleep on */
     eepi_store_client *store;
     eepi_bulk *bulk;
     struct eepi_bell *bell; /* where bells ring; NULL: it has none */
@@ -174,6 +180,7 @@ struct sim_process {
     uint64_t idle_us;        /* when it last had nothing to do */
     uint64_t stuck_us;       /* its engine is to stay between two steps for so long */
     uint64_t tables_hash;    /* of the bank that its step has latched (S11) */
+    int lost_power;          /* its connections say nothing of its end */
     int fenced;              /* it reaches nobody but through gates (N7) */
     int former;              /* of an instance that nobody remembers */
     int closes;              /* its engine is about to close its context */
@@ -214,13 +221,16 @@ typedef struct sim_world {
     sim_shape shape;
     uint32_t kinds; /* those this seed uses */
     uint64_t random, now_us;
-    uint64_t heal_us, converged_us, committed_us;
+    uint64_t heal_us, converged_us, committed_us, begun_us; /* begun: by the last first view */
     int healed, failed, stopping;
     bool store_keeps; /* it never forgets (N19) */
     int num_hosts;    /* 0: one, and nothing is said of it */
     int hosts_only;   /* hosts and ends of processes are all that fails */
     uint64_t cut_until_us[SIM_MAX_HOSTS][SIM_MAX_HOSTS]; /* from, to */
     uint64_t agent_back_us[SIM_MAX_HOSTS], host_disturbed_us[SIM_MAX_HOSTS];
+    int has_agents; /* as processes; they are no ranks, and not among `process` */
+    sim_process *agent[SIM_MAX_AGENTS];
+    int num_agents;
     int joiners_only;           /* L4: in this history only joiners are disturbed */
     uint64_t survivors_from_us; /* and who has stepped by then must not notice much of it */
     eepi_seat_holder seat_file[SIM_MAX_HOSTS][SIM_MAX_SEATS]; /* they outlive the store */
@@ -306,9 +316,19 @@ typedef enum sim_fd_kind {
     SIM_FD_EVENT,
     SIM_FD_PROCESS,
     SIM_FD_STORE,
-    SIM_FD_BULK
+    SIM_FD_BULK,
+    SIM_FD_LINE,     /* a connection (parts/sim_lines.h) */
+    SIM_FD_LISTENER, /* for such */
+    SIM_FD_SET,      /* of descriptors */
+    SIM_FD_MEMORY    /* shared */
 } sim_fd_kind;
 int sim_fd_new(sim_fd_kind kind, void *what);
+sim_fd_kind sim_fd_kind_of(int fd);
+int sim_fd_copy(int fd);
+/* The first one is what the other one is. */
+void sim_fd_become(int fd, int other);
+/* -1: none is in it any more. */
+void sim_fd_put_into_set(int set, int fd);
 /* Close a real descriptor at the end of the history. */
 void sim_file_keep(int fd);
 void *sim_fd_what(int fd);
@@ -374,6 +394,17 @@ int sim_hosts_hear(const sim_process *from, int to);
 /* Such a view puts it behind gates. */
 int sim_hosts_fence(const eepi_view *before, const eepi_view *view, const sim_process *p);
 void sim_check_hosts(const eepi_view *before, const eepi_view *view);
+
+/* ---- parts/sim_agent.c */
+void sim_agents_open(void);
+/* Something happens to that host's agent. */
+void sim_agent_fault(int host, uint64_t for_us);
+void sim_agents_heal(void);
+
+/* ---- parts/sim_lines.c, parts/sim_descriptors.c */
+int sim_line_is_readable(const void *end);
+int sim_listener_is_readable(const void *listener);
+void sim_descriptors_open(void);
 
 /* ---- parts/sim_step.c */
 int sim_num_chains(void);

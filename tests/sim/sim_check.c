@@ -353,6 +353,7 @@ static void check_document(const eepi_view *view)
     sim->in_register = sim->newest = sim->committed[view->epoch - sim->first_epoch];
     sim->views++;
     sim->committed_us = sim->now_us;
+    sim->begun_us = view->cause == EEPI_VIEW_INITIAL ? sim->now_us : sim->begun_us;
     check_coverage(view);
     if (before) {
         sim_check_orders(before, view);

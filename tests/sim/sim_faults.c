@@ -11,7 +11,7 @@ const char *const sim_kind_names[SIM_NUM_KINDS] = {
     "crash",     "stop",       "freeze",  "slow", "restart", "leave",   "delay",  "break",
     "partition", "outage",     "amnesia", "race", "skew",    "corrupt", "zombie", "requeue",
     "stuck",     "unkillable", "late",    "end",  "port",    "file",    "bell",   "word",
-    "group",     "proxy",      "memory",  "keep", "hosts"};
+    "group",     "proxy",      "memory",  "keep", "hosts",   "agent"};
 
 static sim_process *alive_one(void)
 {
@@ -415,6 +415,7 @@ static void draw_hosts(void)
         sim->kinds &= alone;
     }
     sim->kinds |= 1u << SIM_HOSTS | 1u << SIM_PROXY;
+    sim->has_agents = has_kind(SIM_AGENT, 0x27d4eb2f165667c5u, 2);
     sim_hosts_open();
 }
 
@@ -500,6 +501,7 @@ void sim_faults_open(void)
         first_step = (1ull << 34) - (1ull << 32) - 20;
     }
     sim_store_open(first_epoch, first_step);
+    sim_agents_open();
     for (int seat = 0; seat < s->num_ranks; seat++) {
         sim_rank_start(seat);
     }

@@ -267,7 +267,7 @@ static void arrive(void *user, uint64_t to_source)
         at->first = a;
     }
     at->last = a;
-    sim_wake(&at->process->poll_key, 1);
+    sim_wake(&at->process->poll_key, SIM_POLLERS);
 }
 
 /* The answer is on its way: back it comes whole, damaged, or not at all. */

@@ -74,7 +74,12 @@ static void wake_all(void *user, uint64_t number)
     (void)number;
     for (int i = 0; i < sim->num_processes; i++) {
         if (sim->process[i]->alive) {
-            sim_wake(&sim->process[i]->poll_key, 1);
+            sim_wake(&sim->process[i]->poll_key, SIM_POLLERS);
+        }
+    }
+    for (int i = 0; i < sim->num_agents; i++) {
+        if (sim->agent[i]->alive) {
+            sim_wake(&sim->agent[i]->poll_key, SIM_POLLERS);
         }
     }
 }

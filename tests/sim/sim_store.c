@@ -269,6 +269,9 @@ void sim_store_outage(uint64_t for_us, int ends, int forgets)
     for (int i = 0; i < sim->num_processes; i++) {
         sim_store_break(sim->process[i]);
     }
+    for (int i = 0; i < sim->num_agents; i++) {
+        sim_store_break(sim->agent[i]);
+    }
     sim_after(for_us, restart, NULL, (uint64_t)forgets);
 }
 

@@ -53,7 +53,7 @@ static void arrive(void *user, uint64_t number)
         client->first = m;
     }
     client->last = m;
-    sim_wake(&client->process->poll_key, 1);
+    sim_wake(&client->process->poll_key, SIM_POLLERS);
 }
 
 uint64_t sim_store_arrival_us(uint64_t *newest_us)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What libeep calls of the system, linked with --wrap: inside a fiber it is simulated. */
-#include "tests/sim/sim.h"
+#include "tests/sim/parts/sim_lines.h"
+#include "transport/holder/holder.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -354,6 +356,9 @@ long __wrap_syscall(long number, uint32_t *word, int operation, uint32_t value,
     if (number == SYS_sched_getattr) {
         return -1;
     }
+    if (number == SYS_pidfd_open) { /* of the process itself */
+        return sim_fd_new(SIM_FD_PROCESS, sim_self());
+    }
     if (number != SYS_futex) {
         abort();
     }
@@ -391,6 +396,27 @@ void *sim_fd_what(int fd)
     return fd >= FIRST_FD ? fds[fd - FIRST_FD].what : NULL;
 }
 
+sim_fd_kind sim_fd_kind_of(int fd)
+{
+    return fd >= FIRST_FD ? fds[fd - FIRST_FD].kind : SIM_FD_NONE;
+}
+
+int sim_fd_copy(int fd)
+{
+    return sim_fd_new(fds[fd - FIRST_FD].kind, fds[fd - FIRST_FD].what);
+}
+
+void sim_fd_become(int fd, int other)
+{
+    fds[fd - FIRST_FD] = fds[other - FIRST_FD];
+}
+
+/* count: the descriptor in it, and 1 */
+void sim_fd_put_into_set(int set, int fd)
+{
+    fds[set - FIRST_FD].count = (uint64_t)(fd + 1);
+}
+
 /* Real descriptors, of checkpoint files in memory: a process that crashes closes nothing, so they
  * go at the end of the history. */
 enum { MAX_FILES = 512 };
@@ -424,7 +450,10 @@ int __wrap_fcntl64(int fd, int command, ...)
     va_start(arguments, command);
     argument = va_arg(arguments, void *);
     va_end(arguments);
-    return fd >= FIRST_FD ? 0 : __real_fcntl64(fd, command, argument);
+    if (fd >= FIRST_FD) {
+        return command == F_GET_SEALS ? EEPI_HOLDER_SEALS : 0;
+    }
+    return __real_fcntl64(fd, command, argument);
 }
 
 int __wrap_eventfd(unsigned count, int flags);
@@ -438,6 +467,11 @@ int __wrap_eventfd(unsigned count, int flags)
 int __wrap_close(int fd);
 int __wrap_close(int fd)
 {
+    if (sim_fd_kind_of(fd) == SIM_FD_LINE) {
+        sim_line_close(fd);
+    } else if (sim_fd_kind_of(fd) == SIM_FD_LISTENER) {
+        sim_line_unlisten(fd);
+    }
     if (fd >= FIRST_FD) {
         fds[fd - FIRST_FD].kind = SIM_FD_NONE;
     }
@@ -449,7 +483,7 @@ ssize_t __wrap_write(int fd, const void *bytes, size_t size)
 {
     (void)bytes;
     fds[fd - FIRST_FD].count++;
-    sim_wake(&((sim_process *)fds[fd - FIRST_FD].what)->poll_key, 1);
+    sim_wake(&((sim_process *)fds[fd - FIRST_FD].what)->poll_key, SIM_POLLERS);
     return (ssize_t)size;
 }
 
@@ -478,6 +512,12 @@ static int is_ready(int fd)
         return sim_store_is_readable(fds[at].what);
     case SIM_FD_BULK:
         return sim_bulk_is_readable(fds[at].what);
+    case SIM_FD_LINE:
+        return sim_line_is_readable(fds[at].what);
+    case SIM_FD_LISTENER:
+        return sim_listener_is_readable(fds[at].what);
+    case SIM_FD_SET:
+        return fds[at].count > 0 && is_ready((int)fds[at].count - 1);
     default:
         return 0;
     }

@@ -280,6 +280,8 @@ Test(window, what_was_dropped_does_not_come_back)
     cr_expect_null(eepi_window_memory(own, 1, 1));
     cr_expect_eq(eepi_window_renew(own, 1, 1, why, sizeof why), EEP_ERR_STATE);
     cr_expect(strstr(why, "was dropped"), "%s", why);
+    cr_expect(eepi_window_has_dropped(own, (uint32_t[EEPK_COLOURS]){1, 1}));
+    cr_expect(!eepi_window_has_dropped(own, (uint32_t[EEPK_COLOURS]){1, 2}));
     eepi_window_drop(mapped, 1, 2, 0);
     cr_expect_eq(eepi_window_reach(mapped, &descriptor, 1, 1, why, sizeof why), EEP_ERR_NOT_FOUND);
     renew(own, mapped, 1, 3);

@@ -87,6 +87,8 @@ eepk_window_header *eepi_window_header(const eepi_window *window);
 void *eepi_window_memory(const eepi_window *window, uint32_t colour, uint32_t serial);
 /* Memory of all of these serials is there. */
 bool eepi_window_has_all(const eepi_window *window, const uint32_t serial[EEPK_COLOURS]);
+/* It dropped one of these, so it can have it no more. */
+bool eepi_window_has_dropped(const eepi_window *window, const uint32_t serial[EEPK_COLOURS]);
 /* Host threads cannot touch what kernels store into. */
 bool eepi_window_is_discrete(const eepi_window *window);
 /* That memory's descriptor in this process, of a created window: whoever holds a copy of it

@@ -469,6 +469,16 @@ bool eepi_window_has_all(const eepi_window *window, const uint32_t serial[EEPK_C
     return true;
 }
 
+bool eepi_window_has_dropped(const eepi_window *window, const uint32_t serial[EEPK_COLOURS])
+{
+    for (uint32_t colour = 0; colour < EEPK_COLOURS; colour++) {
+        if (serial[colour] <= window->dropped[colour]) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool eepi_window_is_discrete(const eepi_window *window)
 {
     return eepi_device_is_discrete(window->device);

@@ -52,6 +52,22 @@ static void disturb_host(int host, uint64_t until_us)
     }
 }
 
+/* All that runs there, its agents too; NULL: that was all. */
+static sim_process *next_of(int host, int *at)
+{
+    const int num = sim->num_processes + sim->num_agents;
+
+    for (; *at < num; (*at)++) {
+        sim_process *p =
+            *at < sim->num_processes ? sim->process[*at] : sim->agent[*at - sim->num_processes];
+        if (p->host == host && p->alive) {
+            (*at)++;
+            return p;
+        }
+    }
+    return NULL;
+}
+
 static void cut(int from, int to, uint64_t for_us)
 {
     sim->cut_until_us[from][to] = sim->now_us + for_us;
@@ -72,6 +88,7 @@ static void cut_pair(int a, int b, uint64_t for_us)
 static void isolate(int host, uint64_t for_us)
 {
     const int from_store = (int)sim_random(3) != 0;
+    int at = 0;
 
     sim_trace("host %d is cut off for %llu us%s", host, (unsigned long long)for_us,
               from_store ? ", from the store, too" : "");
@@ -81,34 +98,32 @@ static void isolate(int host, uint64_t for_us)
             cut(other, host, for_us);
         }
     }
-    for (int i = 0; i < sim->num_processes && from_store; i++) {
-        sim_process *p = sim->process[i];
-        if (p->host == host && p->alive) {
-            p->cut_until_us = sim->now_us + for_us;
-            sim_store_break(p);
-        }
+    for (sim_process *p; from_store && (p = next_of(host, &at)) != NULL;) {
+        p->cut_until_us = sim->now_us + for_us;
+        sim_store_break(p);
     }
 }
 
 static void end_host(int host)
 {
+    int at = 0;
+
     sim_trace("host %d loses power", host);
     disturb_host(host, sim->now_us + AFTERWARDS_US);
-    for (int i = 0; i < sim->num_processes; i++) {
-        if (sim->process[i]->host == host) {
-            sim_process_end(sim->process[i], "its host lost power");
-        }
+    for (sim_process *p; (p = next_of(host, &at)) != NULL;) {
+        p->lost_power = 1;
+        sim_process_end(p, "its host lost power");
     }
 }
 
 static void freeze_host(int host, uint64_t for_us)
 {
+    int at = 0;
+
     sim_trace("host %d stands still for %llu us", host, (unsigned long long)for_us);
     disturb_host(host, sim->now_us + for_us + AFTERWARDS_US);
-    for (int i = 0; i < sim->num_processes; i++) {
-        if (sim->process[i]->host == host && sim->process[i]->alive) {
-            sim_process_stop(sim->process[i], for_us);
-        }
+    for (sim_process *p; (p = next_of(host, &at)) != NULL;) {
+        sim_process_stop(p, for_us);
     }
 }
 
@@ -140,6 +155,10 @@ static void next_fault(void *user, uint64_t number)
         freeze_host(host, for_us);
         break;
     case 5:
+        if (sim->has_agents) {
+            sim_agent_fault(host, for_us);
+            break;
+        }
         sim_trace("the agent of host %d is gone for %llu us", host, (unsigned long long)for_us);
         sim->agent_back_us[host] = sim->now_us + for_us;
         break;
@@ -256,4 +275,5 @@ void sim_hosts_heal(void)
 {
     memset(sim->cut_until_us, 0, sizeof sim->cut_until_us);
     memset(sim->agent_back_us, 0, sizeof sim->agent_back_us);
+    sim_agents_heal();
 }

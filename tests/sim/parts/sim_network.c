@@ -119,7 +119,7 @@ void eepi_network_keep(eepi_network *network, const uint32_t *generation)
 
 bool eepi_network_tells_beats(void)
 {
-    return sim->num_hosts > 0;
+    return sim->num_hosts > 0 && !sim->has_agents;
 }
 
 /* Of the pairs of a history all, or half. */
@@ -360,6 +360,15 @@ static void take_from(lane *l)
     }
 }
 
+/* Where agents tell beats a lane says no more than that its peer acknowledges nothing. */
+static int is_reached(const sim_process *p, const sim_process *self)
+{
+    return sim->has_agents ? p->alive && sim->now_us >= p->stopped_until_us &&
+                                 !sim_hosts_are_cut(p->host, self->host) &&
+                                 !sim_hosts_are_cut(self->host, p->host)
+                           : sim_hosts_hear(p, self->host);
+}
+
 /* Time in which this process stood still is its own (M6). */
 static void listen_far(eepi_network *network)
 {
@@ -375,8 +384,8 @@ static void listen_far(eepi_network *network)
         if (gap_us > 3 * SIM_BEAT_US) {
             far->heard_us += gap_us;
         }
-        if (sim_hosts_hear(p, network->process->host)) {
-            const int is_news = !far->is_heard || far->is_silent;
+        if (is_reached(p, network->process)) {
+            const int is_news = !far->is_heard ? !sim->has_agents : far->is_silent;
             far->heard_us = now;
             far->is_heard = 1;
             far->is_silent = 0;
@@ -428,6 +437,14 @@ void sim_network_point(void)
     }
 }
 
+/* Messages of the data plane are beats, too (N11). */
+static void hear(const eepi_network *network, const eepi_network *from)
+{
+    if (sim->has_agents && from->process->host != network->process->host) {
+        network->listener.heard(network->listener.user, from->shape.self, from->generation);
+    }
+}
+
 static void *place(void *argument)
 {
     eepi_network *network = argument;
@@ -452,6 +469,7 @@ static void *place(void *argument)
                  f->message.put.source, f->message.put.source_generation);
         sim->placed[how]++;
         network->placing[self] = NULL;
+        hear(network, f->lane->network);
         f->state = FLIGHT_OVER;
         forget_those_over(f->lane);
     }

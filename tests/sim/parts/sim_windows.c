@@ -49,6 +49,14 @@ static int find_memory(const eepi_window *window, uint32_t colour, uint32_t seri
     return -1;
 }
 
+/* The store has forgotten all, and those who came since have begun an instance. A process that
+ * waited to be let in by the members before may be in it or join it, and has other memory by now.
+ */
+static int is_begun_behind(const sim_process *p)
+{
+    return p->epoch == 0 && p->started_us < sim->begun_us;
+}
+
 /* P7: what was dropped is never there again, and no more is kept than there should be. */
 static int place_for(const eepi_window *window, uint32_t colour, uint32_t serial)
 {
@@ -84,6 +92,10 @@ eep_status eepi_window_renew(eepi_window *window, uint32_t colour, uint32_t seri
     snprintf(why_out, why_bytes, "it is full");
     if (find_memory(window, colour, serial) >= 0) {
         return EEP_OK;
+    }
+    if (serial <= window->dropped[colour] && is_begun_behind(window->owner)) {
+        snprintf(why_out, why_bytes, "memory %u of colour %u was dropped", serial, colour);
+        return EEP_ERR_STATE;
     }
     at = place_for(window, colour, serial);
     if (sim->failed) {
@@ -221,6 +233,16 @@ bool eepi_window_has_all(const eepi_window *window, const uint32_t serial[EEPK_C
         }
     }
     return true;
+}
+
+bool eepi_window_has_dropped(const eepi_window *window, const uint32_t serial[EEPK_COLOURS])
+{
+    for (uint32_t colour = 0; colour < EEPK_COLOURS; colour++) {
+        if (serial[colour] <= window->dropped[colour]) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool eepi_window_is_discrete(const eepi_window *window)
