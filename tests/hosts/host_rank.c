@@ -2,12 +2,14 @@
 /* A rank of an instance over several hosts. It steps until its standard input ends, checks each row
  * of each step, and says on standard output what happens:
  *
- *   {"joined": EPOCH}
+ *   {"joined": RANK}
  *   {"steps": STEPS OK, "with": RANKS IN THE VIEW, "epoch": EPOCH}      at each change of the view
  *   {"ended": STEPS OK, "aborted": STEPS, "wrong": ROWS}
  *
- * It ends with its standard input, whatever the others do then. Rank, size and store come from
- * EEP_RANK, EEP_SIZE and EEP_STORE. Each rank has all experts, so that no weights move. */
+ * It ends with its standard input, whatever the others do then. With an argument FOLDER it ends
+ * when there is FOLDER/end, and writes to FOLDER/rank-RANK-PID.json: launchers lend and mix
+ * standard streams. Rank, size and store are what the launcher says. Each rank has all experts, so
+ * that no weights move. */
 #include "eep/eep.h"
 
 #include <poll.h>
@@ -15,8 +17,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { LAYERS = 2, HIDDEN = 64, EXPERTS = 4, TOP_K = 2, TOKENS = 6 };
+enum {
+    SEAT_WAITS = 1500,
+    SEAT_WAIT_US = 20000
+}; /* until a killed process has given its seat back */
 
 #define OK(call) ((call) == EEP_OK ? (void)0 : fail(#call))
 
@@ -55,6 +62,8 @@ typedef struct engine {
     float *x, *out, *middle, *weights;
     int32_t *topk, *num;
     int rank;
+    FILE *says;
+    const char *folder; /* NULL: none */
 } engine;
 
 static float factor_of(int layer, int expert)
@@ -73,6 +82,7 @@ static void *pinned(const engine *e, size_t bytes)
 
 static void open_engine(engine *e)
 {
+    eep_status status = EEP_ERR_SEAT_TAKEN;
     eep_config config;
     char why[300];
 
@@ -87,11 +97,33 @@ static void open_engine(engine *e)
     config.num_max_tokens_per_rank = TOKENS;
     config.background_bytes_per_s = 0;
     config.log_level = EEP_LOG_INFO;
-    e->rank = config.rank;
-    if (eep_open(&config, why, sizeof why, &e->context) != EEP_OK) {
+    for (int i = 0; i < SEAT_WAITS && status == EEP_ERR_SEAT_TAKEN; i++) {
+        status = eep_open(&config, why, sizeof why, &e->context);
+        if (status == EEP_ERR_SEAT_TAKEN) {
+            usleep(SEAT_WAIT_US);
+        }
+    }
+    if (status != EEP_OK) {
         fprintf(stderr, "eep_open: %s\n", why);
         exit(1);
     }
+    e->rank = eep_rank(e->context);
+}
+
+static void open_says(engine *e)
+{
+    char name[600];
+
+    e->says = stdout;
+    if (e->folder) {
+        snprintf(name, sizeof name, "%s/rank-%d-%d.json", e->folder, e->rank, (int)getpid());
+        e->says = fopen(name, "w");
+    }
+    if (!e->says) {
+        perror(e->folder);
+        exit(1);
+    }
+    setvbuf(e->says, NULL, _IOLBF, 0);
 }
 
 /* The memory of a layer, and its weights: what each slot is to hold. */
@@ -194,30 +226,35 @@ static int num_wrong(const engine *e, uint64_t step)
     return wrong;
 }
 
-static bool is_over(void)
+static bool is_over(const engine *e)
 {
+    char name[600];
     struct pollfd input_fd = {.fd = 0, .events = POLLIN};
 
-    return poll(&input_fd, 1, 0) != 0;
+    if (!e->folder) {
+        return poll(&input_fd, 1, 0) != 0;
+    }
+    snprintf(name, sizeof name, "%s/end", e->folder);
+    return access(name, F_OK) == 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    engine e = {0};
+    engine e = {.folder = argc > 1 ? argv[1] : NULL};
     uint64_t num_ok = 0, num_aborted = 0, num_wrong_rows = 0, told_epoch = 0;
 
-    setvbuf(stdout, NULL, _IOLBF, 0);
     open_engine(&e);
+    open_says(&e);
     capture(&e);
     OK(eep_join(e.context));
-    printf("{\"joined\": %d}\n", e.rank);
-    while (!is_over()) {
+    fprintf(e.says, "{\"joined\": %d}\n", e.rank);
+    while (!is_over(&e)) {
         eep_step step;
         eep_status status = eep_step_begin(e.context, 50000, EEP_SIZED(&step));
         if (status == EEP_ERR_TIMEOUT) {
             continue;
         }
-        if (status != EEP_OK && is_over()) {
+        if (status != EEP_OK && is_over(&e)) {
             break; /* others have ended before it */
         }
         if (status != EEP_OK) {
@@ -231,7 +268,7 @@ int main(void)
             num_aborted++;
             continue;
         }
-        if (status != EEP_OK && is_over()) {
+        if (status != EEP_OK && is_over(&e)) {
             break;
         }
         OK(status);
@@ -239,12 +276,13 @@ int main(void)
         num_wrong_rows += (uint64_t)num_wrong(&e, step.step);
         if (step.epoch != told_epoch) {
             told_epoch = step.epoch;
-            printf("{\"steps\": %llu, \"with\": %d, \"epoch\": %llu}\n", (unsigned long long)num_ok,
-                   step.num_active, (unsigned long long)step.epoch);
+            fprintf(e.says, "{\"steps\": %llu, \"with\": %d, \"epoch\": %llu}\n",
+                    (unsigned long long)num_ok, step.num_active, (unsigned long long)step.epoch);
         }
     }
-    printf("{\"ended\": %llu, \"aborted\": %llu, \"wrong\": %llu}\n", (unsigned long long)num_ok,
-           (unsigned long long)num_aborted, (unsigned long long)num_wrong_rows);
+    fprintf(e.says, "{\"ended\": %llu, \"aborted\": %llu, \"wrong\": %llu}\n",
+            (unsigned long long)num_ok, (unsigned long long)num_aborted,
+            (unsigned long long)num_wrong_rows);
     eep_close(e.context);
     return num_wrong_rows != 0;
 }

@@ -15,6 +15,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 # Options of other programs, and forms that stand for many.
 FOREIGN_OPTIONS = {"--cflags", "--libs", "--buildtype", "--no-rebuild", "--dry-run", "--prefix",
                    "--variable", "--map-user",
+                   # of mpirun, Slurm and systemctl, in docs/DEPLOY.md
+                   "--max-restarts", "--kill-on-bad-exit", "--wait", "--no-kill", "--requeue", "--ntasks-per-node", "--now",
                    "--apart"}  # the last: of a former release, in CHANGELOG.md
 CODE = (".c", ".h", ".cu", ".py", ".sh", ".yaml", ".in", ".patch", ".txt", ".build", ".S", ".pml")
 PATH_ENDS = r"\.(?:c|h|cu|py|sh|md|yaml|json|csv|png|txt|patch|pml)"

@@ -22,6 +22,10 @@ for header in "$root"/include/eep/*.h; do
         fail "$(basename "$header") is not installed"
 done
 
+for example in minimal.c serve.py deploy/ranks.sbatch deploy/eep-rank@.service deploy/lws.yaml; do
+    [ -n "$(find "$tmp" -path "*/doc/libeep/examples/$example")" ] || fail "examples/$example is not installed"
+done
+
 # Manual pages, where the build had the tools for them.
 if [ -d "$build/docs/man" ]; then
     for page in eep_open.3 eep_step_end.3 eep_store_open.3; do

@@ -1,0 +1,191 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The recipes of docs/DEPLOY.md, with their launchers and the files of examples/deploy: an instance of
+4 ranks, a rank that is killed, its return by the launcher's own means, and no wrong row.
+
+    test_launchers.py BUILD RECIPE...
+
+Exit status 77: this machine lacks the launcher.
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+sys.dont_write_bytecode = True
+import lws_form  # noqa: E402
+from launch_lab import DEPLOY, RANKS, Launched, Left, need, until  # noqa: E402
+from slurm_lab import Slurm, free_ports  # noqa: E402
+from systemd_lab import SYSTEMD, Systemd  # noqa: E402
+
+BUILD = None
+# On a machine with fewer cores than ranks, and as root.
+MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe"]
+
+
+def mpirun():
+    """`mpirun --enable-recovery` leaves the others alone; a second mpirun starts the one rank again."""
+    need("mpirun")
+    with Launched(BUILD) as it:
+        job = it.start([*MPIRUN, "--enable-recovery", "-n", str(RANKS), it.engine, it.says])
+        epoch = it.await_view(RANKS)
+        pause = it.lose(2, epoch)
+        assert job.poll() is None, it.story()
+        it.start([*MPIRUN, "-n", "1", "-x", "EEP_LAUNCHER=eep", "-x", "EEP_RANK=2", "-x", f"EEP_SIZE={RANKS}",
+                  it.engine, it.says])
+        it.await_view(RANKS, epoch + 1)
+        said = it.end(lost=1)
+        assert job.wait(60) == 0, it.story()
+        assert "rank 2 from OMPI_COMM_WORLD_RANK, 4 ranks from OMPI_COMM_WORLD_SIZE" in it.log(), it.story()
+        assert "rank 2 from EEP_RANK" in it.log(), it.story()
+        return f"steps without it after {1000 * pause:.0f} ms; {said}"
+
+
+def mpirun_twice_the_same_number():
+    """A replacement whose own launch counts from 0 is refused by both names, and not put into seat 0."""
+    need("mpirun")
+    with Launched(BUILD) as it:
+        job = it.start([*MPIRUN, "-n", "1", "-x", "EEP_RANK=2", "-x", f"EEP_SIZE={RANKS}", it.engine, it.says])
+        assert job.wait(60) != 0
+        assert "EEP_RANK says 2 and OMPI_COMM_WORLD_RANK says 0" in it.log(), it.log()
+        return "refused"
+
+
+def slurm():
+    """A task starts its engine again; where the whole task is lost, a further step takes its seat."""
+    need("root", "munged", "slurmctld", "slurmd", "sbatch", "srun")
+    with Launched(BUILD) as it, Slurm(it) as cluster:
+        output = f"{it.folder}/job.out"
+        it.logs.append(output)
+        words = it.run(["sbatch", f"--ntasks={RANKS}", f"--output={output}", f"{DEPLOY}/ranks.sbatch", it.engine, it.says],
+                       EEP_TASK_RESTART_S="0.2")
+        job = words.split()[-1]
+        epoch = it.await_view(RANKS)
+        pause = it.lose(2, epoch)
+        epoch = it.await_view(RANKS, epoch + 1)
+        it.lose(1, epoch, whole_task=True)
+        step = it.start(["srun", f"--jobid={job}", "--overlap", "--ntasks=1", f"--export=ALL,EEP_RANK=any,EEP_SIZE={RANKS}",
+                         it.engine, it.says])
+        it.await_view(RANKS, epoch + 1)
+        said = it.end(lost=2)
+        assert step.wait(60) == 0, it.story()
+        until(lambda: job not in cluster.ask("squeue", "--noheader", "--format=%i"), "the end of the job")
+        assert "rank 2 from SLURM_PROCID, 4 ranks from SLURM_STEP_NUM_TASKS" in it.log(), it.story()
+        assert "any free seat from EEP_RANK" in it.log(), it.story()
+        return f"steps without it after {1000 * pause:.0f} ms; {said}"
+
+
+def copy_units(it):
+    """The units of examples/deploy in a folder, with drop-ins that say what a user would."""
+    units = f"{it.folder}/units"
+    for name, settings in (("eep-agent", f"ExecStart={it.build}/experiments/eep-agent --store ${{EEP_STORE}} --listen "
+                            "${EEP_AGENT_LISTEN} --key ${EEP_KEY_FILE}"),
+                           ("eep-rank@", f"ExecStart={it.engine} {it.says}")):
+        os.makedirs(f"{units}/{name}.service.d")
+        shutil.copy(f"{DEPLOY}/{name}.service", units)
+        with open(f"{units}/{name}.service.d/test.conf", "w", encoding="utf-8") as file:
+            file.write(f"[Service]\nUser=root\nEnvironmentFile=\nEnvironmentFile={it.folder}/instance.env\nExecStart=\n{settings}\n"
+                       f"StandardOutput=append:{it.folder}/units.log\nStandardError=append:{it.folder}/units.log\n")
+    return units
+
+
+def systemd_units():
+    """systemd-analyze finds no fault in the units, and would find one."""
+    need("systemd-analyze")
+    with Launched(BUILD) as it:
+        units = copy_units(it)
+        names = [f"{units}/eep-agent.service", f"{units}/eep-rank@0.service"]
+        shutil.copy(f"{units}/eep-rank@.service", names[1])
+        verify = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *names]
+        assert it.run(verify, SYSTEMD_LOG_LEVEL="warning") == ""
+        with open(names[0], "a", encoding="utf-8") as file:
+            file.write("[Service]\nRestart=sometimes\n")
+        done = subprocess.run(verify, capture_output=True, text=True, check=False, env=it.environment)
+        assert "restart specifier" in done.stderr, done.stderr
+        return "both verified"
+
+
+def systemd():
+    """The units under a systemd of their own: a rank that is killed is started again, and so is the agent."""
+    need("root", "etcd", "systemctl", "nsenter", SYSTEMD)
+    with Launched(BUILD) as it:
+        units = copy_units(it)
+        ports = free_ports(3)
+        etcd = f"http://127.0.0.1:{ports[0]}"
+        it.start(["etcd", "--data-dir", f"{it.folder}/etcd", "--log-level", "fatal", "--logger", "zap", "--listen-client-urls",
+                  etcd, "--advertise-client-urls", etcd, "--listen-peer-urls", f"http://127.0.0.1:{ports[1]}"])
+        with open(f"{it.folder}/key", "w", opener=lambda path, flags: os.open(path, flags, 0o600), encoding="utf-8") as key:
+            key.write(os.urandom(32).hex() + "\n")
+        with open(f"{it.folder}/instance.env", "w", encoding="utf-8") as file:
+            file.write(f"EEP_STORE=etcd://127.0.0.1:{ports[0]}?local=/run/eep/store\nEEP_SIZE={RANKS}\n"
+                       f"EEP_KEY_FILE={it.folder}/key\nEEP_AGENT_LISTEN=127.0.0.1:{ports[2]}\nEEP_RANKS_PER_NODE={RANKS}\n")
+        for name in ("sysinit", "basic", "shutdown"):  # those of the machine are not to run
+            with open(f"{units}/{name}.target", "w", encoding="utf-8") as file:
+                file.write("[Unit]\nDefaultDependencies=no\n")
+        it.logs.append(f"{it.folder}/units.log")
+        with open(f"{units}/eep-test.target", "w", encoding="utf-8") as file:
+            file.write("[Unit]\nDefaultDependencies=no\nWants=" + " ".join(f"eep-rank@{rank}.service" for rank in range(RANKS)) + "\n")
+        with Systemd(it, units) as first:
+            epoch = it.await_view(RANKS)
+            pause = it.lose(2, epoch)
+            epoch = it.await_view(RANKS, epoch + 1)
+            first.control("kill", "--signal=KILL", "eep-agent.service")
+            until(lambda: first.control("show", "--property=NRestarts,ActiveState", "eep-agent.service") ==
+                  "NRestarts=1\nActiveState=active\n", "the next agent")
+            it.lose(1, epoch)
+            it.await_view(RANKS, epoch + 1)
+            said = it.end(lost=2)
+            until(lambda: first.control("is-active", "eep-rank@0.service") == "inactive\n", "the end of a unit")
+        return f"steps without it after {1000 * pause:.0f} ms; {said}"
+
+
+def lws_manifest():
+    """The manifest has the form that LeaderWorkerSet wants, and numbers each rank once. No cluster runs it."""
+    try:
+        import jsonschema
+        import yaml
+    except ImportError:
+        raise Left("no python3-jsonschema or python3-yaml here") from None
+    with open(f"{DEPLOY}/lws.yaml", encoding="utf-8") as file:
+        manifest = yaml.safe_load(file)
+    jsonschema.Draft7Validator.check_schema(lws_form.FORM)
+    wrong = [f"{list(error.path)}: {error.message}" for error in jsonschema.Draft7Validator(lws_form.FORM).iter_errors(manifest)]
+    assert not wrong, wrong
+    group = manifest["spec"]["leaderWorkerTemplate"]
+    assert group["restartPolicy"] == "None"
+    with Launched(BUILD) as it:
+        ranks, hosts = [], set()
+        for pod, container, environment in lws_form.environments(manifest):
+            if container.startswith("rank-"):
+                found = json.loads(it.run([f"{it.build}/experiments/eep-info", "--launch", "--json"], **environment))["launch"]
+                assert (found["num_ranks"], found["address"]) == (4, environment["POD_IP"]), found
+                assert found["leader"] == "eep-0.eep.default", found
+                ranks.append(found["rank"])
+            hosts.add((pod, environment["EEP_HOST_ID"]))
+        assert ranks == [0, 1, 2, 3] and len(hosts) == 2, (ranks, hosts)
+    return "the form is right, and ranks are 0 to 3"
+
+
+RECIPES = {"lws": [lws_manifest], "systemd": [systemd_units, systemd], "mpirun": [mpirun, mpirun_twice_the_same_number], "slurm": [slurm]}
+
+
+def main():
+    global BUILD
+    BUILD = sys.argv[1]
+    failed = 0
+    for name in sys.argv[2:]:
+        for test in RECIPES[name]:
+            try:
+                print(f"{test.__name__.replace('_', ' ')}: {test()}", flush=True)
+            except Left as why:
+                print(why)
+                sys.exit(77)
+            except (AssertionError, subprocess.TimeoutExpired) as error:
+                failed += 1
+                print(f"FAIL  {test.__name__}: {error!r}", flush=True)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
