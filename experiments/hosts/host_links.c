@@ -19,6 +19,7 @@ struct host_links {
     host_link *link[HOSTS_MAX];
     char *begin[HOSTS_MAX]; /* the body of BEGIN */
     int host[EEP_MAX_RANKS];
+    host_commands *commands;
 };
 
 /* ---------------------------------------------------------------- what a worker is told */
@@ -133,7 +134,10 @@ eep_status host_links_open(const options *given, int signal_fd, host_links **lin
     for (int seat = 0; seat < EEP_MAX_RANKS; seat++) {
         self->host[seat] = hosts_file_home(self->file, seat);
     }
-    status = open_links(self, &key);
+    status = host_commands_open(self->file, &self->commands);
+    if (status == EEP_OK) {
+        status = open_links(self, &key);
+    }
     eepi_secure_key_wipe(&key);
     if (status != EEP_OK) {
         snprintf(error, HOSTS_ERROR_BYTES, "--hosts: %s", eep_strerror(status));
@@ -159,6 +163,9 @@ void host_links_close(host_links *self)
 {
     pthread_t thread[HOSTS_MAX];
     bool is_started[HOSTS_MAX] = {false};
+    if (self) {
+        host_commands_close(self->commands);
+    }
     for (int i = 0; self && i < self->file->num_hosts; i++) {
         is_started[i] = pthread_create(&thread[i], NULL, close_one, self->link[i]) == 0;
         if (!is_started[i]) {
@@ -199,4 +206,9 @@ host_link *host_links_of_seat(const host_links *self, int seat)
 host_link *host_links_of(const host_links *self, int host)
 {
     return self->link[host];
+}
+
+host_commands *host_links_commands(const host_links *self)
+{
+    return self->commands;
 }

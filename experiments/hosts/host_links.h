@@ -4,6 +4,7 @@
 #ifndef EEPX_HOST_LINKS_H
 #define EEPX_HOST_LINKS_H
 
+#include "experiments/hosts/host_commands.h"
 #include "experiments/hosts/host_link.h"
 #include "experiments/setup/options.h"
 
@@ -26,4 +27,6 @@ bool host_links_is_up(const host_links *self, int host);
 /* The link of the seat's host; of a host. */
 host_link *host_links_of_seat(const host_links *self, int seat);
 host_link *host_links_of(const host_links *self, int host);
+/* The commands of their file. */
+host_commands *host_links_commands(const host_links *self);
 #endif

@@ -208,6 +208,7 @@ static void serve(launcher *self)
     self->progress.moved_ns = now_ns();
     for (;;) {
         bool freezes = launcher_record_freezes(self);
+        freezes |= launcher_record_commands(self);
         read_input(self, freezes ? FREEZE_WAIT_MS : wait_ms(self));
         uint64_t time_ns = now_ns();
         if (!self->run.start_ns) {

@@ -148,6 +148,11 @@ static bool is_possible(launcher *self, const script_event *event, bool now, cha
     if (self->options.baseline == OPTIONS_RESTART && verb_is_of_elastic(event->verb)) {
         why = "membership is fixed (--baseline restart)";
     }
+    char of_hosts[OPTIONS_ERROR_BYTES];
+    if (!options_has_hosts(&self->options, event, of_hosts)) {
+        snprintf(error, CONTROL_ERROR_BYTES, "%.480s", of_hosts);
+        return false;
+    }
     if (why) {
         snprintf(error, CONTROL_ERROR_BYTES, "%s: %s", info->name, why);
         return false;

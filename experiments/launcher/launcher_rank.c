@@ -358,11 +358,12 @@ static bool is_expected(const launcher *self, const record_process *process, int
 {
     bool killed = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL &&
                   (process->die_ns || process->freeze_ns || was_stopped_long(self, process) ||
-                   launcher_is_slow(process, now_ns()));
+                   launcher_is_slow(process, now_ns()) || launcher_is_cut(process, now_ns()));
     bool evicted = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == RANK_EXIT_EVICTED;
-    /* A thread cannot be stopped from outside: it gives up by its own bound, inside a step. */
-    bool gave_up = self->options.threads && WIFEXITED(wait_status) &&
-                   WEXITSTATUS(wait_status) == RANK_EXIT_FAILED;
+    /* A thread cannot be stopped from outside: it gives up by its own bound, inside a step. So does
+     * a rank that reaches nobody. */
+    bool gave_up = (self->options.threads || launcher_is_cut(process, now_ns())) &&
+                   WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == RANK_EXIT_FAILED;
     bool left = process->drain_ns && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
     return process->kill_ns || left ||
            ((killed || evicted || gave_up) && launcher_is_injected(process, now_ns())) ||

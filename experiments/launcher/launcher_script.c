@@ -16,6 +16,18 @@ static bool seat_is_joining(const void *user, int seat)
            !process->exit_ns;
 }
 
+static bool host_is_reached(const void *user, const script_event *event, int seat)
+{
+    const launcher *self = user;
+    const host_links *links = self->ranks->links;
+    if (!links) {
+        return true;
+    }
+    int host = *event->value.hosts ? hosts_file_find(self->options.hosts, event->value.hosts)
+                                   : host_links_host_of(links, seat);
+    return host_links_is_up(links, host);
+}
+
 static void add_event(launcher *self, const script_event *event, bool was_due)
 {
     record_event *added = record_add_event(&self->run);
@@ -43,6 +55,7 @@ void launcher_run_script(launcher *self)
                           .running = launcher_seat_runs,
                           .source = launcher_seat_is_source,
                           .joining = seat_is_joining,
+                          .reached = host_is_reached,
                           .covered = launcher_is_covered_without,
                           .user = self,
                           .seed = (uint64_t)self->options.seed};

@@ -113,17 +113,23 @@ bool launcher_is_slow(const record_process *process, uint64_t now_ns)
     return has_effect(process->slow_ns, process->slow_end_ns, now_ns);
 }
 
+bool launcher_is_cut(const record_process *process, uint64_t now_ns)
+{
+    return has_effect(process->cut_ns, process->cut_end_ns, now_ns);
+}
+
 bool launcher_is_injected(const record_process *process, uint64_t now_ns)
 {
     return process->kill_ns || process->die_ns || process->freeze_ns ||
            has_effect(process->stop_ns, process->cont_ns, now_ns) ||
-           launcher_is_slow(process, now_ns);
+           launcher_is_cut(process, now_ns) || launcher_is_slow(process, now_ns);
 }
 
 bool launcher_is_only_slow(const record_process *process, uint64_t now_ns)
 {
     return launcher_is_slow(process, now_ns) && !process->kill_ns && !process->die_ns &&
-           !process->freeze_ns && !has_effect(process->stop_ns, process->cont_ns, now_ns);
+           !process->freeze_ns && !launcher_is_cut(process, now_ns) &&
+           !has_effect(process->stop_ns, process->cont_ns, now_ns);
 }
 
 bool launcher_seat_is_active(const void *user, int seat)

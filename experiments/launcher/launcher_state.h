@@ -82,6 +82,8 @@ bool launcher_is_active(const launcher *self, int seat);
 bool launcher_is_stopped(const record_process *process);
 /* The launcher has slowed it down, and that may still have its effect. */
 bool launcher_is_slow(const record_process *process, uint64_t now_ns);
+/* The network of its host was disturbed, and that may still have its effect. */
+bool launcher_is_cut(const record_process *process, uint64_t now_ns);
 /* A verb of the launcher may be why the process is expelled or ends now. */
 bool launcher_is_injected(const record_process *process, uint64_t now_ns);
 /* A slow-down may be why, and no other verb. */

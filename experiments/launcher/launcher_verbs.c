@@ -44,10 +44,15 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
         /* Its process has ended and its socket was read to the end: it emits nothing any more. */
         (void)scheduler_seat_ended(self->scheduler, seat, before->generation);
     }
+    const bool is_cut = before && before->cut_ns && !before->cut_end_ns; /* its host still is */
     double cached = joiner || !self->run.start_ns ? launcher_checkpoint_cached(self) : -1;
     uint64_t spawn_ns = now_ns();
     eep_status status = supervisor_spawn(self->ranks, seat, joiner);
     record_process *process = status == EEP_OK ? record_add_process(&self->run) : NULL;
+    if (status == EEP_ERR_UNREACHABLE) {
+        launcher_complain(self, "rank %d cannot be started: its host is not reached", seat);
+        return;
+    }
     if (!process) {
         char why[LAUNCHER_TEXT_BYTES];
         launcher_fail(self, "rank %d cannot be started: %s", seat,
@@ -57,6 +62,7 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
     }
     process->seat = seat;
     process->spawn_ns = spawn_ns;
+    process->cut_ns = is_cut ? spawn_ns : 0;
     process->rejoin = joiner;
     process->cached = cached;
     self->process[seat] = (int64_t)self->run.num_processes - 1;
@@ -265,6 +271,226 @@ static bool apply_store(launcher *self, const script_action *action)
     return status == EEP_OK;
 }
 
+/* ---------------------------------------------------------------- hosts */
+
+/* Something is done to the latest process of each seat on the hosts of a list. */
+typedef void to_process(launcher *self, record_process *process, const char *kind);
+
+static void for_each_on(launcher *self, const char *list, to_process *action, const char *kind)
+{
+    char name[HOST_NAME_BYTES];
+    for (const char *rest = list; rest && *rest;) {
+        rest = host_names_next(rest, name);
+        int host = rest ? hosts_file_find(self->options.hosts, name) : -1;
+        for (int seat = 0; host >= 0 && seat < self->run.max_ranks; seat++) {
+            record_process *process = launcher_process_of(self, seat);
+            if (process && host_links_host_of(self->ranks->links, seat) == host) {
+                action(self, process, kind);
+            }
+        }
+    }
+}
+
+static void mark_killed(launcher *self, record_process *process, const char *kind)
+{
+    (void)self;
+    if (!process->exit_ns && !process->kill_ns) {
+        process->injected_kind = kind;
+        process->injected_ns = process->kill_ns = now_ns();
+    }
+}
+
+/* As the last one, where a command does it: the fault is recorded when that has ended. */
+static void mark_gone(launcher *self, record_process *process, const char *kind)
+{
+    mark_killed(self, process, kind);
+    process->injected_kind = NULL;
+}
+
+static void mark_frozen(launcher *self, record_process *process, const char *kind)
+{
+    if (!launcher_is_stopped(process) && !process->kill_ns && !process->exit_ns) {
+        scheduler_seat_close(self->scheduler, process->seat);
+        process->stop_ns = process->injected_ns = now_ns();
+        process->cont_ns = 0;
+        process->injected_kind = kind;
+    }
+}
+
+static void mark_continued(launcher *self, record_process *process, const char *kind)
+{
+    (void)kind;
+    process->cont_ns = launcher_is_stopped(process) ? now_ns() : process->cont_ns;
+    launcher_open_if_active(self, process->seat);
+}
+
+static void mark_cut(launcher *self, record_process *process, const char *kind)
+{
+    (void)self;
+    (void)kind;
+    process->cut_ns = now_ns();
+    process->cut_end_ns = 0;
+}
+
+static void mark_mended(launcher *self, record_process *process, const char *kind)
+{
+    (void)self;
+    (void)kind;
+    process->cut_end_ns = process->cut_ns ? now_ns() : 0;
+}
+
+/* An order to the worker of each host of the list. */
+static void order(launcher *self, const char *list, host_message_kind kind, int value)
+{
+    char name[HOST_NAME_BYTES];
+    for (const char *rest = list; rest && *rest;) {
+        rest = host_names_next(rest, name);
+        int host = rest ? hosts_file_find(self->options.hosts, name) : -1;
+        if (host >= 0 &&
+            host_link_order(host_links_of(self->ranks->links, host), kind, -1, value) != EEP_OK) {
+            launcher_complain(self, "host %s is not reached: nothing was done there", name);
+        }
+    }
+}
+
+/* The verb's command: once for two sides, else once for each host. */
+static void run_command(launcher *self, verb what, const host_names *names)
+{
+    host_commands *commands = host_links_commands(self->ranks->links);
+    host_names one = {.ms = 0};
+    eep_status status = EEP_OK;
+    if (*names->side[1] || !*names->side[0]) {
+        status = host_commands_run(commands, what, names);
+    }
+    for (const char *rest = names->side[0];
+         !*names->side[1] && rest && *rest && status == EEP_OK;) {
+        rest = host_names_next(rest, one.side[0]);
+        status = rest ? host_commands_run(commands, what, &one) : EEP_OK;
+    }
+    if (status != EEP_OK) {
+        launcher_fail(self, "%s: too many commands wait", verb_table[what].name);
+    }
+}
+
+/* The seat's next process is on that host, whatever the network of the last one's is like. */
+static void move_to_host(launcher *self, const script_action *action)
+{
+    record_process *before = launcher_process_of(self, action->seat);
+    int host = hosts_file_find(self->options.hosts, action->value.hosts);
+    if (before && host != host_links_host_of(self->ranks->links, action->seat)) {
+        mark_mended(self, before, NULL);
+    }
+    host_links_move(self->ranks->links, action->seat, host);
+}
+
+static void apply_to_network(launcher *self, verb what, const host_names *names)
+{
+    const bool ends = what == VERB_HEAL || what == VERB_NIC_UP;
+    to_process *mark = ends ? mark_mended : mark_cut;
+    for_each_on(self, names->side[0], mark, NULL);
+    for_each_on(self, names->side[1], mark, NULL);
+    for (int i = 0; what == VERB_HEAL && !*names->side[0] && i < self->options.hosts->num_hosts;
+         i++) {
+        for_each_on(self, self->options.hosts->host[i].name, mark, NULL);
+    }
+    run_command(self, what, names);
+}
+
+static void apply_to_hosts(launcher *self, const script_action *action)
+{
+    const verb what = action->verb;
+    const char *text = action->value.hosts;
+    const char *const *command = (const char *const *)self->options.hosts->command;
+    host_names names = {.ms = 0};
+    verb form = what != VERB_HEAL ? what : strchr(text, ':') ? VERB_DELAY : VERB_PARTITION;
+    if (*text && !host_names_parse(form, text, &names)) {
+        launcher_fail(self, "%s: '%s' names no hosts", verb_table[what].name, text);
+        return;
+    }
+    launcher_note(self, verb_table[what].name, NULL, (uint64_t)action->duration_ms);
+    switch (what) {
+    case VERB_HOST_KILL:
+        for_each_on(self, names.side[0], command[what] ? mark_gone : mark_killed,
+                    verb_table[what].name);
+        if (!command[what]) {
+            order(self, names.side[0], REMOTE_ALL, SIGKILL);
+        }
+        break;
+    case VERB_HOST_START:
+        if (!command[what]) {
+            order(self, names.side[0], REMOTE_AGENT, 0);
+        }
+        break;
+    case VERB_HOST_FREEZE:
+        for_each_on(self, names.side[0], mark_frozen, verb_table[what].name);
+        order(self, names.side[0], REMOTE_ALL, SIGSTOP);
+        break;
+    case VERB_HOST_CONT:
+        order(self, names.side[0], REMOTE_ALL, SIGCONT);
+        for_each_on(self, names.side[0], mark_continued, NULL);
+        break;
+    case VERB_AGENT_KILL:
+        order(self, names.side[0], REMOTE_AGENT, SIGKILL);
+        break;
+    case VERB_AGENT_START:
+        order(self, names.side[0], REMOTE_AGENT, 0);
+        break;
+    default:
+        apply_to_network(self, what, &names);
+        return;
+    }
+    if (command[what]) {
+        run_command(self, what, &names);
+    }
+}
+
+/* Faults that a command made, between its begin and its end. */
+static void add_faults(launcher *self, const host_commands_done *done)
+{
+    const hosts_file *file = self->options.hosts;
+    const char *lists[] = {done->names.side[0], done->names.side[1]};
+    char name[HOST_NAME_BYTES];
+    for (int i = 0; i < 2; i++) {
+        for (const char *rest = lists[i]; rest && *rest;) {
+            rest = host_names_next(rest, name);
+            int host = rest ? hosts_file_find(file, name) : -1;
+            for (int seat = 0; host >= 0 && seat < self->run.max_ranks; seat++) {
+                const record_process *process = launcher_process_of(self, seat);
+                bool is_hit = process && !process->exit_ns && self->ranks->seat[seat].lives &&
+                              process->spawn_ns < done->began_ns &&
+                              host_links_host_of(self->ranks->links, seat) == host;
+                if (is_hit) {
+                    launcher_add_fault(self, seat, done->began_ns, done->ended_ns,
+                                       verb_table[done->what].name);
+                }
+            }
+            if (host >= 0 && done->what == VERB_HOST_KILL) {
+                host_link_drop(host_links_of(self->ranks->links, host));
+            }
+        }
+    }
+}
+
+bool launcher_record_commands(launcher *self)
+{
+    host_commands_done done;
+    if (!self->ranks->links) {
+        return false;
+    }
+    host_commands *commands = host_links_commands(self->ranks->links);
+    while (host_commands_next(commands, &done)) {
+        const bool ends =
+            done.what == VERB_HEAL || done.what == VERB_NIC_UP || done.what == VERB_HOST_START;
+        if (*done.why) {
+            launcher_fail(self, "the command of %s for %s: %s", verb_table[done.what].name,
+                          *done.names.side[0] ? done.names.side[0] : "all hosts", done.why);
+        } else if (!ends) {
+            add_faults(self, &done);
+        }
+    }
+    return host_commands_are_busy(commands);
+}
+
 /* ---------------------------------------------------------------- all */
 
 /* The process has ended or was killed: nothing else can be done to it. A process that was aborted
@@ -304,6 +530,9 @@ bool launcher_apply(launcher *self, const script_action *action)
         break;
     case VERB_REJOIN:
     case VERB_ADD:
+        if (*action->value.hosts) {
+            move_to_host(self, action);
+        }
         launcher_start_rank(self, action->seat, true);
         break;
     case VERB_DRAIN:
@@ -322,6 +551,21 @@ bool launcher_apply(launcher *self, const script_action *action)
     case VERB_STORE_CONT:
     case VERB_STORE_START:
         return apply_store(self, action);
+    case VERB_HOST_KILL:
+    case VERB_HOST_START:
+    case VERB_HOST_FREEZE:
+    case VERB_HOST_CONT:
+    case VERB_AGENT_KILL:
+    case VERB_AGENT_START:
+    case VERB_PARTITION:
+    case VERB_ONE_WAY:
+    case VERB_DELAY:
+    case VERB_RESET:
+    case VERB_HEAL:
+    case VERB_NIC_DOWN:
+    case VERB_NIC_UP:
+        apply_to_hosts(self, action);
+        break;
     case NUM_VERBS:
         break;
     }

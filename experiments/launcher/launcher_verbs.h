@@ -16,4 +16,6 @@ bool launcher_apply(launcher *self, const script_action *action);
 void launcher_record_injected(launcher *self);
 /* Record the stops of ranks that were told to freeze and did. True: another has yet to. */
 bool launcher_record_freezes(launcher *self);
+/* Commands of the file of --hosts that have ended: their faults are recorded. True: some run. */
+bool launcher_record_commands(launcher *self);
 #endif

@@ -33,6 +33,7 @@ typedef struct record_process {
     uint64_t thaw_ns;              /* continued when it was told to, and had not yet; 0: never */
     uint64_t slow_ns, slow_end_ns; /* told to be slow, and to be so no more */
     uint64_t die_ns;               /* told to kill itself in its next step */
+    uint64_t cut_ns, cut_end_ns;   /* the network of its host was disturbed, and was no more */
     uint64_t injected_ns;          /* with injected_kind: a fault that has no record_fault yet */
     const char *injected_kind;
     uint64_t drain_ns;      /* it was asked to leave */
@@ -76,7 +77,8 @@ typedef struct record_fault {
     size_t process;    /* index of the process that it hit */
     uint64_t time_ns;  /* of the signal, or when an end was observed */
     uint64_t since_ns; /* suspicions count from then on: die: when it was told to; else time_ns */
-    const char *kind;  /* "kill", "abort", "stop", "die", "slow", "exit" or "expelled" */
+    const char *kind;  /* "kill", "abort", "stop", "die", "slow", "exit", "expelled", or a verb of
+                          hosts */
     record_survivor *survivors;
     size_t num_survivors;
 } record_fault;

@@ -166,6 +166,13 @@ static uint64_t stalled_ns(const record *run, const record_survivor *survivor,
     return stalled;
 }
 
+/* A command did it, and its effect came before its end. */
+static bool is_of_hosts(const char *kind)
+{
+    verb what = VERB_KILL;
+    return verb_find(kind, &what) && verb_is_of_hosts(what);
+}
+
 /* When the pause began, and since when suspicions of the process count as of this fault. */
 typedef struct beginning {
     const char *kind;
@@ -179,7 +186,7 @@ static beginning beginning_of(const record *run, const record_fault *fault,
     beginning out = {kind_of(run, fault), fault->time_ns, fault->since_ns};
     bool lived = strcmp(out.kind, "slow") == 0 || strcmp(out.kind, "expelled") == 0;
     bool ended = strcmp(out.kind, "exit") == 0 || strcmp(out.kind, "killed") == 0;
-    if (!lived && !ended && strcmp(out.kind, "die") != 0) {
+    if (!lived && !ended && strcmp(out.kind, "die") != 0 && !is_of_hosts(out.kind)) {
         return out; /* a signal of the launcher: known to the microsecond */
     }
     if (ended || lived) {

@@ -257,8 +257,9 @@ static void sort(script *self)
     }
 }
 
-/* What is known of a seat at a time: nothing after a stop, which may expel the rank. A seat of an
- * event that waits for a step or a state is not checked at all. */
+/* What is known of a seat at a time: nothing after a stop, which may expel the rank, and nothing of
+ * any seat after something was done to a host. A seat of an event that waits for a step or a state
+ * is not checked at all. */
 typedef enum occupancy { SEAT_FREE, SEAT_TAKEN, SEAT_EITHER } occupancy;
 
 static eep_status check_seat(const script_event *event, int seat, occupancy *known, char *error)
@@ -317,9 +318,15 @@ static eep_status check_seats(const script *self, int num_ranks, int max_ranks, 
         for (int s = 0; event->target == TARGET_SEATS && s < event->num_seats; s++) {
             by_trigger[event->seat[s]] |= event->when != WHEN_TIME;
         }
+        for (int s = 0; verb_is_of_hosts(event->verb) && s < max_ranks; s++) {
+            by_trigger[s] |= event->when != WHEN_TIME;
+        }
     }
     for (int i = 0; i < self->num_events; i++) {
         const script_event *event = &self->event[i];
+        for (int s = 0; verb_is_of_hosts(event->verb) && s < max_ranks; s++) {
+            known[s] = SEAT_EITHER;
+        }
         for (int s = 0; event->target == TARGET_SEATS && s < event->num_seats; s++) {
             int seat = event->seat[s];
             eep_status status = event->when != WHEN_TIME || by_trigger[seat]

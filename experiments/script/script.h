@@ -105,7 +105,7 @@ typedef struct script_progress {
 typedef struct script_event {
     verb verb;
     verb_value value;      /* by verb_table[verb].value */
-    script_duration lasts; /* stop, slow, freeze, store-stop */
+    script_duration lasts; /* stop, slow, freeze, store-stop, and verbs of hosts */
     script_target target;
     union {
         script_named named; /* TARGET_LOWEST to TARGET_VACANT */
@@ -163,6 +163,8 @@ typedef struct script_world {
     bool (*running)(const void *user, int seat); /* a process of the seat exists */
     bool (*source)(const void *user, int seat);  /* the present REPAIRING view copies from it */
     bool (*joining)(const void *user, int seat); /* its process has not joined yet */
+    /* The host that the event starts the seat's process on is reached; NULL: all are. */
+    bool (*reached)(const void *user, const script_event *event, int seat);
     /* Without these seats (bools, max_ranks of them) the others' slots hold every expert. */
     bool (*covered)(const void *user, const bool *without);
     const void *user;

@@ -33,10 +33,15 @@ const char *script_form(verb what)
                                             [VERB_PLACE] = "RANK=PLACE@TIME",
                                             [VERB_PLACE_DURATION] = "RANK=PLACE[/DURATION]@TIME",
                                             [VERB_DURATION] = "RANK[=DURATION]@TIME",
-                                            [VERB_FILE] = "[RANK=]FILE@TIME"};
+                                            [VERB_FILE] = "[RANK=]FILE@TIME",
+                                            [VERB_HOST] = "RANK[=HOST]@TIME"};
     static const char *const without[] = {[VERB_NO_VALUE] = "@TIME",
                                           [VERB_SECONDS] = "SECONDS@TIME",
-                                          [VERB_DURATION] = "[DURATION]@TIME"};
+                                          [VERB_DURATION] = "[DURATION]@TIME",
+                                          [VERB_HOSTS] = "HOSTS@TIME",
+                                          [VERB_HOSTS_DURATION] = "HOSTS[/DURATION]@TIME",
+                                          [VERB_SIDES] = "HOSTS|HOSTS[/DURATION]@TIME",
+                                          [VERB_SIDES_MS] = "HOSTS|HOSTS:MS[/DURATION]@TIME"};
     return info->has_seat ? with_seat[info->value] : without[info->value];
 }
 
@@ -101,6 +106,13 @@ static void value_text(const script_event *event, char *text, size_t size)
     case VERB_FILE:
         snprintf(text, size, "%s", event->value.file);
         break;
+    case VERB_HOST:
+    case VERB_HOSTS:
+    case VERB_HOSTS_DURATION:
+    case VERB_SIDES:
+    case VERB_SIDES_MS:
+        snprintf(text, size, "%s%s%s", event->value.hosts, slash, lasts);
+        break;
     default:
         snprintf(text, size, "%s", lasts);
         break;
@@ -130,7 +142,7 @@ static void when_text(const script_event *event, char *text, size_t size)
 
 void script_describe(const script_event *event, char *text_out, size_t size)
 {
-    char who[4 * SCRIPT_MAX_SEATS], value[VERB_FILE_BYTES], when[3 * MS_BYTES];
+    char who[4 * SCRIPT_MAX_SEATS], value[VERB_FILE_BYTES + MS_BYTES], when[3 * MS_BYTES];
     const verb_info *info = &verb_table[event->verb];
     who_text(event, who, sizeof who);
     value_text(event, value, sizeof value);

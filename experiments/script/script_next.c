@@ -3,6 +3,7 @@
 #include "experiments/script/script_target.h"
 
 #include <math.h>
+#include <string.h>
 
 /* When the event is due; infinite while its step or state was not seen. */
 static double due_ms(const script_event *event)
@@ -61,11 +62,28 @@ static script_action undoing(const script_event *event, int seat)
         action.verb = VERB_CONT;
     } else if (event->verb == VERB_STORE_STOP) {
         action.verb = VERB_STORE_CONT;
+    } else if (verb_is_of_hosts(event->verb)) {
+        action.verb = event->verb == VERB_HOST_FREEZE  ? VERB_HOST_CONT
+                      : event->verb == VERB_AGENT_KILL ? VERB_AGENT_START
+                      : event->verb == VERB_NIC_DOWN   ? VERB_NIC_UP
+                                                       : VERB_HEAL;
+        action.value = event->value;
     } else {
         action.verb = VERB_SLOW;
         action.value.factor = 1;
     }
     return action;
+}
+
+/* Verbs of hosts are about the same ones only if they name them alike. */
+static bool is_about(const script_event *event, const char *hosts)
+{
+    return !hosts || !verb_is_of_hosts(event->verb) || strcmp(event->value.hosts, hosts) == 0;
+}
+
+static const char *hosts_of(const script_event *event)
+{
+    return verb_is_of_hosts(event->verb) && *event->value.hosts ? event->value.hosts : NULL;
 }
 
 static bool is_of_seat(const script_event *event, int index, int seat)
@@ -107,9 +125,10 @@ static bool lasts_longer_elsewhere(const script *self, const script_event *event
     verb end = undoing(event, seat).verb;
     for (int i = 0; i < self->num_events; i++) {
         const script_event *other = &self->event[i];
-        bool later =
-            other != event && other->progress.seats_undo && undoing(other, seat).verb == end &&
-            other->progress.undo_ms > event->progress.undo_ms && !is_freeze_behind(other, event);
+        bool later = other != event && other->progress.seats_undo &&
+                     is_about(other, hosts_of(event)) && undoing(other, seat).verb == end &&
+                     other->progress.undo_ms > event->progress.undo_ms &&
+                     !is_freeze_behind(other, event);
         for (int k = 0; later && k < SCRIPT_MAX_SEATS; k++) {
             if (is_of_seat(other, k, seat) && other->progress.seats_undo >> k & 1) {
                 return true;
@@ -119,13 +138,14 @@ static bool lasts_longer_elsewhere(const script *self, const script_event *event
     return false;
 }
 
-/* Cancel ends of that kind on the seat up to until_ms. Ends of events of the verb `kept` stay
- * (NUM_VERBS: none does). */
-static void cancel_ends(script *self, verb end, int seat, double until_ms, verb kept)
+/* Cancel ends of that kind on the seat, or about those hosts (NULL: any), up to until_ms. Ends of
+ * events of the verb `kept` stay (NUM_VERBS: none does). */
+static void cancel_ends_about(script *self, verb end, int seat, double until_ms, verb kept,
+                              const char *hosts)
 {
     for (int e = 0; e < self->num_events; e++) {
         script_event *event = &self->event[e];
-        bool fits = event->progress.seats_undo && event->verb != kept &&
+        bool fits = event->progress.seats_undo && event->verb != kept && is_about(event, hosts) &&
                     event->progress.undo_ms <= until_ms && undoing(event, seat).verb == end;
         for (int i = 0; fits && i < SCRIPT_MAX_SEATS; i++) {
             if (is_of_seat(event, i, seat)) {
@@ -133,6 +153,11 @@ static void cancel_ends(script *self, verb end, int seat, double until_ms, verb 
             }
         }
     }
+}
+
+static void cancel_ends(script *self, verb end, int seat, double until_ms, verb kept)
+{
+    cancel_ends_about(self, end, seat, until_ms, kept, NULL);
 }
 
 /* The event's next seat to be undone. A process that has ended has nothing to undo. */
@@ -153,7 +178,8 @@ static bool next_undo(script *self, script_event *event, const script_world *wor
             if (!lasts_longer_elsewhere(self, event, seat)) {
                 *action_out = undoing(event, seat);
                 action_out->keeps_freeze = has_freeze_to_come(self, event, seat);
-                cancel_ends(self, action_out->verb, seat, event->progress.undo_ms, NUM_VERBS);
+                cancel_ends_about(self, action_out->verb, seat, event->progress.undo_ms, NUM_VERBS,
+                                  hosts_of(event));
                 return true;
             }
         }
@@ -182,6 +208,12 @@ static void void_ends(script *self, const script_event *event, int seat, bool ha
         if (!has_end) {
             cancel_ends(self, VERB_STORE_CONT, seat, INFINITY, NUM_VERBS);
         }
+        break;
+    case VERB_HOST_CONT:
+    case VERB_AGENT_START:
+    case VERB_HEAL:
+    case VERB_NIC_UP:
+        cancel_ends_about(self, event->verb, seat, INFINITY, NUM_VERBS, hosts_of(event));
         break;
     case VERB_REJOIN:
     case VERB_ADD:
@@ -237,8 +269,9 @@ static bool next_seat(script *self, script_event *event, const script_world *wor
             continue;
         }
         bool running = world->running(world->user, event->seat[i]);
-        if (verb_table[event->verb].wants_free && running) {
-            left++; /* the event waits for the end of the process there */
+        bool reached = !world->reached || world->reached(world->user, event, event->seat[i]);
+        if (verb_table[event->verb].wants_free && (running || !reached)) {
+            left++; /* the event waits for the end of the process there, or for the host */
             continue;
         }
         event->progress.seats_done |= bit;

@@ -2,6 +2,7 @@
 /* Script events from text. */
 #include "experiments/script/script_parse.h"
 #include "experiments/base/decimal.h"
+#include "experiments/script/host_names.h"
 #include "experiments/script/script_describe.h"
 
 #include <stdarg.h>
@@ -175,6 +176,16 @@ static eep_status parse_who(const char *word, const char *text, script_event *ev
 
 /* ---------------------------------------------------------------- value */
 
+static bool parse_hosts(verb what, const char *text, char hosts_out[VERB_FILE_BYTES])
+{
+    host_names names;
+    if (!host_names_parse(what, text, &names)) {
+        return false;
+    }
+    snprintf(hosts_out, VERB_FILE_BYTES, "%s", text);
+    return true;
+}
+
 bool script_parse_value(verb what, const char *text, verb_value *value_out)
 {
     const char *end = NULL;
@@ -207,6 +218,12 @@ bool script_parse_value(verb what, const char *text, verb_value *value_out)
         }
         snprintf(value_out->file, VERB_FILE_BYTES, "%s", text);
         return true;
+    case VERB_HOST:
+    case VERB_HOSTS:
+    case VERB_HOSTS_DURATION:
+    case VERB_SIDES:
+    case VERB_SIDES_MS:
+        return parse_hosts(what, text, value_out->hosts);
     case VERB_NO_VALUE:
     case VERB_DURATION:
         break;
@@ -223,7 +240,12 @@ const char *script_value_form(verb what)
         [VERB_PLACE] = "dispatch, experts or combine, or dispatch.1 and so on",
         [VERB_PLACE_DURATION] = "dispatch, experts or combine, or dispatch.1 and so on",
         [VERB_DURATION] = "a duration (1.5, 1.5s, 400ms, or 0.9x: in multiples of --expel-ms)",
-        [VERB_FILE] = "a file's name of at most 255 bytes"};
+        [VERB_FILE] = "a file's name of at most 255 bytes",
+        [VERB_HOST] = "a host's name",
+        [VERB_HOSTS] = "a list of hosts such as h1,h2",
+        [VERB_HOSTS_DURATION] = "a list of hosts such as h1,h2",
+        [VERB_SIDES] = "two lists of hosts such as h1|h2,h3",
+        [VERB_SIDES_MS] = "two lists of hosts and milliseconds, such as h1|h2,h3:20ms"};
     return forms[verb_table[what].value];
 }
 
@@ -232,7 +254,9 @@ static eep_status parse_argument(char *word, const char *text, script_event *eve
 {
     const verb_info *info = &verb_table[event->verb];
     bool is_duration = info->value == VERB_DURATION;
-    bool may_last = info->value == VERB_FACTOR || info->value == VERB_PLACE_DURATION;
+    bool may_last = info->value == VERB_FACTOR || info->value == VERB_PLACE_DURATION ||
+                    info->value == VERB_HOSTS_DURATION || info->value == VERB_SIDES ||
+                    info->value == VERB_SIDES_MS;
     if (info->value == VERB_NO_VALUE) {
         return fail(error, "%s: '%s' has the value '%s', but it takes none", info->option, text,
                     word);
@@ -325,7 +349,8 @@ static eep_status bad_form(verb what, const char *text, char *error)
 static eep_status parse_action(char *word, const char *text, script_event *event, char *error)
 {
     const verb_info *info = &verb_table[event->verb];
-    bool needs_value = info->value != VERB_NO_VALUE && info->value != VERB_DURATION;
+    bool needs_value =
+        info->value != VERB_NO_VALUE && info->value != VERB_DURATION && info->value != VERB_HOST;
     char *value = *word ? word : NULL;
     if (info->value == VERB_FILE && !strchr(word, '=')) {
         event->target = TARGET_LOWEST;

@@ -127,6 +127,11 @@ EEP_MUST_CHECK eep_status options_check_placements(const options *self,
 EEP_MUST_CHECK eep_status options_check_hosts(options *self, bool ranks_given, bool nodes_given,
                                               char error[OPTIONS_ERROR_BYTES]);
 
+/* Can the event be done to hosts of --hosts? True for verbs that name none. Else `error` says why
+ * not, and begins with the verb's name. */
+bool options_has_hosts(const options *self, const script_event *event,
+                       char error[OPTIONS_ERROR_BYTES]);
+
 /* The part of the options that a rank is told. */
 void options_fill_rank(const options *self, rank_setup *setup_out);
 

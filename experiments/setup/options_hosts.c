@@ -2,10 +2,102 @@
 /* What --hosts means for the other options. */
 #include "experiments/setup/options.h"
 
+#include "experiments/script/host_names.h"
 #include "membership/store/store_url.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
+
+/* ---------------------------------------------------------------- verbs */
+
+/* How the host is to be treated so is not known: true, and why. */
+static bool lacks(const options *self, const script_event *event, const char *name, char *error)
+{
+    const char *verb_name = verb_table[event->verb].name;
+    int host = hosts_file_find(self->hosts, name);
+    if (host < 0) {
+        snprintf(error, OPTIONS_ERROR_BYTES, "%s: '%s' is no host of %.200s", verb_name, name,
+                 self->hosts_path);
+        return true;
+    }
+    bool is_of_agent = event->verb == VERB_AGENT_KILL || event->verb == VERB_AGENT_START;
+    if (is_of_agent && !self->hosts->host[host].agent) {
+        snprintf(error, OPTIONS_ERROR_BYTES,
+                 "%s: host %s has no 'agent' in %.200s: its worker starts none", verb_name, name,
+                 self->hosts_path);
+        return true;
+    }
+    return false;
+}
+
+static bool lacks_one_of(const options *self, const script_event *event, const char *list,
+                         char *error)
+{
+    char name[HOST_NAME_BYTES];
+    for (const char *rest = list; rest && *rest;) {
+        rest = host_names_next(rest, name);
+        if (rest && lacks(self, event, name, error)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Nobody but a command can do it, and there is none: true, and why. */
+static bool lacks_command(const options *self, verb what, const char *whose, char *error)
+{
+    bool by_worker = !verb_is_of_hosts(what) || what == VERB_HOST_KILL || what == VERB_HOST_START ||
+                     !verb_table[what].takes_command;
+    if (by_worker || self->hosts->command[what]) {
+        return false;
+    }
+    snprintf(error, OPTIONS_ERROR_BYTES, "%s: %.200s has no command for %s%s", whose,
+             self->hosts_path, verb_table[what].name,
+             strcmp(whose, verb_table[what].name) == 0 ? "" : ", which ends it");
+    return true;
+}
+
+bool options_has_hosts(const options *self, const script_event *event,
+                       char error[OPTIONS_ERROR_BYTES])
+{
+    const char *name = verb_table[event->verb].name;
+    const bool names_some = verb_takes_hosts(event->verb) && *event->value.hosts;
+    host_names names = {.ms = 0};
+    if (!names_some && !verb_is_of_hosts(event->verb)) {
+        return true;
+    }
+    if (!self->hosts) {
+        snprintf(error, OPTIONS_ERROR_BYTES, "%s: hosts need --hosts FILE (docs/HOSTS.md)", name);
+        return false;
+    }
+    if (names_some && !host_names_parse(event->verb, event->value.hosts, &names)) {
+        snprintf(error, OPTIONS_ERROR_BYTES, "%s: '%s' names no hosts", name, event->value.hosts);
+        return false;
+    }
+    const bool lasts = event->lasts.ms > 0 || event->lasts.expels > 0;
+    const verb end = event->verb == VERB_NIC_DOWN ? VERB_NIC_UP : VERB_HEAL;
+    return !lacks_one_of(self, event, names.side[0], error) &&
+           !lacks_one_of(self, event, names.side[1], error) &&
+           !lacks_command(self, event->verb, name, error) &&
+           !(lasts && verb_table[event->verb].takes_command &&
+             lacks_command(self, end, name, error));
+}
+
+static eep_status check_events(const options *self, char *error)
+{
+    char why[OPTIONS_ERROR_BYTES];
+    for (int i = 0; i < self->script.num_events; i++) {
+        const script_event *event = &self->script.event[i];
+        if (!options_has_hosts(self, event, why)) {
+            return event->line ? args_fail(error, "%d:%d: %.500s", event->line, event->column, why)
+                               : args_fail(error, "--%.500s", why);
+        }
+    }
+    return EEP_OK;
+}
+
+/* ---------------------------------------------------------------- the file */
 
 /* What ranks on several hosts cannot have; NULL: nothing was asked for. */
 static const char *misfit(const options *self)
@@ -63,7 +155,7 @@ eep_status options_check_hosts(options *self, bool ranks_given, bool nodes_given
 {
     char why[HOSTS_ERROR_BYTES];
     if (!self->hosts_path) {
-        return EEP_OK;
+        return check_events(self, error);
     }
     const char *what = misfit(self);
     if (what) {
@@ -96,5 +188,5 @@ eep_status options_check_hosts(options *self, bool ranks_given, bool nodes_given
     if (self->bulk == EEP_BULK_AUTO) {
         self->bulk = EEP_BULK_UCX; /* what else takes weights from host to host */
     }
-    return EEP_OK;
+    return check_events(self, error);
 }

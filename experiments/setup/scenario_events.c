@@ -233,7 +233,7 @@ static eep_status read_verb(const scenario_reader *self, int node, verb *verb_ou
 
 /* Which fields an event of a verb takes, by verb_info.value. */
 static const struct {
-    bool value, factor, place, file, duration, must;
+    bool value, factor, place, file, hosts, duration, must;
     const char *allowed;
 } takes[] = {
     [VERB_NO_VALUE] = {.allowed = "nothing"},
@@ -254,9 +254,23 @@ static const struct {
                              .allowed = "place: dispatch, experts or combine, and for: TIME"},
     [VERB_DURATION] = {.duration = true, .allowed = "for: TIME"},
     [VERB_FILE] = {.file = true, .must = true, .allowed = "file: NAME"},
+    [VERB_HOST] = {.hosts = true, .allowed = "hosts: NAME"},
+    [VERB_HOSTS] = {.hosts = true, .must = true, .allowed = "hosts: NAMES"},
+    [VERB_HOSTS_DURATION] = {.hosts = true,
+                             .duration = true,
+                             .must = true,
+                             .allowed = "hosts: NAMES and for: TIME"},
+    [VERB_SIDES] = {.hosts = true,
+                    .duration = true,
+                    .must = true,
+                    .allowed = "hosts: NAMES|NAMES and for: TIME"},
+    [VERB_SIDES_MS] = {.hosts = true,
+                       .duration = true,
+                       .must = true,
+                       .allowed = "hosts: NAMES|NAMES:MS and for: TIME"},
 };
 
-/* value, factor, place or file, and for: what the verb takes besides ranks. */
+/* value, factor, place, file or hosts, and for: what the verb takes besides ranks. */
 static eep_status read_argument(const scenario_reader *self, int node, script_event *event)
 {
     const verb_info *info = &verb_table[event->verb];
@@ -264,11 +278,9 @@ static eep_status read_argument(const scenario_reader *self, int node, script_ev
     const struct {
         const char *name;
         bool is_allowed;
-    } fields[] = {{"value", takes[info->value].value},
-                  {"factor", takes[info->value].factor},
-                  {"place", takes[info->value].place},
-                  {"file", takes[info->value].file},
-                  {"for", takes[info->value].duration}};
+    } fields[] = {{"value", takes[info->value].value}, {"factor", takes[info->value].factor},
+                  {"place", takes[info->value].place}, {"file", takes[info->value].file},
+                  {"hosts", takes[info->value].hosts}, {"for", takes[info->value].duration}};
     int given = -1, lasts = field(self, node, "for");
     for (int i = 0; i < COUNT_OF(fields); i++) {
         int at = field(self, node, fields[i].name);
@@ -284,7 +296,8 @@ static eep_status read_argument(const scenario_reader *self, int node, script_ev
     if (info->value == VERB_FILE) {
         return scenario_read_file(self, given, VERB_FILE_BYTES, event->value.file);
     }
-    eep_status status = scenario_read_text(self, given, SCENARIO_MAX_WORD, &text);
+    const size_t most = takes[info->value].hosts ? VERB_FILE_BYTES - 1 : SCENARIO_MAX_WORD;
+    eep_status status = scenario_read_text(self, given, most, &text);
     if (status == EEP_OK && text && !script_parse_value(event->verb, text, &event->value)) {
         return scenario_fail(self, given, "'%s' is not %s", text, script_value_form(event->verb));
     }
@@ -304,7 +317,7 @@ eep_status scenario_read_event(const scenario_reader *self, int node, int same,
                                script_event *event_out)
 {
     static const char *const keys[] = {"at",     "do",    "ranks", "count", "value",
-                                       "factor", "place", "file",  "for"};
+                                       "factor", "place", "file",  "hosts", "for"};
     verb what = VERB_KILL;
     eep_status status = scenario_check_keys(self, node, keys, COUNT_OF(keys), 2);
     if (status != EEP_OK) {

@@ -129,6 +129,19 @@ expect: {tokens_wrong: 0, "faults[*].pause_ms": "<= 500", good: true}
            ("output: 8", "outputs: 8"), ("ranks: 4", "out: x"), ("keep-busy: 2", "keep-busy: [2]"),
            ("file: order.json", "value: order.json"), ("file: order.json", "file: [order.json]"))
 
+    ON_HOSTS = """
+name: one
+about: Words.
+instance: {hosts: hosts.yaml, store: "etcd://127.0.0.1:2379?local=/run/eep"}
+events:
+  - {at: {time: 1.5}, do: partition, hosts: "h1|h2", for: 2s}
+  - {at: {time: 1.5}, do: delay, hosts: "h1|h2:20ms"}
+  - {at: {time: 2s}, do: host-kill, hosts: h2}
+  - {at: {time: 3s}, do: rejoin, ranks: [2, 3], hosts: h1}
+"""
+    BAD_HOSTS = (("hosts.yaml", "[hosts.yaml]"), ("do: partition", "do: wall"), ('"h1|h2"', '"h1|h2|h1"'),
+                 ('"h1|h2"', "[h1]"), ("hosts: h2}", 'hosts: ""}'), ("20ms", "soon"))
+
     @classmethod
     def setUpClass(cls):
         cls.schema = schema("scenario")
@@ -142,8 +155,10 @@ expect: {tokens_wrong: 0, "faults[*].pause_ms": "<= 500", good: true}
                     file.write(text)
             with open(os.path.join(folder, "order.json"), "w", encoding="utf-8") as file:
                 file.write('{"number": 1, "ranks": [{"rank": 1, "experts": [3]}]}')
+            with open(os.path.join(folder, "hosts.yaml"), "w", encoding="utf-8") as file:
+                file.write(Hosts.GOOD)
             said = subprocess.run([os.path.join(BIN, "eep-run"), "--check-only", *files], check=False,
-                                  capture_output=True, text=True).stderr
+                                  capture_output=True, text=True, cwd=folder).stderr
             return ["\n".join(line for line in said.splitlines() if f"{path}:" in line) for path in files]
 
     def test_the_library_is_what_the_schema_says(self):
@@ -158,6 +173,12 @@ expect: {tokens_wrong: 0, "faults[*].pause_ms": "<= 500", good: true}
             self.assertEqual(self.schema.is_valid(as_json(text)), text == self.GOOD, text)
             self.assertEqual(why == "", text == self.GOOD, f"{text}\n{why}")
 
+    def test_both_take_and_refuse_the_same_of_hosts(self):
+        texts = [self.ON_HOSTS] + [self.ON_HOSTS.replace(*change, 1) for change in self.BAD_HOSTS]
+        for text, why in zip(texts, self.accepted(texts)):
+            self.assertEqual(self.schema.is_valid(as_json(text)), text == self.ON_HOSTS, text)
+            self.assertEqual(why == "", text == self.ON_HOSTS, f"{text}\n{why}")
+
     def test_both_know_the_same_options(self):
         text = subprocess.run([os.path.join(BIN, "eep-run"), "--help"], check=True, capture_output=True,
                               text=True).stdout
@@ -167,6 +188,39 @@ expect: {tokens_wrong: 0, "faults[*].pause_ms": "<= 500", good: true}
             known = {name for name, why in zip(names, self.accepted(texts))
                      if "is not an option about the" not in why}
             self.assertEqual(known, set(self.schema.schema["properties"][block]["properties"]), block)
+
+
+class Hosts(unittest.TestCase):
+    GOOD = """
+hosts:
+  - name: h1
+    address: 10.0.0.1:7800
+    agent: 10.0.0.1:7700
+    ranks: 2
+    start: ssh h1 eep-run --worker 10.0.0.1:7800
+    store: "etcd://127.0.0.1:2379?local=/run/eep"
+    environment: {EEP_NETWORK_INTERFACE: eth1}
+  - {name: h2, address: "[fd00::2]:7800", ranks: 2}
+commands: {partition: "true", delay: "true", heal: "true", one-way: "true", reset: "true", nic-down: "true",
+           nic-up: "true", host-kill: "true", host-start: "true"}
+"""
+    BAD = (("name: h1", "names: h1"), ("name: h1", "name: h 1"), ("10.0.0.1:7800", "10.0.0.1"), ("ranks: 2", "ranks: -1"),
+           ("EEP_NETWORK", "LD_PRELOAD"), ("partition:", "kill:"), ("commands:", "command:"), ("hosts:", "host:"),
+           ("    agent: 10.0.0.1:7700\n", "    agents: 10.0.0.1:7700\n"))
+
+    def test_both_take_and_refuse_the_same(self):
+        found = schema("hosts")
+        with tempfile.TemporaryDirectory(prefix="eep-schema-") as folder:
+            for text in [self.GOOD] + [self.GOOD.replace(*change, 1) for change in self.BAD]:
+                for name, words in (("hosts.yaml", text),
+                                    ("a.yaml", 'name: a\nabout: b\ninstance: {hosts: hosts.yaml, store: '
+                                               '"etcd://127.0.0.1:2379?local=/run/eep"}\n')):
+                    with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                        file.write(words)
+                done = subprocess.run([os.path.join(BIN, "eep-run"), "--check-only", "a.yaml"], check=False,
+                                      capture_output=True, text=True, cwd=folder)
+                self.assertEqual(found.is_valid(as_json(text)), text == self.GOOD, text)
+                self.assertEqual(done.returncode == 0, text == self.GOOD, f"{text}\n{done.stderr}")
 
 
 if __name__ == "__main__":

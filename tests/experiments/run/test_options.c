@@ -21,6 +21,14 @@ static eep_status parse(const char *line, options *out, char error[OPTIONS_ERROR
     return options_parse(argc, argv, out, error);
 }
 
+static void refused(const char *line, const char *says)
+{
+    options out;
+    char error[OPTIONS_ERROR_BYTES] = "";
+    cr_expect_eq(parse(line, &out, error), EEP_ERR_INVALID, "%s", line);
+    cr_expect(strstr(error, says), "%s: %s", line, error);
+}
+
 static void good(const char *line, options *out)
 {
     char error[OPTIONS_ERROR_BYTES] = "";
@@ -114,11 +122,51 @@ Test(options, every_verb_has_its_flag)
          "vacant:2@2 --drain 5@1 --placement 6=verb-placement.json@1 "
          "--dummy-burn=1@1 --store-kill @1 --store-stop 100ms@1 --store-cont @2 --store-start @3",
          &o);
-    cr_assert_eq(o.script.num_events, NUM_VERBS);
+    cr_assert_eq(o.script.num_events, VERB_STORE_START + 1);
     cr_assert(o.store_process, "implied");
     cr_assert_eq(o.script.expel_ms, 2000);
     remove("verb-placement.json");
     options_free(&o);
+}
+
+#define AT_ETCD "--store etcd://127.0.0.1:2379?local=/run/eep "
+
+/* Verbs of hosts, the number of ranks and what a node is follow from the file. */
+Test(options, every_verb_of_hosts_has_its_flag)
+{
+    options o;
+    write_file("verb-hosts.yaml",
+               "hosts: [{name: h1, address: '10.0.0.1:7', agent: '10.0.0.1:8', ranks: 2},\n"
+               "        {name: h2, address: '[fd00::2]:9', agent: '[fd00::2]:8', ranks: 2}]\n"
+               "commands: {partition: p, one-way: o, delay: d, reset: r, heal: h, nic-down: n, "
+               "nic-up: u}\n");
+    good("--hosts verb-hosts.yaml " AT_ETCD
+         "--host-kill h2@1 --host-start h2@2 --host-freeze h1/1s@1 --host-cont h1@2 "
+         "--agent-kill h1@1 --agent-start h1@2 --partition h1|h2/1s@1 --one-way h1|h2@1 "
+         "--delay h1|h2:5ms@1 --reset h1|h2@1 --heal @2 --nic-down h1@1 --nic-up h1@2 "
+         "--rejoin 3=h1@3",
+         &o);
+    cr_assert_eq(o.script.num_events, NUM_VERBS - VERB_HOST_KILL + 1);
+    cr_assert(o.num_ranks == 4 && o.ranks_per_node == 2 && o.bulk == EEP_BULK_UCX);
+    cr_assert_str_eq(o.hosts->host[1].ip, "fd00::2");
+    cr_assert(o.hosts->host[1].port == 9 && o.hosts->host[1].first_seat == 2);
+    cr_assert_eq(hosts_file_home(o.hosts, 3), 1);
+    cr_assert_eq(hosts_file_home(o.hosts, 4), 0, "a seat above goes round");
+    options_free(&o);
+    refused("--hosts verb-hosts.yaml " AT_ETCD "--host-kill h3@1",
+            "--host-kill: 'h3' is no host of");
+    refused("--host-kill h1@1", "--host-kill: hosts need --hosts FILE");
+    refused("--ranks 4 --kill 1@1 --rejoin 1=h1@2", "--rejoin: hosts need --hosts FILE");
+    write_file("verb-hosts.yaml", "hosts: [{name: h1, address: '10.0.0.1:7', ranks: 2},\n"
+                                  "        {name: h2, address: '10.0.0.2:7', ranks: 2}]\n"
+                                  "commands: {nic-down: n, partition: p}\n");
+    refused("--hosts verb-hosts.yaml " AT_ETCD "--one-way h1|h2@1", "has no command for one-way");
+    refused("--hosts verb-hosts.yaml " AT_ETCD "--nic-down h1/1s@1",
+            "has no command for nic-up, which ends it");
+    refused("--hosts verb-hosts.yaml " AT_ETCD "--partition h1|h2/1s@1",
+            "has no command for heal, which ends it");
+    refused("--hosts verb-hosts.yaml " AT_ETCD "--agent-kill h1@1", "host h1 has no 'agent'");
+    remove("verb-hosts.yaml");
 }
 
 /* What all ranks begin with, and one of them instead; a rank is told both, and finds its own. */

@@ -39,6 +39,18 @@ static const struct {
       {5000, "cont1 "}, /* of the second stop of rank 1 */
       {8999, ""},
       {9000, "cont2 "}}}, /* rank 1 was continued before */
+    {"what is done to other hosts ends by itself",
+     "--partition h1|h2/1s@1 --partition h1|h3/3s@1.5 --nic-down h2/1s@1 --nic-up h2@1.5 "
+     "--one-way h1|h2/8s@5 --heal @6 --host-freeze h1/400ms@7 --agent-kill h2/0.5x@7",
+     {{1000, "partition-1 nic-down-1 "},
+      {1500, "partition-1 nic-up-1 "},
+      {2000, "heal-1 "}, /* between h1 and h2 */
+      {4500, "heal-1 "},
+      {5000, "one-way-1 "},
+      {6000, "heal-1 "},
+      {7000, "host-freeze-1 agent-kill-1 "},
+      {7400, "host-cont-1 "},
+      {7500, "agent-start-1 "}}},
     {"of two ends the later counts",
      "--stop 2=400ms@1 --stop 2=800ms@1.2 --stop 3=800ms@1 --stop 3=100ms@1.1 "
      "--slow 4=3/1s@1 --slow 4=5/2s@1.5 --stop 5=400ms@1 --stop 5@1.3 --cont 5@4",

@@ -1,0 +1,166 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""eep-run over three hosts of tools/netlab, two ranks each, with a key and an etcd cluster of three:
+ranks, agents, hosts and the network between them fail, and the oracle finds every token right.
+
+    tests/hosts/test_run.py BUILD [--rows FILE] [NAME...]      only the tests whose names contain one
+
+Exit status 77: this machine lets no laboratory run, or has no etcd.
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+from host_lab import NETLAB, HostLab, leave_out_unless_possible  # noqa: E402
+from lab_door import open_door  # noqa: E402
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+BOUND_S = 240  # of a run; no healthy one comes near it
+HOSTS = (1, 2, 3)
+STORE = "etcd://" + ",".join(f"10.78.0.{n}:2379" for n in HOSTS) + "?local=/run/eep-state/eep"
+# On a busy machine a host that is well may not run for 200 ms.
+LIMITS = "host_silence_us=1000000"
+BUILD = None
+
+
+class Laboratory:
+    """Hosts with etcd, a key and a door; the front runs on one of them."""
+
+    def __init__(self, lab, folder):
+        self.lab, self.folder, self.etcd, self.fronts = lab, folder, {}, 0
+        self.key = f"{folder}/key"
+        with open(self.key, "w", encoding="utf-8") as file:
+            file.write(os.urandom(32).hex() + "\n")
+        os.chmod(self.key, 0o600)
+        self.door = open_door(f"{folder}/door", [NETLAB, "--lab", lab.name])
+        for number in HOSTS:
+            self.start_etcd(number)
+        self.write_hosts()
+
+    def start_etcd(self, number, state="new"):
+        own = f"10.78.0.{number}"
+        cluster = ",".join(f"h{n}=http://10.78.0.{n}:2380" for n in HOSTS)
+        self.etcd[number] = subprocess.Popen(
+            [NETLAB, "--lab", self.lab.name, "run", f"h{number}", "etcd", "--name", f"h{number}", "--data-dir",
+             "/run/eep-state/etcd", "--log-level", "fatal", "--logger", "zap", "--listen-client-urls", f"http://{own}:2379",
+             "--advertise-client-urls", f"http://{own}:2379", "--listen-peer-urls", f"http://{own}:2380",
+             "--initial-advertise-peer-urls", f"http://{own}:2380", "--initial-cluster", cluster,
+             "--initial-cluster-state", state], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def write_hosts(self):
+        door = f"/usr/bin/python3 {HERE}/lab_door.py {self.folder}/door"
+        hosts = [{"name": f"h{n}", "address": f"10.78.0.{n}:7800", "agent": f"10.77.0.{n}:7700", "ranks": 2,
+                  "start": f"{door} run h{n} env EEP_KEY_FILE={self.key} {BUILD}/experiments/eep-run --worker 10.78.0.{n}:7800",
+                  "environment": {"EEP_NETWORK_INTERFACE": "fabric0", "EEP_BULK_INTERFACE": "fabric0",
+                                  "EEP_LAB_CONFIG": LIMITS}} for n in HOSTS]
+        commands = {"partition": f'{door} partition "$HOSTS|$OTHERS" --net fabric',
+                    "one-way": f'{door} one-way "$HOSTS" "$OTHERS" --net fabric',
+                    "delay": f'{door} delay "$HOSTS" "$OTHERS" "$MS" --net fabric',
+                    "reset": f'{door} reset "$HOSTS" "$OTHERS" --net fabric',
+                    "heal": f'if [ "$HOSTS" ]; then {door} heal --between "$HOSTS" "$OTHERS"; else {door} heal; fi',
+                    "nic-down": f'{door} run "$HOSTS" ip link set fabric0 down',
+                    "nic-up": f'{door} run "$HOSTS" ip link set fabric0 up',
+                    "host-kill": f'{door} crash "$HOSTS"', "host-start": f'{door} boot "$HOSTS"'}
+        with open(f"{self.folder}/hosts.yaml", "w", encoding="utf-8") as file:
+            json.dump({"hosts": hosts, "commands": commands}, file)
+
+    def start_front(self, *options, host="h1"):
+        """An eep-run on that host, in a folder of its own below the shared one."""
+        self.fronts += 1
+        self.out = f"{self.folder}/out{self.fronts}"
+        self.log = open(f"{self.folder}/log{self.fronts}", "w", encoding="utf-8")
+        return subprocess.Popen(
+            [NETLAB, "--lab", self.lab.name, "run", host, "env", f"EEP_KEY_FILE={self.key}", f"{BUILD}/experiments/eep-run",
+             "--hosts", f"{self.folder}/hosts.yaml", "--store", STORE, "--slots", "32", "--no-picture", "--quiet",
+             "--out", self.out, *map(str, options)],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
+
+    def text(self):
+        with open(self.log.name, encoding="utf-8") as file:
+            return file.read()
+
+    def run(self, *options):
+        """A run to its end, good by all that it checks. Its summary."""
+        front = self.start_front(*options)
+        try:
+            status = front.wait(BOUND_S)
+        except subprocess.TimeoutExpired:
+            front.kill()
+            status = "none: it hangs"
+        assert status == 0 and "GOOD: nothing wrong, nothing lost" in self.text(), f"status {status}\n{self.text()}"
+        with open(f"{self.out}/summary.json", encoding="utf-8") as file:
+            summary = json.load(file)
+        assert all(join["joined"] for join in summary["joins"]), f"{summary['joins']}\n{self.text()}"
+        return summary
+
+
+def a_rank_is_killed_and_comes_back(lab):
+    return lab.run("--requests", 60, "--keep-busy", 8, "--kill", "2@1", "--rejoin", "2@2.5")
+
+
+def a_rank_stops_and_is_left_out(lab):
+    """It is silent for longer than --expel-ms, and another process takes its seat."""
+    return lab.run("--requests", 60, "--keep-busy", 8, "--stop", "3@1", "--rejoin", "3@exited:3+500ms")
+
+
+def a_host_is_killed_and_comes_back(lab):
+    return lab.run("--requests", 60, "--keep-busy", 8, "--host-kill", "h3@1", "--host-start", "h3@4",
+                   "--rejoin", "4,5@6")
+
+
+def ranks_come_back_on_another_host(lab):
+    """Both ranks of a lost host get new processes on the two others, in the same seats."""
+    return lab.run("--requests", 60, "--keep-busy", 8, "--host-kill", "h3@1", "--rejoin", "4=h1@4", "--rejoin", "5=h2@4")
+
+
+def a_partition_costs_one_side_and_heals(lab):
+    """h3 is cut from both others: its ranks are left out, and come back when it is healed."""
+    return lab.run("--requests", 60, "--keep-busy", 8, "--partition", "h1,h2|h3/4@1", "--rejoin", "4,5@7")
+
+
+def one_way_drop(lab):
+    return lab.run("--requests", 60, "--keep-busy", 8, "--one-way", "h1,h2|h3/4@1", "--rejoin", "4,5@7")
+
+
+def a_nic_goes_down_and_up(lab):
+    return lab.run("--requests", 60, "--keep-busy", 8, "--nic-down", "h3/4@1", "--rejoin", "4,5@7")
+
+
+TESTS = [a_rank_is_killed_and_comes_back, a_rank_stops_and_is_left_out, a_host_is_killed_and_comes_back,
+         ranks_come_back_on_another_host, a_partition_costs_one_side_and_heals, one_way_drop, a_nic_goes_down_and_up]
+
+
+def main():
+    global BUILD
+    leave_out_unless_possible()
+    if not shutil.which("etcd"):
+        print("no etcd here (Debian: etcd-server)")
+        sys.exit(77)
+    BUILD = os.path.realpath(sys.argv[1])
+    os.environ["EEP_WIRE"] = f"{BUILD}/experiments/eep-wire"
+    failed = 0
+    for test in TESTS:
+        if len(sys.argv) > 2 and not any(name in test.__name__ for name in sys.argv[2:]):
+            continue
+        folder = f"/dev/shm/eep-test-run-{os.getpid()}"
+        os.makedirs(folder)
+        begin = time.monotonic()
+        try:
+            with HostLab(3, "--share", folder) as lab:
+                summary = test(Laboratory(lab, folder))
+                pauses = [(fault["kind"], fault["rank"], fault["pause_ms"]) for fault in summary["faults"]]
+                print(f"ok    {test.__name__} ({time.monotonic() - begin:.1f} s): {pauses}", flush=True)
+        except AssertionError as error:
+            failed += 1
+            print(f"FAIL  {test.__name__}: {error}", flush=True)
+        finally:
+            shutil.rmtree(folder)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
