@@ -469,7 +469,7 @@ static void begin(eepi_agent_link *link, const eepi_agent_self *self, int fd, ui
 {
     *link = (eepi_agent_link){.fd = fd, .heard_us = now_us};
     link->channel.begun_us = now_us;
-    sim_line_name(fd, self);
+    sim_line_name(fd, self, sizeof *self);
 }
 
 static uint64_t now_here(void)

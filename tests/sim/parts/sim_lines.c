@@ -6,6 +6,7 @@
  */
 #include "tests/sim/parts/sim_lines.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,8 @@ struct sim_line_end {
     uint64_t newest_us;
     size_t unsent; /* bytes on their way to this end */
     int is_open, is_closed, is_refused;
-    const void *who; /* its owner says so */
+    int is_named; /* its owner says who it is */
+    _Alignas(max_align_t) uint8_t who[SIM_LINE_NAME_BYTES];
 };
 
 typedef struct listener {
@@ -297,14 +299,20 @@ bool sim_line_is_open(int fd)
     return end && end->is_open;
 }
 
-void sim_line_name(int fd, const void *who)
+void sim_line_name(int fd, const void *who, size_t bytes)
 {
-    ((sim_line_end *)sim_fd_what(fd))->who = who;
+    sim_line_end *end = sim_fd_what(fd);
+
+    assert(bytes <= sizeof end->who);
+    memcpy(end->who, who, bytes);
+    end->is_named = 1;
 }
 
 const void *sim_line_peer(int fd)
 {
-    return ((sim_line_end *)sim_fd_what(fd))->other->who;
+    const sim_line_end *other = ((sim_line_end *)sim_fd_what(fd))->other;
+
+    return other->is_named ? other->who : NULL;
 }
 
 void sim_line_close(int fd)

@@ -25,8 +25,10 @@ bool sim_line_send(int fd, const void *bytes, size_t size, int passed_fd);
 ssize_t sim_line_receive(int fd, void *bytes, size_t size, int *passed_out);
 size_t sim_line_unsent(int fd);
 bool sim_line_is_open(int fd);
-/* An identity for this end, and that of the other end; NULL: not known yet. */
-void sim_line_name(int fd, const void *who);
+/* An identity for this end, which is copied: its process may end before what it has sent arrives.
+ * That of the other end; NULL: not known yet. */
+enum { SIM_LINE_NAME_BYTES = 256 };
+void sim_line_name(int fd, const void *who, size_t bytes);
 const void *sim_line_peer(int fd);
 void sim_line_close(int fd);
 #endif
