@@ -158,7 +158,7 @@ eep_status host_connect_try(host_connect *self, worker_stream *stream_out, host_
         }
     }
     if (status != EEP_OK) {
-        self->is_fatal = true;
+        self->is_fatal = stream.channel.fault != EEPI_SECURE_UNPROVEN; /* it may just be ending */
         snprintf(why, HOST_NOTE_BYTES, "what answers at %.100s: %s", host->address,
                  worker_stream_why(&stream, status, text, sizeof text));
     } else {

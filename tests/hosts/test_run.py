@@ -3,7 +3,8 @@
 """eep-run over three hosts of tools/netlab, two ranks each, with a key and an etcd cluster of three:
 ranks, agents, hosts and the network between them fail, and the oracle finds every token right.
 
-    tests/hosts/test_run.py BUILD [--rows FILE] [NAME...]      only the tests whose names contain one
+    tests/hosts/test_run.py BUILD [NAME...] [--rows FILE]      only the tests whose names contain one;
+                   a row for each fault that expelled a rank, with the parts of its pause, into FILE
 
 Exit status 77: this machine lets no laboratory run, or has no etcd.
 """
@@ -24,6 +25,9 @@ HOSTS = (1, 2, 3)
 STORE = "etcd://" + ",".join(f"10.78.0.{n}:2379" for n in HOSTS) + "?local=/run/eep-state/eep"
 # On a busy machine a host that is well may not run for 200 ms.
 LIMITS = "host_silence_us=1000000"
+LOAD = ("--requests", 60, "--rate", 30, "--keep-busy", 8)
+PARTS = ("kind", "rank", "pause_ms", "detect_ms", "agree_ms", "repair_ms", "rerun_ms", "survivors", "expelled",
+         "weights_bytes_in_pause")
 BUILD = None
 
 
@@ -83,9 +87,30 @@ class Laboratory:
         with open(self.log.name, encoding="utf-8") as file:
             return file.read()
 
-    def run(self, *options):
+    def ctl(self, *words):
+        return self.lab.run("h1", f"{BUILD}/experiments/eep-ctl", "--out", self.out, *words)
+
+    def await_(self, holds, what):
+        end = time.monotonic() + BOUND_S
+        while not holds():
+            assert time.monotonic() < end, f"{what} never came\n{self.text()}"
+            time.sleep(0.1)
+
+    def serves(self):
+        """The front has its socket, and all ranks serve."""
+        done = subprocess.run([NETLAB, "--lab", self.lab.name, "run", "h1", f"{BUILD}/experiments/eep-ctl", "--out", self.out,
+                               "wait", "settled", "--timeout", "30"], capture_output=True, check=False)
+        return done.returncode == 0
+
+    def num_ranks(self, host):
+        """Processes of ranks that live there."""
+        return int(self.lab.run(host, "pgrep", "-fc", "^eep-run --rank-process", status=None).split()[0])
+
+    def run(self, *options, host="h1"):
         """A run to its end, good by all that it checks. Its summary."""
-        front = self.start_front(*options)
+        return self.end(self.start_front(*options, host=host))
+
+    def end(self, front):
         try:
             status = front.wait(BOUND_S)
         except subprocess.TimeoutExpired:
@@ -99,43 +124,115 @@ class Laboratory:
 
 
 def a_rank_is_killed_and_comes_back(lab):
-    return lab.run("--requests", 60, "--keep-busy", 8, "--kill", "2@1", "--rejoin", "2@2.5")
+    return lab.run(*LOAD, "--kill", "2@1", "--rejoin", "2@1.5")
 
 
 def a_rank_stops_and_is_left_out(lab):
     """It is silent for longer than --expel-ms, and another process takes its seat."""
-    return lab.run("--requests", 60, "--keep-busy", 8, "--stop", "3@1", "--rejoin", "3@exited:3+500ms")
+    return lab.run(*LOAD, "--stop", "3@1", "--rejoin", "3@exited:3+500ms")
 
 
 def a_host_is_killed_and_comes_back(lab):
-    return lab.run("--requests", 60, "--keep-busy", 8, "--host-kill", "h3@1", "--host-start", "h3@4",
-                   "--rejoin", "4,5@6")
+    return lab.run(*LOAD, "--host-kill", "h3@1", "--host-start", "h3@2.5",
+                   "--rejoin", "4,5@4")
 
 
 def ranks_come_back_on_another_host(lab):
     """Both ranks of a lost host get new processes on the two others, in the same seats."""
-    return lab.run("--requests", 60, "--keep-busy", 8, "--host-kill", "h3@1", "--rejoin", "4=h1@4", "--rejoin", "5=h2@4")
+    return lab.run(*LOAD, "--host-kill", "h3@1", "--rejoin", "4=h1@3", "--rejoin", "5=h2@3")
 
 
 def a_partition_costs_one_side_and_heals(lab):
     """h3 is cut from both others: its ranks are left out, and come back when it is healed."""
-    return lab.run("--requests", 60, "--keep-busy", 8, "--partition", "h1,h2|h3/4@1", "--rejoin", "4,5@7")
+    return lab.run(*LOAD, "--partition", "h1,h2|h3/2.5@1", "--rejoin", "4,5@4.5")
 
 
 def one_way_drop(lab):
-    return lab.run("--requests", 60, "--keep-busy", 8, "--one-way", "h1,h2|h3/4@1", "--rejoin", "4,5@7")
+    return lab.run(*LOAD, "--one-way", "h1,h2|h3/2.5@1", "--rejoin", "4,5@4.5")
 
 
 def a_nic_goes_down_and_up(lab):
-    return lab.run("--requests", 60, "--keep-busy", 8, "--nic-down", "h3/4@1", "--rejoin", "4,5@7")
+    return lab.run(*LOAD, "--nic-down", "h3/2.5@1", "--rejoin", "4,5@4.5")
 
 
-TESTS = [a_rank_is_killed_and_comes_back, a_rank_stops_and_is_left_out, a_host_is_killed_and_comes_back,
+def a_host_stands_still_and_goes_on(lab):
+    """It is left out, its ranks end when they go on, and come back."""
+    return lab.run(*LOAD, "--host-freeze", "h2/2.5@1", "--rejoin", "2,3@4.5")
+
+
+def an_agent_dies_and_nobody_is_left_out(lab):
+    """Ranks speak for themselves until the next agent is there. Then a rank dies, and is found."""
+    summary = lab.run(*LOAD, "--agent-kill", "h2/1@1", "--kill", "3@3.5", "--rejoin", "3@4")
+    assert [fault["kind"] for fault in summary["faults"]] == ["kill"], summary["faults"]
+    return summary
+
+
+def what_eep_ctl_asks_for_is_done(lab):
+    """Delays and resets while it serves; what cannot be is refused by name."""
+    front = lab.start_front("--serve", "--keep-busy", 8, "--requests", 20)
+    lab.await_(lab.serves, "serving")
+    assert "no host of" in lab.lab.run("h1", f"{BUILD}/experiments/eep-ctl", "--out", lab.out, "host-kill", "h9", status=1)
+    lab.ctl("delay", "h1|h2:2/1")
+    lab.ctl("reset", "h2|h3/0.3")
+    lab.ctl("agent-kill", "h1")
+    lab.ctl("agent-start", "h1")
+    lab.ctl("wait", "settled", "--timeout", "30")
+    lab.ctl("finish")
+    return lab.end(front)
+
+
+def a_front_is_killed_and_another_goes_on(lab):
+    """Its ranks end within the bound, and the next one goes on with the same instance at once."""
+    front = lab.start_front("--requests", 100000, "--keep-busy", 8)
+    lab.await_(lab.serves, "serving")
+    epoch = json.loads(lab.ctl("--json", "status"))["epoch"]
+    lab.lab.run("h1", "pkill", "-KILL", "-f", "^[^ ]*eep-run --hosts")
+    front.wait(BOUND_S)
+    begin = time.monotonic()
+    summary = lab.run("--requests", 40)
+    print(f"the next front had served {time.monotonic() - begin:.1f} s after the end of the first", flush=True)
+    with open(f"{lab.out}/events.csv", encoding="utf-8") as file:
+        views = [int(line.split(",")[6]) for line in file if line.split(",")[3:4] == ["view"]]
+    assert views[-1] > epoch, f"the next front has begun another instance: epoch {views[-1]} after {epoch}"
+    return summary
+
+
+def the_host_of_a_front_dies(lab):
+    """The other hosts hear nothing of it: their ranks end within 5 s and 5 s more. A front on
+    another host goes on once the first host is back."""
+    front = lab.start_front("--requests", 100000, "--keep-busy", 8)
+    lab.await_(lab.serves, "serving")
+    lab.lab("crash", "h1")
+    begin = time.monotonic()
+    front.wait(BOUND_S)
+    lab.await_(lambda: lab.num_ranks("h2") + lab.num_ranks("h3") == 0, "the end of all ranks")
+    took = time.monotonic() - begin
+    assert took < 12, f"ranks lived for {took:.1f} s without a front"
+    print(f"all ranks ended {took:.1f} s after the front's host", flush=True)
+    lab.lab("boot", "h1")
+    lab.start_etcd(1)
+    return lab.run("--requests", 40, host="h2")
+
+
+TESTS = [a_host_stands_still_and_goes_on, an_agent_dies_and_nobody_is_left_out, what_eep_ctl_asks_for_is_done,
+         a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies, a_rank_is_killed_and_comes_back, a_rank_stops_and_is_left_out, a_host_is_killed_and_comes_back,
          ranks_come_back_on_another_host, a_partition_costs_one_side_and_heals, one_way_drop, a_nic_goes_down_and_up]
+
+
+def write_rows(path, rows, commit):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"# commit {commit}\n# machine {os.cpu_count()} cores, Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}\n"
+                   f"# command tests/hosts/test_run.py BUILD --rows FILE, 3 hosts of tools/netlab, 2 ranks each, {LIMITS}\n")
+        file.write(",".join(("test", *PARTS)) + "\n")
+        for test, fault in rows:
+            if fault["expelled"]:
+                file.write(",".join([test, *("" if fault[part] is None else str(fault[part]) for part in PARTS)]) + "\n")
 
 
 def main():
     global BUILD
+    rows_path = sys.argv.pop(sys.argv.index("--rows") + 1) if "--rows" in sys.argv else None
+    rows, words = [], [word for word in sys.argv[2:] if word != "--rows"]
     leave_out_unless_possible()
     if not shutil.which("etcd"):
         print("no etcd here (Debian: etcd-server)")
@@ -144,7 +241,7 @@ def main():
     os.environ["EEP_WIRE"] = f"{BUILD}/experiments/eep-wire"
     failed = 0
     for test in TESTS:
-        if len(sys.argv) > 2 and not any(name in test.__name__ for name in sys.argv[2:]):
+        if words and not any(name in test.__name__ for name in words):
             continue
         folder = f"/dev/shm/eep-test-run-{os.getpid()}"
         os.makedirs(folder)
@@ -153,12 +250,15 @@ def main():
             with HostLab(3, "--share", folder) as lab:
                 summary = test(Laboratory(lab, folder))
                 pauses = [(fault["kind"], fault["rank"], fault["pause_ms"]) for fault in summary["faults"]]
+                rows += [(test.__name__, fault) for fault in summary["faults"]]
                 print(f"ok    {test.__name__} ({time.monotonic() - begin:.1f} s): {pauses}", flush=True)
         except AssertionError as error:
             failed += 1
             print(f"FAIL  {test.__name__}: {error}", flush=True)
         finally:
             shutil.rmtree(folder)
+    if rows_path and not failed:
+        write_rows(rows_path, rows, summary["commit"])
     sys.exit(1 if failed else 0)
 
 

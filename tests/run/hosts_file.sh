@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# eep-run --hosts on the loopback interface: one host, whose worker and agent are processes of their
+# own. Every token is right through a kill and a rejoin, and through a host that is killed and comes
+# back. A worker serves one run after the other, and one at a time; another key is refused by name; a
+# front that is killed takes its ranks with it.
+#   tests/run/hosts_file.sh BIN
+set -euo pipefail
+bin=$1
+out=$(mktemp -d /dev/shm/eep-hosts-file-XXXXXX)
+children=
+trap 'kill $children 2>/dev/null || true; rm -rf "$out"' EXIT
+mapfile -t port < <(/usr/bin/python3 -c '
+import socket
+held = [socket.socket() for _ in range(3)]
+for one in held:
+    one.bind(("127.0.0.1", 0))
+    print(one.getsockname()[1])')
+key() { /usr/bin/python3 -c 'import os; print(os.urandom(32).hex())' >"$1"; chmod 600 "$1"; }
+key "$out/key"; key "$out/other"
+export EEP_KEY_FILE=$out/key
+store="tcp://127.0.0.1:${port[0]}?local=$out/store&key-file=$out/key"
+"$bin/eep-store" --path "$store" >"$out/store.txt" 2>&1 & children=$!
+for _ in $(seq 600); do [ -S "$out/store" ] && break; sleep 0.05; done
+cat >"$out/hosts.yaml" <<TXT
+hosts:
+  - {name: here, address: "127.0.0.1:${port[1]}", ranks: 3}
+TXT
+fail() { echo "FAILED: $*"; tail -n 30 "$out"/*.txt; exit 1; }
+given=(--quiet --no-picture --hosts "$out/hosts.yaml" --store "$store" --slots 64)
+run() { # NAME OPTIONS...
+    local name=$1; shift
+    timeout 120 "$bin/eep-run" "${given[@]}" --out "$out/$name" "$@" >"$out/$name.txt" 2>&1
+}
+good() {
+    run "$@" || fail "$1"
+    grep -q 'GOOD: nothing wrong, nothing lost' "$out/$1.txt" || fail "$1"
+}
+refused() { # TEXT NAME OPTIONS...
+    local text=$1 status=0; shift
+    run "$@" || status=$?
+    if [ $status -ne 2 ] || ! grep -qF -- "$text" "$out/$1.txt"; then
+        fail "$1: status $status, expected 2 and: $text"
+    fi
+}
+ranks() { grep -lsE "^[0-9]+ \([^)]*\) . $worker " /proc/[0-9]*/stat | wc -l; }
+started_workers() { # not those of this script
+    local folder
+    for folder in /proc/[0-9]*; do
+        { tr '\0' ' ' <"$folder/cmdline"; } 2>/dev/null | grep -F -- "--worker 127.0.0.1:${port[1]}" || true
+    done
+}
+
+"$bin/eep-run" --worker "127.0.0.1:${port[1]}" >"$out/worker.txt" 2>&1 & worker=$!
+children="$children $worker"
+good kill --requests 30 --keep-busy 6 --kill 1@0.5 --rejoin 1@0.8
+good again --requests 30 --keep-busy 6 --stop 2=300ms@0.3
+EEP_KEY_FILE=$out/other refused "host here: what answers at 127.0.0.1:${port[1]}: it has another key" stranger
+
+"$bin/eep-run" "${given[@]}" --out "$out/long" --requests 100000 >"$out/long.txt" 2>&1 & front=$! # holds the worker
+for _ in $(seq 600); do [ "$(ranks)" -eq 3 ] && break; sleep 0.05; done
+[ "$(ranks)" -eq 3 ] || fail "three ranks were not started"
+run second --requests 5 & second=$!
+sleep 1
+kill -KILL "$front"
+wait "$front" || true
+wait $second || fail "the second front did not go on once the first was gone"
+grep -q 'GOOD: nothing wrong, nothing lost' "$out/second.txt" || fail second
+grep -q 'the front is gone' "$out/worker.txt" || fail "the worker said nothing of its front's end"
+[ "$(ranks)" -eq 0 ] || fail "ranks are left"
+
+sed -i "s|ranks: 3|ranks: 3, agent: '127.0.0.1:${port[2]}', start: '$bin/eep-run --worker 127.0.0.1:${port[1]}'|" "$out/hosts.yaml"
+kill $worker; wait $worker || fail "the worker's end"
+good host --requests 30 --keep-busy 6 --agent-kill here/300ms@0.3 --host-freeze here/200ms@1
+grep -q 'worker ready' "$out/host.txt" || fail "no worker was started"
+for _ in $(seq 100); do [ -z "$(started_workers)" ] && break; sleep 0.05; done
+[ -z "$(started_workers)" ] || fail "a worker is left that the front had started"
+echo "eep-run --hosts: one host, four runs, other fronts and other keys"
