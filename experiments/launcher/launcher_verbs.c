@@ -49,7 +49,7 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
     uint64_t spawn_ns = now_ns();
     eep_status status = supervisor_spawn(self->ranks, seat, joiner);
     record_process *process = status == EEP_OK ? record_add_process(&self->run) : NULL;
-    if (status == EEP_ERR_UNREACHABLE) {
+    if (status == EEP_ERR_UNREACHABLE && self->run.start_ns) {
         launcher_complain(self, "rank %d cannot be started: its host is not reached", seat);
         return;
     }
@@ -57,7 +57,8 @@ void launcher_start_rank(launcher *self, int seat, bool joiner)
         char why[LAUNCHER_TEXT_BYTES];
         launcher_fail(self, "rank %d cannot be started: %s", seat,
                       status == EEP_ERR_SYSTEM ? eepi_descriptors_error(errno, why, sizeof why)
-                                               : eep_strerror(EEP_ERR_NO_MEMORY));
+                      : status == EEP_ERR_UNREACHABLE ? "its host is not reached any more"
+                                                      : eep_strerror(EEP_ERR_NO_MEMORY));
         return;
     }
     process->seat = seat;
