@@ -15,3 +15,9 @@ show=yes show_lines=1 step "1,000 contexts leave nothing" in_env many
 show=yes show_lines=5 step "a step from Python costs at most 50 us more than from C" in_env steps
 step "weights go over the UCX of the wheel libucx-cu12" in_env ucx
 step "torch: tensors as weights, buffers and kernels" in_env torch
+# Launchers that come from PyPI (docs/DEPLOY.md). Ray has 0.3 GB, too much for each `./check --hosts`.
+build "$root/build" -Dbuildtype=debugoptimized
+show=yes step "ranks are numbered by torchrun's variables" bash tests/run/python_env.sh torchrun "$python_env" "$tmp" "$root/build"
+ray_env=$(bash tools/ray-env.sh) || die "the environment with Ray could not be made (tools/ray-env.sh)"
+show=yes step "the recipe for Ray: a rank and an actor are killed and come back, no row is wrong" \
+    env RAY_PYTHON="$ray_env/bin/python" /usr/bin/python3 tests/hosts/test_launchers.py "$root/build" ray

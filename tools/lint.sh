@@ -9,7 +9,7 @@ build=$(cd "${1:?usage: tools/lint.sh BUILD [--all]}" && pwd)
 cd "$root"
 failed=0
 
-mapfile -t scripts < <(git ls-files '*.sh' check demo .ci/run tools/gpu-check tools/gpu-pack \
+mapfile -t scripts < <(git ls-files '*.sh' '*.sbatch' check demo .ci/run tools/gpu-check tools/gpu-pack \
     tools/gpu-sources tools/hooks)
 shellcheck --severity=warning "${scripts[@]}" || failed=1
 

@@ -110,6 +110,11 @@ class Launched:
             child.wait()
             if child.stdout:
                 child.stdout.close()
+        for name in glob.glob("/proc/[0-9]*/cmdline"):  # daemons that a launcher left: they name the folder
+            with contextlib.suppress(OSError):
+                with open(name, "rb") as file:
+                    if self.folder.encode() in file.read():
+                        os.kill(int(name.split("/")[2]), signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self, command, *, stdout=None, **environment):
@@ -161,13 +166,14 @@ class Launched:
         until(holds, lambda: f"no view of {active} ranks behind epoch {more_than}: {self.story()}")
         return last(next(iter(self.living().values())))[1]
 
-    def lose(self, seat, epoch, whole_task=False):
-        """SIGKILL for the rank, and for its parent, if it has one of its own. The others serve on."""
+    def lose(self, seat, epoch, parent=False, rank=True):
+        """SIGKILL for the rank, for its parent, which is its own, or for both. The others serve on."""
         process = self.living()[seat]
-        if whole_task:
-            os.kill(process.parent(), signal.SIGKILL)
         begin = time.monotonic()
-        process.kill()
+        if parent:
+            os.kill(process.parent(), signal.SIGKILL)
+        if rank:
+            process.kill()
         until(lambda: all(any(line.get("with") == RANKS - 1 and line["epoch"] > epoch for line in other.lines())
                           for other in self.living().values() if other.seat != seat),
               lambda: f"the others do not serve on: {self.story()}")

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 sys.dont_write_bytecode = True
 import lws_form  # noqa: E402
@@ -64,7 +65,7 @@ def slurm():
         epoch = it.await_view(RANKS)
         pause = it.lose(2, epoch)
         epoch = it.await_view(RANKS, epoch + 1)
-        it.lose(1, epoch, whole_task=True)
+        it.lose(1, epoch, parent=True)
         step = it.start(["srun", f"--jobid={job}", "--overlap", "--ntasks=1", f"--export=ALL,EEP_RANK=any,EEP_SIZE={RANKS}",
                          it.engine, it.says])
         it.await_view(RANKS, epoch + 1)
@@ -167,7 +168,46 @@ def lws_manifest():
     return "the form is right, and ranks are 0 to 3"
 
 
-RECIPES = {"lws": [lws_manifest], "systemd": [systemd_units, systemd], "mpirun": [mpirun, mpirun_twice_the_same_number], "slurm": [slurm]}
+def ray():
+    """An actor starts its rank again, and Ray starts an actor again; RAY_PYTHON has Ray."""
+    python = os.environ.get("RAY_PYTHON")
+    if not python:
+        raise Left("RAY_PYTHON names no Python with Ray (tools/ray-env.sh)")
+    with Launched(BUILD) as it:
+        it.environment.update(RAY_TMPDIR=it.folder, HOME=it.folder)
+        job = it.start([python, f"{DEPLOY}/ray_ranks.py", "--ranks", str(RANKS), "--store", it.environment["EEP_STORE"],
+                        it.engine, it.says])
+        epoch = it.await_view(RANKS)
+        pause = it.lose(2, epoch)
+        epoch = it.await_view(RANKS, epoch + 1)
+        actors = {seat: process.parent() for seat, process in it.living().items()}
+        begin = time.monotonic()
+        it.lose(1, epoch, parent=True, rank=False)  # the actor takes its rank with it
+        epoch = it.await_view(RANKS, epoch + 1)
+        back = time.monotonic() - begin
+        now = {seat: process.parent() for seat, process in it.living().items()}
+        assert [seat for seat in now if now[seat] != actors[seat]] == [1], (actors, now)
+        said = it.end(lost=2)
+        assert job.wait(60) == 0, it.story()
+        return f"steps without it after {1000 * pause:.0f} ms, an actor and its rank back after {back:.1f} s; {said}"
+
+
+def torchrun():
+    """Its variables number the ranks; TORCH_PYTHON has torch. A rank that is killed is none of its business:
+    torchrun would start all of them again."""
+    python = os.environ.get("TORCH_PYTHON")
+    if not python:
+        raise Left("TORCH_PYTHON names no Python with torch (tools/python-env.sh)")
+    with Launched(BUILD) as it:
+        job = it.start([python, "-m", "torch.distributed.run", f"--nproc-per-node={RANKS}", "--no-python", it.engine, it.says])
+        it.await_view(RANKS)
+        said = it.end(lost=0)
+        assert job.wait(60) == 0, it.story()
+        assert "rank 2 from RANK, 4 ranks from WORLD_SIZE, local rank 2 from LOCAL_RANK" in it.log(), it.story()
+        return said
+
+
+RECIPES = {"ray": [ray], "torchrun": [torchrun], "lws": [lws_manifest], "systemd": [systemd_units, systemd], "mpirun": [mpirun, mpirun_twice_the_same_number], "slurm": [slurm]}
 
 
 def main():

@@ -4,6 +4,7 @@
 #   wheel   pip builds the wheel into DIR and installs it there (DIR/site)
 #   plain   pip install of this tree in an environment of its own, as a new user does
 #   types, calls, ends, ranks, many, torch, ucx    with what is in DIR/site
+#   torchrun BUILD   ranks of a build under torchrun
 set -euo pipefail
 unset LIBRARY_PATH
 part=$1 env=$2 dir=$3
@@ -37,6 +38,11 @@ steps) "$python" "$root/experiments/measure/python_steps.py" --blocks 10 --out "
 torch)
     [ ! -e "$env/no-torch" ] || { echo "no torch: $(cat "$env/no-torch")"; exit 77; }
     LD_LIBRARY_PATH=$libraries:/usr/local/cuda/lib64 "$python" "$root/tests/python/test_binding_torch.py"
+    ;;
+torchrun)
+    [ ! -e "$env/no-torch" ] || { echo "no torch: $(cat "$env/no-torch")"; exit 77; }
+    TORCH_PYTHON=$python LD_LIBRARY_PATH=$libraries:/usr/local/cuda/lib64 \
+        /usr/bin/python3 "$root/tests/hosts/test_launchers.py" "$4" torchrun
     ;;
 ucx) # ranks whose weights go over the UCX of the wheel
     EEP_PYTHON_UCX=wheel "$python" -m eep --version | grep "UCX .* of the wheel libucx"
