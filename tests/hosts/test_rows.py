@@ -118,8 +118,8 @@ class Instance:
     def host(self, seat):
         return f"h{1 + seat // self.per_host}"
 
-    def start(self, seat):
-        return Rank(self.lab, self.host(seat), seat, self.size, self.key)
+    def start(self, seat, host=None):
+        return Rank(self.lab, host or self.host(seat), seat, self.size, self.key)
 
     def forget(self):
         for rank in self.rank.values():
@@ -158,6 +158,22 @@ def kill_and_return(lab, folder):
     for rank in instance.rank.values():
         rank.await_view(3)
     return f"steps with 2 ranks after {1000 * pause:.0f} ms; {instance.end()}"
+
+
+def any_free_seat_is_taken_from_another_host(lab, folder):
+    """A rank is killed, and a process of another host, which knows no seat, takes its place."""
+    instance = Instance(lab, 1, folder)
+    instance.forget()
+    instance.signal(2, signal.SIGKILL.value)
+    instance.lose([2])
+    for rank in instance.rank.values():
+        rank.await_view(2)
+    instance.forget()
+    instance.rank[2] = instance.start("any", "h2")
+    assert instance.rank[2].await_(lambda line: "joined" in line, "its join")["joined"] == 2
+    for rank in instance.rank.values():
+        rank.await_view(3)
+    return instance.end()
 
 
 def a_stopped_rank_is_left_out(lab, folder):
@@ -213,8 +229,8 @@ def rows_that_travel_long_are_right(lab, folder):
     return instance.end()
 
 
-TESTS = [kill_and_return, a_stopped_rank_is_left_out, a_host_is_lost, a_cut_between_two_hosts_costs_one_of_them,
-         rows_that_travel_long_are_right]
+TESTS = [kill_and_return, any_free_seat_is_taken_from_another_host, a_stopped_rank_is_left_out, a_host_is_lost,
+         a_cut_between_two_hosts_costs_one_of_them, rows_that_travel_long_are_right]
 
 
 
