@@ -137,6 +137,7 @@ static eep_status open_core(eep_context *context)
     eepi_detector_config detector = {.period_us = c->heartbeat_period_us,
                                      .suspect_us = c->heartbeat_suspect_us,
                                      .host_silence_us = eepi_config_host_silence_us(),
+                                     .agent_silence_us = eepi_config_agent_silence_us(),
                                      .seat = c->rank,
                                      .max_ranks = c->max_ranks,
                                      .suspect = post_suspect,

@@ -46,6 +46,7 @@ FLOORS = [
     ("membership/trace",),
     ("membership/launch",),
     ("membership/context",),
+    ("membership/claim",),
     ("membership/control",),
     ("membership/loads",),
     ("membership/order",),

@@ -15,6 +15,11 @@ typedef struct eepi_claim {
     int lock_fd;                        /* keeps the lock of the seat's file while has_seat */
     uint64_t instance;                  /* identity of the instance whose seat it is */
     uint32_t serial[EEPI_VIEW_COLOURS]; /* of the memory that its windows have, by the view found */
+    /* Rule N21. The holder before, which no view ever had, and whose lease has lapsed since its
+     * record was written at that revision; 0: none. */
+    uint32_t lapsed;
+    uint64_t lapsed_revision;
+    bool has_lease, has_lapsed; /* its own; by its own count, as it was told last */
 } eepi_claim;
 
 /* Tell the store of the end of that generation, and with it of all older ones (rule M7). */

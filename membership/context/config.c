@@ -225,14 +225,75 @@ static eep_status check_numbers(eep_context *context)
     return EEP_OK;
 }
 
-#define HOST_SILENCE "host_silence_us"
+/* ------------------------------------------------------------------ limits between hosts */
+
+typedef enum host_limit { HOST_SILENCE, AGENT_SILENCE, LEASE, NUM_HOST_LIMITS } host_limit;
+
+enum { LEAST_LIMIT_US = 1000, MOST_LIMIT_US = 3600 * 1000000u / 2 };
+
+/* The laboratory's name comes before the variable. */
+static const struct {
+    const char *variable, *lab;
+    uint64_t us;
+} host_limits[NUM_HOST_LIMITS] = {
+    [HOST_SILENCE] = {"EEP_HOST_SILENCE_US", "host_silence_us", 200000},
+    [AGENT_SILENCE] = {"EEP_AGENT_SILENCE_US", "agent_silence_us", 100000},
+    [LEASE] = {"EEP_LEASE_US", "lease_us", 5000000},
+};
+
+/* false: the text is no such time. */
+static bool read_limit(const char *text, uint64_t *us_out)
+{
+    char *end;
+    const unsigned long long us = strtoull(text, &end, 10);
+
+    *us_out = us;
+    return *text >= '0' && *text <= '9' && (*end == '\0' || *end == ',') && us >= LEAST_LIMIT_US &&
+           us <= MOST_LIMIT_US;
+}
+
+static uint64_t limit_us(host_limit limit)
+{
+    const char *lab = getenv("EEP_LAB_CONFIG"), *own = getenv(host_limits[limit].variable);
+    const size_t length = strlen(host_limits[limit].lab);
+    uint64_t us;
+
+    for (; lab; lab = strchr(lab, ','), lab = lab ? lab + 1 : NULL) {
+        if (strncmp(lab, host_limits[limit].lab, length) == 0 && lab[length] == '=') {
+            return read_limit(lab + length + 1, &us) ? us : host_limits[limit].us;
+        }
+    }
+    return own && read_limit(own, &us) ? us : host_limits[limit].us;
+}
 
 uint64_t eepi_config_host_silence_us(void)
 {
-    const char *text = getenv("EEP_LAB_CONFIG");
-    const char *found = text ? strstr(text, HOST_SILENCE "=") : NULL;
+    return limit_us(HOST_SILENCE);
+}
 
-    return found ? strtoull(found + sizeof HOST_SILENCE, NULL, 10) : 0;
+uint64_t eepi_config_agent_silence_us(void)
+{
+    return limit_us(AGENT_SILENCE);
+}
+
+uint64_t eepi_config_lease_us(void)
+{
+    return limit_us(LEASE);
+}
+
+static eep_status check_host_limits(eep_context *context)
+{
+    for (host_limit limit = 0; limit < NUM_HOST_LIMITS; limit++) {
+        const char *text = getenv(host_limits[limit].variable);
+        uint64_t us;
+        if (text && !read_limit(text, &us)) {
+            return eepi_fail(context, EEP_ERR_INVALID,
+                             "the environment variable %s is \"%.40s\": %u to %u microseconds are "
+                             "possible",
+                             host_limits[limit].variable, text, LEAST_LIMIT_US, MOST_LIMIT_US);
+        }
+    }
+    return EEP_OK;
 }
 
 /* What a laboratory has for an engine that is not its own: "name=value,name=value". */
@@ -240,7 +301,7 @@ static eep_status take_lab_config(eep_context *context)
 {
     const char *text = getenv("EEP_LAB_CONFIG");
     eep_config *c = &context->config;
-    uint64_t host_silence_us; /* eepi_config_host_silence_us takes it */
+    uint64_t unused; /* limit_us takes it */
     const struct {
         const char *name;
         int32_t *number;
@@ -250,7 +311,9 @@ static eep_status take_lab_config(eep_context *context)
                   {"step_deadline_us", NULL, &c->step_deadline_us},
                   {"expel_floor_us", NULL, &c->expel_floor_us},
                   {"drain_bound_us", NULL, &c->drain_bound_us},
-                  {HOST_SILENCE, NULL, &host_silence_us}};
+                  {host_limits[HOST_SILENCE].lab, NULL, &unused},
+                  {host_limits[AGENT_SILENCE].lab, NULL, &unused},
+                  {host_limits[LEASE].lab, NULL, &unused}};
 
     while (text && *text) {
         const size_t length = strcspn(text, "=");
@@ -312,6 +375,9 @@ eep_status eepi_config_take(eep_context *context, const eep_config *config)
         return eepi_fail(context, status, "%s", eep_error_text());
     }
     status = take_lab_config(context);
+    if (status == EEP_OK) {
+        status = check_host_limits(context);
+    }
     if (status != EEP_OK) {
         c->device = NULL; /* eep_close looks at it */
         return status;

@@ -19,14 +19,15 @@ enum {
 
 /* Layout: head, checksums, backup words, claims of backups, experts, bulk address. The first four
  * fields keep their place in every version. Version 1 had windows of 64 bytes and no number here,
- * version 2 one sequence, version 3 no host, version 4 no network, version 5 one interface. */
+ * version 2 one sequence, version 3 no host, version 4 no network, version 5 one interface and
+ * nothing of a lapse. */
 enum { RECORD_VERSION = 6 };
 typedef struct record_head {
     uint32_t magic, version;
     int32_t seat;
     uint32_t generation;
     uint32_t bulk_address_bytes, unused;
-    uint8_t ready, leaving, has_checkpoint, pad;
+    uint8_t ready, leaving, has_checkpoint, follows_lapse;
     int32_t pid;
     uint64_t pid_start, home, host;
     uint64_t order_number, order_digest, sequence_digest[EEP_MAX_SHAPES];
@@ -75,6 +76,7 @@ void *eepi_record_encode(const eepi_record *record, const eepi_view_shape *shape
     head->ready = record->member.ready;
     head->leaving = record->member.leaving;
     head->has_checkpoint = record->member.has_checkpoint;
+    head->follows_lapse = record->member.follows_lapse;
     head->pid = record->pid;
     head->pid_start = record->pid_start;
     head->home = record->home;
@@ -119,6 +121,7 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
         head->bulk_address_bytes > BULK_ADDRESS_MAX ||
         size != s.address + head->bulk_address_bytes || head->seat < 0 ||
         head->seat >= shape->max_ranks || head->generation == 0 || head->has_checkpoint > 1 ||
+        head->follows_lapse > 1 ||
         !eepi_rates_are_sane(head->rates) || !eepi_lane_address_is_sane(&head->lane)) {
         return EEP_ERR_PROTOCOL;
     }
@@ -137,7 +140,8 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
         .member = {head->seat, head->generation, head->ready, head->leaving, experts, checksums,
                    (const uint64_t *)(from + s.backup), head->tensor_bytes, head->rates,
                    head->has_checkpoint, (const uint64_t *)(from + s.claims), head->order_number,
-                   head->order_digest, .sequence_digest = {0}, .host = head->host},
+                   head->order_digest, .sequence_digest = {0}, .host = head->host,
+                   .follows_lapse = head->follows_lapse},
         .pid = head->pid,
         .pid_start = head->pid_start,
         .home = head->home,

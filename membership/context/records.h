@@ -24,6 +24,7 @@
 #define EEPI_KEY_LOADS    "loads"
 #define EEPI_KEY_ORDER    "order/"
 #define EEPI_KEY_PROBE    "probe/" /* written to see that the store takes it */
+#define EEPI_KEY_LEASE    "lease/" /* of a seat and generation (rule N21) */
 
 /* A process in a seat: how to reach it, and what it brings. */
 typedef struct eepi_record {
@@ -76,7 +77,7 @@ enum {
      * ends, wedges, windows, tags, collectives. Raised by one with each change of any of them. It
      * comes first, and each process compares it before it reads or writes anything else. Above
      * every max_ranks, which came first in records without it. */
-    EEPI_PROTOCOL_VERSION = 2001,
+    EEPI_PROTOCOL_VERSION = 2002,
 };
 typedef struct eepi_instance {
     int32_t numbers[EEPI_INSTANCE_NUMBERS];

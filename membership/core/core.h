@@ -60,6 +60,7 @@ typedef struct eepi_member {
     uint64_t sequence_digest[EEP_MAX_SHAPES]; /* how its chains mix in each (rule P5); 0: there is
                                                * no such shape */
     uint64_t host;                            /* where it runs, from eepi_host_id (rule N9) */
+    bool follows_lapse; /* the holder before it was in no view, and its lease lapsed (rule N21) */
 } eepi_member;
 
 typedef struct eepi_suspect {

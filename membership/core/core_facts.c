@@ -259,6 +259,7 @@ static void on_member(eepi_core *core, const eepi_member *member)
     peer->ready = member->ready;
     peer->leaving = member->leaving;
     peer->has_checkpoint = member->has_checkpoint;
+    peer->follows_lapse = member->follows_lapse;
     peer->order_number = member->order_number;
     peer->order_digest = member->order_digest;
     memcpy(peer->sequence_digest, member->sequence_digest, sizeof peer->sequence_digest);

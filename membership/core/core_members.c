@@ -241,16 +241,26 @@ bool eepi_core_may_join(const eepi_core *core, const eepi_view *draft, int first
     return eepi_core_wants_in(core, draft, first);
 }
 
+/* Nothing of the process that had the seat before stands in the way: it has ended (M7), it reaches
+ * members through their gates alone (N7), or it was never in a view and its lease has lapsed (N21).
+ */
+static bool is_free_for(const eepi_core *core, const eepi_view_seat *s, int seat)
+{
+    const core_peer *peer = &core->peers[seat];
+    const uint32_t before = peer->generation - 1;
+
+    return before == 0 || eepi_core_process_has_ended(core, seat, before) ||
+           (s->flags & EEPI_SEAT_IS_FENCED && s->generation == before) ||
+           (peer->follows_lapse && s->generation < before);
+}
+
 static bool one_wants_in(const eepi_core *core, const eepi_view *draft, int seat)
 {
     const core_peer *peer = &core->peers[seat];
     const eepi_view_seat *s = eepi_view_seat_at(draft, seat);
 
     return peer->ready && !peer->leaving && !eepi_view_is_member(draft, seat) &&
-           peer->generation > s->generation &&
-           (peer->generation == 1 ||
-            eepi_core_process_has_ended(core, seat, peer->generation - 1) ||
-            (eepi_view_is_fenced(draft, seat) && s->generation == peer->generation - 1)) &&
+           peer->generation > s->generation && is_free_for(core, s, seat) &&
            !eepi_core_has_exited(core, seat, peer->generation) &&
            core->now_us >= peer->plan_after_us;
 }

@@ -27,7 +27,7 @@ typedef struct core_peer {
     uint32_t generation; /* 0: no record */
     uint64_t host;       /* where it runs, by its record */
     uint8_t ready, leaving;
-    bool has_checkpoint;
+    bool has_checkpoint, follows_lapse;
     uint64_t plan_after_us; /* a joiner that let a plan lapse is not planned for before */
     int32_t *experts;
     uint64_t *checksums, *backup, *claims;

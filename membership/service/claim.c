@@ -7,7 +7,9 @@
 #include "membership/context/context.h"
 #include "membership/context/records.h"
 #include "membership/process/seat_file.h"
-#include "membership/service/claim_ask.h"
+#include "membership/claim/claim_ask.h"
+#include "membership/claim/lapse.h"
+#include "membership/claim/lease.h"
 #include "membership/service/claim_instance.h"
 #include "membership/service/claim_view.h"
 #include "membership/weights/weights.h"
@@ -56,17 +58,22 @@ static eep_status read_record(eep_context *context, const char *key, eepi_seat_h
 }
 
 /* Rules N7 and N8. The holder ran on another host, whose seat files are not here. It need not have
- * ended, if the view says that it reaches no member but through gates; else its host tells of its
- * end. */
+ * ended, if the view says that it reaches no member but through gates, or if no view ever had it
+ * and its lease has lapsed since that record (N21); else its host tells of its end. */
 static eep_status check_moved(eep_context *context, const eepi_view_seat *in_view,
-                              const eepi_seat_holder *in_record, bool *has_moved_out)
+                              const eepi_seat_holder *in_record, uint64_t revision,
+                              bool *has_moved_out)
 {
+    const bool has_lapsed = context->claim.lapsed != 0 &&
+                            context->claim.lapsed == in_record->generation &&
+                            context->claim.lapsed_revision == revision;
     const bool is_fenced = (in_view->flags & EEPI_SEAT_IS_FENCED) != 0;
     uint32_t ended = 0;
     eep_status status;
 
-    *has_moved_out = false;
-    if (in_record->generation == 0 || in_record->home == context->process.home ||
+    *has_moved_out = has_lapsed;
+    context->claim.lapsed = has_lapsed ? in_record->generation : 0;
+    if (has_lapsed || in_record->generation == 0 || in_record->home == context->process.home ||
         !eepi_store_keeps(context->store)) {
         return EEP_OK;
     }
@@ -132,9 +139,12 @@ static eep_status take_generation(eep_context *context, uint32_t floor,
     }
     if (status == EEP_ERR_SEAT_TAKEN) {
         return eepi_fail(
-            context, status, "process %d%s holds the seat as generation %u", before.pid,
+            context, status, "process %d%s holds the seat as generation %u%s", before.pid,
             before.home == context->process.home ? "" : " of another pid or time namespace",
-            before.generation);
+            before.generation,
+            before.home == context->process.home || !eepi_store_keeps(context->store)
+                ? ""
+                : "; if its host is lost, the seat is free once its lease has lapsed");
     }
     if (status != EEP_OK) {
         return eepi_fail(context, status, "%s.seat%d cannot be used: %s", path, seat,
@@ -222,10 +232,13 @@ static eep_status claim_inside(eep_context *context)
         status = check_end(context, &in_view, &in_record);
     }
     if (status == EEP_OK) {
-        status = check_moved(context, &in_view, &in_record, &has_moved);
+        status = check_moved(context, &in_view, &in_record, revision, &has_moved);
     }
     if (status == EEP_OK) {
         status = take_generation(context, in_view.generation, &in_record, has_moved);
+    }
+    if (status == EEP_OK) {
+        status = eepi_lease_take(context);
     }
     if (status == EEP_OK) {
         status = put_record(context, key, revision);
@@ -247,6 +260,10 @@ static eep_status claim_this(eep_context *context)
     int gate = -1;
     eep_status status = eepi_plan_first_view(context, NULL);
 
+    if (status != EEP_OK) {
+        return status;
+    }
+    status = eepi_lapse_await(context);
     if (status != EEP_OK) {
         return status;
     }

@@ -8,7 +8,7 @@
 #include "membership/context/log.h"
 #include "membership/context/records.h"
 #include "membership/process/seat_file.h"
-#include "membership/service/claim_ask.h"
+#include "membership/claim/claim_ask.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 #include "membership/loads/gather.h"
 #include "membership/order/order.h"
 #include "membership/process/process.h"
-#include "membership/service/claim_ask.h"
+#include "membership/claim/claim_ask.h"
 #include "membership/service/claim_instance.h"
 #include "membership/weights/weights.h"
 #include "membership/view/view_order.h"

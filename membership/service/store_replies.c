@@ -2,6 +2,7 @@
 /* What comes from the store becomes inputs of the core. */
 #include "membership/service/store_replies.h"
 
+#include "membership/claim/lease.h"
 #include "membership/context/context.h"
 #include "membership/context/event.h"
 #include "membership/context/log.h"
@@ -158,12 +159,29 @@ static void handle_refusal(eep_context *context, const eepi_store_reply *reply)
     }
 }
 
+/* Rule N21. No view had this rank, its lease lapsed, and a process of another host took its seat.
+ */
+static void end_replaced_claim(eep_context *context, uint32_t by)
+{
+    char why[EEPI_ERROR_BYTES / 2];
+
+    snprintf(why, sizeof why,
+             "another process took this seat as generation %u: the lease of this one had lapsed "
+             "before a view had it",
+             by);
+    context->claim.has_lease = false;
+    eepi_end_service(context, EEP_ERR_EVICTED, why);
+}
+
 static void handle_record(eep_context *context, const eepi_store_reply *reply)
 {
     const eepi_member *member = eepi_peer_handle_record(context, reply->value, reply->size);
     const eepi_input input = {.kind = EEPI_INPUT_MEMBER, .member = member};
 
-    if (member) {
+    if (member && member->seat == context->config.rank &&
+        member->generation > context->generation) {
+        end_replaced_claim(context, member->generation);
+    } else if (member) {
         eepi_staging_hurry(context);
         eepi_feed(context, &input);
     }
@@ -235,6 +253,8 @@ static void handle_entry(eep_context *context, const eepi_store_reply *reply)
 {
     if (strcmp(reply->key, EEPI_KEY_VIEW) == 0) {
         handle_view(context, reply);
+    } else if (has_prefix(reply->key, EEPI_KEY_LEASE)) {
+        eepi_lease_hear(context, reply);
     } else if (reply->size == 0) {
         return;
     } else if (strcmp(reply->key, EEPI_KEY_INSTANCE) == 0) {
@@ -269,6 +289,7 @@ static void resync(eep_context *context)
     context->session->is_lost = false;
     context->session->must_republish = true;
     eepi_store_read_view(context);
+    eepi_lease_put(context);
     if (eepi_store_is_listening(context)) {
         feed_listens(context);
     }

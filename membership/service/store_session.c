@@ -3,6 +3,7 @@
 #include "membership/service/store_session.h"
 
 #include "graphs/device/device_ops.h"
+#include "membership/claim/lease.h"
 #include "membership/context/context.h"
 #include "membership/context/log.h"
 #include "membership/order/order.h"
@@ -59,7 +60,7 @@ eep_status eepi_store_session_start(eep_context *context)
         }
     }
     eepi_store_read_view(context); /* there may be none */
-    return EEP_OK;
+    return eepi_lease_watch(context);
 }
 
 bool eepi_store_answers(const eep_context *context, uint64_t now_us)

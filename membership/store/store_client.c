@@ -266,6 +266,13 @@ uint64_t eepi_store_lease(eepi_store_client *client, uint64_t ttl_us)
     return request(client, &message, ttl_us > 0);
 }
 
+uint64_t eepi_store_lease_until_us(const eepi_store_client *client)
+{
+    const uint64_t sent_us = client->etcd ? eepi_etcd_lease_sent_us(client->etcd) : 0;
+
+    return sent_us == 0 ? 0 : sent_us + client->ttl_us - client->ttl_us / 10;
+}
+
 /* ---------------------------------------------------------------- open and close */
 
 /* Leases have names of 64 random bits, so that a client finds its own again after a break. */

@@ -99,6 +99,10 @@ uint64_t eepi_store_unwatch(eepi_store_client *client, const char *prefix);
 /* Give this client a lease of `ttl_us` for its leased keys; keep-alives go out every third of it.
  */
 uint64_t eepi_store_lease(eepi_store_client *client, uint64_t ttl_us);
+/* At etcd: until when the lease lasts by this client's own count, from the sending of the last
+ * keep-alive that was acknowledged, less a tenth for clocks that differ (rule N21). 0: none was;
+ * the embedded store's clients do not count. */
+uint64_t eepi_store_lease_until_us(const eepi_store_client *client);
 
 /* Push output, read input, take the next reply or event: EEP_OK with *reply_out, or EEP_ERR_TIMEOUT
  * when there is none now. Never blocks. */

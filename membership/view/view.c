@@ -184,6 +184,20 @@ bool eepi_view_is_fenced(const eepi_view *view, int seat)
     return (eepi_view_seat_at(view, seat)->flags & EEPI_SEAT_IS_FENCED) != 0;
 }
 
+bool eepi_view_has_lapsed(const eepi_view *view)
+{
+    bool any = false;
+
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        const bool was_taken = eepi_view_seat_at(view, seat)->generation != 0;
+        if (was_taken && !eepi_view_is_fenced(view, seat)) {
+            return false;
+        }
+        any |= was_taken;
+    }
+    return any;
+}
+
 bool eepi_view_may_live_outside(const eepi_view *view, int seat, uint32_t generation)
 {
     const eepi_view_seat *s = eepi_view_seat_at(view, seat);

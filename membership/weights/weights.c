@@ -109,7 +109,8 @@ eepi_member eepi_weights_member(const eep_context *context, bool is_ready, int l
                           is_ready ? w->tensor_bytes : NULL,
                           .has_checkpoint = is_ready && eepi_places_trusted(context),
                           .claims = w->backup_claims,
-                          .host = context->process.host};
+                          .host = context->process.host,
+                          .follows_lapse = context->claim.lapsed != 0};
 
     for (int32_t shape = 0; is_ready && shape < (int32_t)context->shape.num_shapes; shape++) {
         member.sequence_digest[shape] = eepi_capture_order(context, shape);

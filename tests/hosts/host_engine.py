@@ -5,8 +5,9 @@
     EEP_RANK=.. EEP_SIZE=.. EEP_STORE=.. host_engine.py LIBEEP
 
 It prints JSON, a line each: {"ready": PID} when it has joined, then every 50 ms {"done": POSITIONS,
-"epoch": E, "active": RANKS, "gap_ms": LONGEST TIME BETWEEN TWO POSITIONS SINCE THE LAST LINE}, and
-{"end": STATUS}. Each result is checked; a wrong one ends it with status 1.
+"epoch": E, "active": RANKS, "gap_ms": LONGEST TIME BETWEEN TWO POSITIONS SINCE THE LAST LINE,
+"aborted": STEPS TO BE DONE AGAIN}, and {"end": STATUS}. Each result is checked; a wrong one ends it
+with status 1.
 """
 import json
 import os
@@ -35,7 +36,8 @@ def main():
         gap = max(gap, now - last)
         last = now if done else last
         if now - told > 0.05:
-            say(done=position, epoch=rank.last.epoch, active=rank.last.num_active, gap_ms=round(gap * 1000))
+            say(done=position, epoch=rank.last.epoch, active=rank.last.num_active, gap_ms=round(gap * 1000),
+                aborted=rank.aborted)
             told, gap = now, now - last
         time.sleep(0.002)
     foreign_engine.eep.eep_close(rank.context)

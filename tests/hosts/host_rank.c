@@ -6,6 +6,8 @@
  *   {"steps": STEPS OK, "with": RANKS IN THE VIEW, "epoch": EPOCH}      at each change of the view
  *   {"ended": STEPS OK, "aborted": STEPS, "wrong": ROWS}
  *
+ * With EEP_TEST_CLAIMS it takes its seat, says {"claimed": RANK}, and never joins.
+ *
  * It ends with its standard input, whatever the others do then. With an argument FOLDER it ends
  * when there is FOLDER/end, and writes to FOLDER/rank-RANK-PID.json: launchers lend and mix
  * standard streams. Rank, size and store are what the launcher says. Each rank has all experts, so
@@ -17,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { LAYERS = 2, HIDDEN = 64, EXPERTS = 4, TOP_K = 2, TOKENS = 6 };
@@ -246,6 +249,13 @@ int main(int argc, char **argv)
     open_engine(&e);
     open_says(&e);
     capture(&e);
+    if (getenv("EEP_TEST_CLAIMS")) {
+        fprintf(e.says, "{\"claimed\": %d}\n", e.rank);
+        for (fflush(e.says); !is_over(&e);) {
+            nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+        }
+        return 0;
+    }
     OK(eep_join(e.context));
     fprintf(e.says, "{\"joined\": %d}\n", e.rank);
     while (!is_over(&e)) {

@@ -46,7 +46,7 @@ class Engine:
 
     def __init__(self, world, seat):
         self.host, self.end, self.said = HOSTS[seat // 2], None, []
-        self.child = world.start(self.host, f"{ROOT}/tests/hosts/host_engine.py", f"{BUILD}/libeep.so",
+        self.child = world.start(self.host, f"{ROOT}/tests/hosts/host_engine.py", f"{world.build}/libeep.so",
                                  EEP_RANK=str(seat), EEP_SIZE="6", EEP_STORE=world.store(self.host), EEP_NETWORK="tcp", EEP_BULK="ucx", EEP_RANKS_PER_NODE="2",
                                  EEP_LAB_CONFIG=LIMITS)
         threading.Thread(target=self.read, daemon=True).start()
@@ -64,14 +64,16 @@ class Engine:
 
 
 class World:
-    def __init__(self, folder):
-        self.folder, self.children, self.agents = folder, [], {}
-        self.port = free_port()
-        self.ports = {host: free_port() for host in HOSTS}
+    """Six ranks on three hosts, their agents, and a store of their own."""
+
+    def __init__(self, folder, build):
+        self.folder, self.build, self.children, self.agents = folder, build, [], {}
+        self.port, self.ports = free_port(), {}
         with open(f"{folder}/key", "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as key:
             key.write("5e" * 32 + "\n")
 
     def __enter__(self):
+        self.start_store()
         for host in HOSTS:
             self.start_agent(host)
         self.engines = {seat: Engine(self, seat) for seat in range(6)}
@@ -94,12 +96,13 @@ class World:
         self.children.append(child)
         return child
 
+    def start_store(self):  # it has no agent beside it: each host's own comes for its lock
+        store = self.start("s", f"{self.build}/experiments/eep-store", "--path", f"tcp://127.0.0.1:{self.port}?local={self.folder}/s")
+        assert "ready" in store.stdout.readline()
+
     def start_agent(self, host):
-        if not self.agents:  # the store has no agent beside it: host a's comes first, and has its lock
-            store = self.start("a", f"{BUILD}/experiments/eep-store", "--path", f"tcp://127.0.0.1:{self.port}?local={self.folder}/s")
-            assert "ready" in store.stdout.readline()
-        agent = self.start(host, f"{BUILD}/experiments/eep-agent", "--store", self.store(host), "--listen",
-                           f"127.0.0.1:{self.ports[host]}")
+        agent = self.start(host, f"{self.build}/experiments/eep-agent", "--store", self.store(host), "--listen",
+                           f"127.0.0.1:{self.ports.setdefault(host, free_port())}")
         assert "ready" in agent.stdout.readline(), f"no agent on {host}"
         self.agents[host] = agent
 
@@ -128,7 +131,7 @@ class World:
 
 @contextlib.contextmanager
 def world():
-    with tempfile.TemporaryDirectory() as folder, World(folder) as w:
+    with tempfile.TemporaryDirectory() as folder, World(folder, BUILD) as w:
         yield w
 
 

@@ -29,10 +29,10 @@ LIMITS = "host_silence_us=1000000,expel_floor_us=10000000,step_deadline_us=10000
 class Rank:
     """A process of host_rank.c on a host."""
 
-    def __init__(self, lab, host, rank, size, key):
+    def __init__(self, lab, host, rank, size, key, more=None):
         self.name, self.said = f"rank {rank} on {host}", []
         environment = {"EEP_RANK": rank, "EEP_SIZE": size, "EEP_STORE": STORE,
-                       "EEP_KEY_FILE": key, "EEP_NETWORK_INTERFACE": "fabric0", "EEP_LAB_CONFIG": LIMITS}
+                       "EEP_KEY_FILE": key, "EEP_NETWORK_INTERFACE": "fabric0", "EEP_LAB_CONFIG": LIMITS, **(more or {})}
         words = [f"{name}={value}" for name, value in environment.items()]
         self.log = open(f"/tmp/eep-test-rows-{os.getpid()}-{rank}", "w+", encoding="utf-8")
         self.child = subprocess.Popen([NETLAB, "--lab", lab.name, "run", host, "env", *words, PROGRAM],
@@ -88,8 +88,8 @@ class Rank:
 class Instance:
     """Ranks of three hosts, one or two each, and etcd on the first."""
 
-    def __init__(self, lab, ranks_per_host, folder):
-        self.lab, self.size, self.per_host = lab, 3 * ranks_per_host, ranks_per_host
+    def __init__(self, lab, ranks_per_host, folder, more=None):
+        self.lab, self.size, self.per_host, self.more = lab, 3 * ranks_per_host, ranks_per_host, more or {}
         self.key = f"{folder}/key"
         with open(self.key, "w", encoding="utf-8") as file:
             file.write(os.urandom(32).hex() + "\n")
@@ -118,8 +118,8 @@ class Instance:
     def host(self, seat):
         return f"h{1 + seat // self.per_host}"
 
-    def start(self, seat, host=None):
-        return Rank(self.lab, host or self.host(seat), seat, self.size, self.key)
+    def start(self, seat, host=None, **more):
+        return Rank(self.lab, host or self.host(seat), seat, self.size, self.key, {**self.more, **more})
 
     def forget(self):
         for rank in self.rank.values():
@@ -234,15 +234,20 @@ TESTS = [kill_and_return, any_free_seat_is_taken_from_another_host, a_stopped_ra
 
 
 
-def main():
+def use(build):
+    """The programs of that build."""
     global PROGRAM, AGENT
+    PROGRAM = os.path.realpath(os.path.join(build, "tests/host_rank"))
+    os.environ["EEP_WIRE"] = os.path.realpath(os.path.join(build, "experiments/eep-wire"))
+    AGENT = os.path.realpath(os.path.join(build, "experiments/eep-agent"))
+
+
+def main():
     leave_out_unless_possible()
     if not shutil.which("etcd"):
         print("no etcd here (Debian: etcd-server)")
         sys.exit(77)
-    PROGRAM = os.path.realpath(os.path.join(sys.argv[1], "tests/host_rank"))
-    os.environ["EEP_WIRE"] = os.path.realpath(os.path.join(sys.argv[1], "experiments/eep-wire"))
-    AGENT = os.path.realpath(os.path.join(sys.argv[1], "experiments/eep-agent"))
+    use(sys.argv[1])
     for test in TESTS:
         if len(sys.argv) > 2 and not any(name in test.__name__ for name in sys.argv[2:]):
             continue

@@ -109,6 +109,7 @@ def multiply(args, grid):
 class Rank:
     def __init__(self):
         self.device, self.stream, self.graph, self.context = (c.c_void_p() for _ in range(4))
+        self.aborted = 0  # steps that are to be done again
         error = c.create_string_buffer(256)
         check("eep_device_open", b"host", 0, c.byref(self.device))
         check("eep_stream_open", self.device, c.byref(self.stream))
@@ -168,6 +169,7 @@ class Rank:
         check("eep_graph_replay", self.graph, self.stream)
         status = eep.eep_step_end(self.context)
         if status == ABORTED:
+            self.aborted += 1
             return False, OK
         if status != OK:
             return False, status

@@ -19,6 +19,7 @@
  * parts/sim_agent.c: their agents, processes that end, stand still and are doubled
  * parts/sim_lines.c: connections between processes
  * parts/sim_descriptors.c: the system calls that agents need
+ * parts/sim_leases.c: leases that lapse, and what may follow
  * parts/sim_network.c: a network to PROXY peers
  * parts/sim_rings.c: what room its rings have
  * sim_kernels.c: the product's kernel bodies, with a point to stop at between loads and stores
@@ -40,6 +41,7 @@
 #include "membership/context/records.h"
 #include "membership/process/seat_file.h"
 #include "membership/store/store_client.h"
+#include "membership/store/store_table.h"
 #include "transport/bulk/bulk.h"
 
 #include <stdarg.h>
@@ -187,6 +189,8 @@ struct sim_process {
     uint64_t collective;     /* the last that ended OK here; when */
     uint64_t collective_ok_us;
     int said_end;           /* that it stores nothing any more */
+    uint64_t lease_us;      /* when the store had its lease last; 0: never */
+    int was_lapsed;         /* it was once gone for as long as lapses (N21) */
     int no_memory;          /* for its window, */
     uint64_t lacks_from_us; /* which it was first told then */
     eep_status ended;
@@ -256,6 +260,7 @@ typedef struct sim_world {
     uint64_t collectives_ok, collectives_aborted; /* calls */
     uint64_t ended_for_memory;                    /* ranks that took themselves out */
     uint64_t ends;                                /* instances that ended in order */
+    uint64_t lapses, lapsed_alive;                /* and whose leases lapsed; ranks that lived */
     eep_sink *sink;
     sim_request request[SIM_MAX_REQUESTS];
     int num_requests, num_old_requests; /* old: asked for before the world healed */
@@ -379,12 +384,21 @@ sim_ring_room *sim_ring_room_open(const eepk_shape *shape, struct eepi_ring_lane
 void sim_ring_complete(sim_ring_room *room, uint64_t claim);
 /* The times may be better by now. */
 void sim_ring_give_back(sim_ring_room *room);
+/* ---- parts/sim_leases.c */
+/* Before any process opens. */
+void sim_leases_open(void);
+/* In some histories all processes lose the store, and others come for their seats. */
+void sim_leases_lose(void);
+/* Whose leases the store has now. */
+void sim_leases_note(const eepi_store_table *table);
+/* That view ends an instance over processes whose end nobody has told. */
+bool sim_leases_end(const eepi_view *before, const eepi_view *view);
+/* N21: none of them had its lease of late. */
+void sim_check_lapse(const eepi_view *before, const eepi_view *view, const sim_process *p);
 
 /* ---- parts/sim_hosts.c */
 void sim_hosts_open(void);
 void sim_hosts_heal(void);
-/* The member in that seat, if it and all others of its host have ended; else NULL. */
-const sim_process *sim_hosts_missed(int seat);
 /* Where a new process in that seat runs. */
 int sim_host_for(int seat);
 /* Nothing comes from one host to the other now. */

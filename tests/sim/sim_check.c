@@ -222,13 +222,14 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
         return;
     }
     p->fenced |= before && sim_hosts_fence(before, view, p);
+    sim_check_lapse(before, view, p);
     if (before && sim_is_in(before, p) && !sim_is_in(view, p)) {
         p->expelled_epoch = view->epoch;
         sim->expelled_alive += (uint64_t)(p->alive && is_fault);
-        if (is_end(view)) {
+        if (is_end(view) && !sim_leases_end(before, view)) {
             p->released_epoch = view->epoch;
         }
-        SIM_MUST(is_fault || p->leaving || mate_leaves(p) ||
+        SIM_MUST(is_fault || sim_leases_end(before, view) || p->leaving || mate_leaves(p) ||
                      (is_end(view) &&
                       (p->dies || !p->alive || has_given_up(p) || end_was_asked_for(before))) ||
                      (view->cause == EEPI_VIEW_INITIAL && (!p->alive || has_given_up(p))),
@@ -237,7 +238,7 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
     check_beginning(before, view, p);
     SIM_MUST(!sim_process_may_store(p) || p->generation >= generation ||
                  (before && eepi_view_seat_at(before, p->seat)->generation == generation) ||
-                 p->fenced || (!p->alive && !may_reach(p, view)),
+                 p->fenced || p->was_lapsed || (!p->alive && !may_reach(p, view)),
              "M7", "rank %d.%u lives, or may store, and %u is let in", p->seat, p->generation,
              generation);
     SIM_MUST(!is_fault || sim_is_in(view, p) || !is_answered(p, view) || !may_reach(p, view), "P7",
@@ -377,7 +378,9 @@ static void check_document(const eepi_view *view)
     for (int i = 0; i < sim->num_processes; i++) {
         check_commit_of(before, view, sim->process[i]);
     }
-    if (before && is_end(view)) {
+    if (sim_leases_end(before, view)) {
+        sim->lapses++;
+    } else if (before && is_end(view)) {
         sim->ends++;
         sim_begin_again(view->epoch);
     }

@@ -269,8 +269,7 @@ static void supervise(void *user, uint64_t number)
     (void)user;
     (void)number;
     for (int seat = 0; seat < sim->shape.max_ranks; seat++) {
-        if (!seat_is_taken(seat) &&
-            (seat < sim->shape.num_ranks || is_missed(seat) || sim_hosts_missed(seat))) {
+        if (!seat_is_taken(seat) && (seat < sim->shape.num_ranks || is_missed(seat))) {
             sim_rank_start(seat);
         }
         if (seat_is_taken(seat)) {

@@ -46,7 +46,7 @@ typedef struct totals {
     uint64_t longest_us, sum_us, longest_pause_us, longest_join_pause_us, faults_in_recovery;
     uint64_t late_nodes, late_rows, renewals, ends, ended_for_memory, collectives_ok,
         collectives_aborted;
-    uint64_t messages, late_messages, placed[8];
+    uint64_t messages, late_messages, placed[8], lapses, lapsed_alive;
 } totals;
 
 /* All serve within the bound. Requests need no longer than that, or as long as they take. */
@@ -98,6 +98,8 @@ static bool run_seed(const sim_options *options, totals *t)
     t->renewals += sim->renewals;
     t->ended_for_memory += sim->ended_for_memory;
     t->ends += sim->ends;
+    t->lapses += sim->lapses;
+    t->lapsed_alive += sim->lapsed_alive;
     t->collectives_ok += sim->collectives_ok;
     t->collectives_aborted += sim->collectives_aborted;
     if (sim->longest_join_pause_us > t->longest_join_pause_us) {
@@ -267,6 +269,14 @@ static bool fits_together(const command *c)
     return true;
 }
 
+static void begin_program(void)
+{
+    output_begin();
+    sim_leases_open();
+    signal(SIGABRT, died);
+    signal(SIGSEGV, died);
+}
+
 int main(int argc, char **argv)
 {
     command c = {.options.kinds = (1u << SIM_NUM_KINDS) - 1, .first = 1, .last = 0};
@@ -275,7 +285,7 @@ int main(int argc, char **argv)
     totals t = {0};
     uint64_t good;
 
-    output_begin();
+    begin_program();
     if (!args_begin(table(), &c, argc, argv, &result)) {
         return result;
     }
@@ -287,8 +297,6 @@ int main(int argc, char **argv)
         return ARGS_EXIT_USAGE;
     }
     set_replay(&c);
-    signal(SIGABRT, died);
-    signal(SIGSEGV, died);
     if (c.wide) {
         const wide_options wide = {0, c.options.num_ranks, c.plain, c.trace, c.num_hosts, c.event};
         return wide_run_seeds(&wide, c.first, c.last, c.goes_on);
@@ -317,7 +325,8 @@ int main(int argc, char **argv)
            "no memory for theirs and ended); %llu messages of a network (%llu parked, %llu "
            "doubled, %llu older, %llu foreign, %llu waits behind "
            "the end of their source); %llu instances "
-           "ended in order; %llu collectives OK, %llu aborted; converged in "
+           "ended in order, %llu by lapsed leases over %llu living ranks; %llu collectives OK, "
+           "%llu aborted; converged in "
            "%.2f s (mean), %.2f s (longest); longest pause %.2f s, for joiners %.2f s\n",
            (unsigned long long)t.seeds, (unsigned long long)t.failed,
            (double)t.seeds / (now_s() - begin), (unsigned long long)t.faults,
@@ -331,7 +340,8 @@ int main(int argc, char **argv)
            (unsigned long long)t.placed[EEPI_PLACED_DOUBLED],
            (unsigned long long)t.placed[EEPI_PLACED_OLDER],
            (unsigned long long)t.placed[EEPI_PLACED_FOREIGN], (unsigned long long)t.late_messages,
-           (unsigned long long)t.ends, (unsigned long long)t.collectives_ok,
+           (unsigned long long)t.ends, (unsigned long long)t.lapses,
+           (unsigned long long)t.lapsed_alive, (unsigned long long)t.collectives_ok,
            (unsigned long long)t.collectives_aborted,
            good ? (double)t.sum_us * 1e-6 / (double)good : 0, (double)t.longest_us * 1e-6,
            (double)t.longest_pause_us * 1e-6, (double)t.longest_join_pause_us * 1e-6);

@@ -154,6 +154,7 @@ eep_status eepi_seat_release(const char *store_path, int32_t seat, const eepi_se
     (void)store_path;
     if (sim->seat_file[sim_self()->host][seat].generation == own->generation) {
         sim->seat_file[sim_self()->host][seat].pid = 0;
+        sim_self()->said_end = 1; /* whoever looks at the file may tell it before its own word */
     }
     return EEP_OK;
 }

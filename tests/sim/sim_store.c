@@ -100,6 +100,22 @@ static uint64_t register_epoch(void)
                : 0;
 }
 
+/* One whose lease has ended gets it anew, as the bridge to etcd does it. */
+static eep_status put(message *m, uint64_t *revision_out)
+{
+    const eepi_store_client *client = m->client;
+
+    if (m->is_leased && client->ttl_us == 0) {
+        return EEP_ERR_STATE;
+    }
+    if (m->is_leased &&
+        eepi_store_table_lease(store.table, client->lease, client->ttl_us, sim->now_us) != EEP_OK) {
+        abort();
+    }
+    return eepi_store_table_put(store.table, m->key, m->value, m->is_leased ? client->lease : 0,
+                                revision_out);
+}
+
 static void answer_write(message *m)
 {
     uint64_t revision = 0;
@@ -126,7 +142,7 @@ static void answer_write(message *m)
     } else {
         sim_check_put(m->client->process, m->key, m->value->bytes, m->value->size);
         sim_check_behind(m->client->process, m->known_epoch, register_epoch());
-        status = eepi_store_table_put(store.table, m->key, m->value, 0, &revision);
+        status = put(m, &revision);
     }
     answer(m, status, revision, status == EEP_ERR_CONFLICT ? present : NULL);
 }
@@ -180,6 +196,11 @@ static void serve(void *user, uint64_t number)
     }
     if (m->kind == MESSAGE_PUT || m->kind == MESSAGE_CAS) {
         answer_write(m);
+    } else if (m->kind == MESSAGE_LEASE) {
+        m->client->renewed_us = sim->now_us;
+        status =
+            eepi_store_table_lease(store.table, m->client->lease, m->client->ttl_us, sim->now_us);
+        answer(m, status, 0, NULL);
     } else if (m->kind == MESSAGE_GET) {
         status = eepi_store_table_get(store.table, m->key, &revision, &value);
         answer(m, status, revision, value);
@@ -197,8 +218,8 @@ static void serve(void *user, uint64_t number)
     free(m);
 }
 
-void sim_store_send_up(eepi_store_client *client, message_kind kind, uint64_t id, const char *key,
-                       uint64_t revision, eepi_store_value *value)
+static void send_up(eepi_store_client *client, message_kind kind, uint64_t id, const char *key,
+                    uint64_t revision, eepi_store_value *value, bool is_leased)
 {
     message *m = calloc(1, sizeof *m);
 
@@ -212,8 +233,21 @@ void sim_store_send_up(eepi_store_client *client, message_kind kind, uint64_t id
     m->known_epoch = sim_known_epoch(client->process, key);
     m->reply = (eepi_store_reply){.id = id, .revision = revision};
     m->value = value;
+    m->is_leased = is_leased;
     strcpy(m->key, key);
     sim_after(sim_store_arrival_us(&client->up_us) - sim->now_us, serve, m, 0);
+}
+
+void sim_store_send_up(eepi_store_client *client, message_kind kind, uint64_t id, const char *key,
+                       uint64_t revision, eepi_store_value *value)
+{
+    send_up(client, kind, id, key, revision, value, false);
+}
+
+void sim_store_send_leased(eepi_store_client *client, uint64_t id, const char *key,
+                           eepi_store_value *value)
+{
+    send_up(client, MESSAGE_PUT, id, key, 0, value, true);
 }
 
 bool sim_store_is_there(void)
@@ -226,9 +260,44 @@ uint64_t sim_store_life(void)
     return store.life;
 }
 
+/* ------------------------------------------------------------------ leases */
+
+enum { RENEW_US = 20000 };
+
+void sim_store_revoke(const eepi_store_client *client)
+{
+    if (client->ttl_us != 0) {
+        eepi_store_table_revoke(store.table, client->lease);
+    }
+}
+
+/* Clients whose processes run send keep-alives. While the store is away no lease lapses: behind an
+ * election etcd extends them all. */
+static void renew(void *user, uint64_t number)
+{
+    (void)user;
+    (void)number;
+    if (!sim_store_is_there()) {
+        eepi_store_table_extend(store.table, RENEW_US);
+        sim_after(RENEW_US, renew, NULL, 0);
+        return;
+    }
+    for (eepi_store_client *client = sim_store_clients(); client; client = client->next) {
+        const sim_process *p = client->process;
+        if (client->ttl_us != 0 && client->connected && p->alive &&
+            sim->now_us >= p->stopped_until_us) {
+            client->renewed_us = sim->now_us;
+            (void)!eepi_store_table_lease(store.table, client->lease, client->ttl_us, sim->now_us);
+        }
+    }
+    (void)eepi_store_table_expire(store.table, sim->now_us);
+    sim_leases_note(store.table);
+    sim_after(RENEW_US, renew, NULL, 0);
+}
+
 static void table_new(void)
 {
-    const eepi_store_limits limits = {4096, 16, (size_t)1 << 28};
+    const eepi_store_limits limits = {4096, SIM_MAX_PROCESSES, (size_t)1 << 28};
 
     store.newest_revision += 1000;
     store.table = eepi_store_table_new(&limits, store.newest_revision, changed, NULL);
@@ -281,6 +350,9 @@ void sim_store_open(uint64_t first_epoch, uint64_t first_step)
     memset(&store, 0, sizeof store);
     sim_store_forget_clients();
     table_new();
+    if (sim->store_keeps) {
+        sim_after(RENEW_US, renew, NULL, 0);
+    }
     if (first_epoch > 1) {
         const eepi_view_shape shape = {sim->shape.max_ranks, sim->shape.num_layers,
                                        sim->shape.num_experts, sim->shape.num_slots,

@@ -17,6 +17,7 @@ typedef enum message_kind {
     MESSAGE_LIST,
     MESSAGE_WATCH,
     MESSAGE_UNWATCH,
+    MESSAGE_LEASE,
     MESSAGE_DOWN /* a reply or event for the client */
 } message_kind;
 
@@ -27,6 +28,7 @@ typedef struct message {
     uint64_t connection;
     uint64_t life;          /* up: of which store process */
     uint64_t known_epoch;   /* up: the newest that its sender knew then */
+    bool is_leased;         /* up: the key goes with its client's lease */
     eepi_store_reply reply; /* up: id, revision, key */
     eepi_store_value *value;
     char key[EEPI_STORE_KEY_MAX];
@@ -56,6 +58,8 @@ struct eepi_store_client {
     uint64_t next_id, retry_us;
     uint64_t up_us, down_us; /* newest times of the two directions */
     uint64_t watch_us;       /* and of what a store that keeps all tells by watches */
+    uint64_t lease, ttl_us;  /* 0: it has none */
+    uint64_t renewed_us;     /* when the store heard last that it is there */
     message *first, *last;   /* arrived */
     message *current;
     pending *pending, *last_pending;
@@ -85,6 +89,11 @@ sim_watch *sim_store_watch_of(eepi_store_client *client, const char *prefix);
 /* To the store: a request, or a watch that stands after a break. */
 void sim_store_send_up(eepi_store_client *client, message_kind kind, uint64_t id, const char *key,
                        uint64_t revision, eepi_store_value *value);
+/* The same for a key with a lease. */
+void sim_store_send_leased(eepi_store_client *client, uint64_t id, const char *key,
+                           eepi_store_value *value);
+/* The client has closed: its lease ends at once. */
+void sim_store_revoke(const eepi_store_client *client);
 bool sim_store_is_there(void);
 /* The number of its process, and of the holder in it. */
 uint64_t sim_store_life(void);

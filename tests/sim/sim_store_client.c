@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t request(eepi_store_client *client, message_kind kind, const char *key,
-                        uint64_t revision, const void *bytes, size_t size)
+static uint64_t ask(eepi_store_client *client, message_kind kind, const char *key,
+                    uint64_t revision, const void *bytes, size_t size, bool is_leased)
 {
     const int has_value = kind == MESSAGE_PUT || kind == MESSAGE_CAS;
     const int is_good = strnlen(key, EEPI_STORE_KEY_MAX) < EEPI_STORE_KEY_MAX &&
@@ -31,9 +31,19 @@ static uint64_t request(eepi_store_client *client, message_kind kind, const char
         client->pending = p;
     }
     client->last_pending = p;
-    sim_store_send_up(client, kind, id, key, revision,
-                      has_value ? eepi_store_value_new(bytes, size) : NULL);
+    if (is_leased) {
+        sim_store_send_leased(client, id, key, eepi_store_value_new(bytes, size));
+    } else {
+        sim_store_send_up(client, kind, id, key, revision,
+                          has_value ? eepi_store_value_new(bytes, size) : NULL);
+    }
     return id;
+}
+
+static uint64_t request(eepi_store_client *client, message_kind kind, const char *key,
+                        uint64_t revision, const void *bytes, size_t size)
+{
+    return ask(client, kind, key, revision, bytes, size, false);
 }
 
 static int can_connect(const eepi_store_client *client)
@@ -83,6 +93,7 @@ eep_status eepi_store_client_open(const char *path, uint64_t timeout_us,
     }
     client->connected = 1;
     client->process->store = client;
+    client->lease = (uint64_t)client->process->index + 1;
     sim_store_add_client(client);
     *client_out = client;
     return EEP_OK;
@@ -91,6 +102,8 @@ eep_status eepi_store_client_open(const char *path, uint64_t timeout_us,
 void eepi_store_client_close(eepi_store_client *client)
 {
     if (client) {
+        sim_store_revoke(client);
+        client->ttl_us = 0;
         client->connected = 0;
         client->connection++;
     }
@@ -127,8 +140,7 @@ uint64_t eepi_store_get(eepi_store_client *client, const char *key)
 uint64_t eepi_store_put(eepi_store_client *client, const char *key, const void *value, size_t size,
                         int leased)
 {
-    (void)leased;
-    return request(client, MESSAGE_PUT, key, 0, value, size);
+    return ask(client, MESSAGE_PUT, key, 0, value, size, leased);
 }
 
 uint64_t eepi_store_cas(eepi_store_client *client, const char *key, uint64_t expected,
@@ -149,9 +161,18 @@ uint64_t eepi_store_list(eepi_store_client *client, const char *prefix)
 
 uint64_t eepi_store_lease(eepi_store_client *client, uint64_t ttl_us)
 {
-    (void)client;
-    (void)ttl_us;
-    abort(); /* libeep has none */
+    client->ttl_us = ttl_us;
+    return request(client, MESSAGE_LEASE, "", 0, NULL, 0);
+}
+
+/* Less a tenth, as the product counts it; by the clock of its process. */
+uint64_t eepi_store_lease_until_us(const eepi_store_client *client)
+{
+    const uint64_t since_us = sim->now_us - client->renewed_us;
+
+    return client->renewed_us == 0
+               ? 0
+               : sim_local_us(client->process) - since_us + client->ttl_us - client->ttl_us / 10;
 }
 
 uint64_t eepi_store_watch(eepi_store_client *client, const char *prefix)

@@ -206,6 +206,11 @@ eep_status eepi_etcd_open(const eepi_store_url *url, eepi_etcd **etcd_out)
     return EEP_OK;
 }
 
+uint64_t eepi_etcd_lease_sent_us(const eepi_etcd *self)
+{
+    return __atomic_load_n(&self->lease_sent_us, __ATOMIC_RELAXED);
+}
+
 static void wake(eepi_etcd *self)
 {
     const uint64_t one = 1;

@@ -11,6 +11,8 @@
 
 #include "membership/store/store_url.h"
 
+#include <stdint.h>
+
 typedef struct eepi_etcd eepi_etcd;
 
 /* Starts the thread. EEP_ERR_SYSTEM: no libcurl, or no thread. `url` is copied. */
@@ -21,6 +23,9 @@ void eepi_etcd_close(eepi_etcd *etcd);
 /* A new connection, in the place of the former one: the client's end, non-blocking.
  * EEP_ERR_UNREACHABLE: no endpoint answers now. EEP_ERR_STATE: it may not be used. */
 EEP_MUST_CHECK eep_status eepi_etcd_connect(eepi_etcd *etcd, int *fd_out);
+/* When the last grant or keep-alive of the lease that etcd has acknowledged was sent; 0: none was.
+ */
+uint64_t eepi_etcd_lease_sent_us(const eepi_etcd *etcd);
 /* Why the last eepi_etcd_connect of this thread failed. */
 const char *eepi_etcd_why(void);
 #endif

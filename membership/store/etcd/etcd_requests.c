@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "membership/store/etcd/etcd_session.h"
 
+#include "graphs/base/clock.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,6 +38,19 @@ static void get(eepi_etcd *self, const eepi_store_message *request)
     eepi_etcd_value_free(&value);
 }
 
+/* Created anew, or renewed where it lives. It is counted from before it was asked for: etcd counts
+ * from later on (rule N21). */
+static eep_status take_lease(eepi_etcd *self, uint64_t lease, uint64_t ttl_s)
+{
+    const uint64_t sent_us = eepi_now_us();
+    const eep_status status = eepi_etcd_api_lease(&self->api, lease, ttl_s);
+
+    if (status == EEP_OK) {
+        __atomic_store_n(&self->lease_sent_us, sent_us, __ATOMIC_RELAXED);
+    }
+    return status;
+}
+
 static void write_key(eepi_etcd *self, const eepi_store_message *request)
 {
     eepi_etcd_value value = {0};
@@ -53,7 +68,7 @@ static void write_key(eepi_etcd *self, const eepi_store_message *request)
     }
     status = eepi_etcd_value_write(&self->api, &write, &value);
     if (leased && status == EEP_ERR_NOT_FOUND) { /* it has ended: created anew, without its keys */
-        status = eepi_etcd_api_lease(&self->api, self->lease, self->ttl_s);
+        status = take_lease(self, self->lease, self->ttl_s);
         status = status == EEP_OK ? eepi_etcd_value_write(&self->api, &write, &value) : status;
     }
     status = status == EEP_ERR_NOT_FOUND ? EEP_ERR_UNREACHABLE : status;
@@ -121,7 +136,7 @@ static void lease(eepi_etcd *self, const eepi_store_message *request)
 {
     const uint64_t name = request->lease & INT64_MAX; /* etcd's have a sign */
     const uint64_t ttl_s = (request->ttl_us + US_PER_S - 1) / US_PER_S;
-    eep_status status = as_outage(eepi_etcd_api_lease(&self->api, name, ttl_s));
+    eep_status status = as_outage(take_lease(self, name, ttl_s));
     status = status == EEP_ERR_NOT_FOUND ? EEP_ERR_UNREACHABLE : status;
     if (status == EEP_OK) {
         self->lease = name;
@@ -132,13 +147,16 @@ static void lease(eepi_etcd *self, const eepi_store_message *request)
 
 static void keep_alive(eepi_etcd *self)
 {
+    const uint64_t sent_us = eepi_now_us();
     eep_status status;
     if (self->lease == 0) {
         return;
     }
     status = eepi_etcd_api_renew(&self->api, self->lease);
-    if (status == EEP_ERR_NOT_FOUND) {
-        status = eepi_etcd_api_lease(&self->api, self->lease, self->ttl_s);
+    if (status == EEP_OK) {
+        __atomic_store_n(&self->lease_sent_us, sent_us, __ATOMIC_RELAXED);
+    } else if (status == EEP_ERR_NOT_FOUND) {
+        status = take_lease(self, self->lease, self->ttl_s);
     }
     if (status != EEP_OK) {
         eepi_etcd_break(self, true);

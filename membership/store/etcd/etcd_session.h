@@ -48,6 +48,7 @@ struct eepi_etcd {
     bool moves;  /* and the next endpoint to be tried */
     eepi_store_inbox inbox;
     uint64_t lease, ttl_s; /* 0: none */
+    uint64_t lease_sent_us; /* atomic: eepi_etcd_lease_sent_us */
     eepi_etcd_watched watch[EEPI_STORE_WATCH_MAX];
     size_t num_watches;   /* slots in use, some of them inactive */
     bool stream_stale;    /* the stream does not have all watches */

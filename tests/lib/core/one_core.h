@@ -22,7 +22,7 @@ static struct {
     uint32_t serial[EEPI_VIEW_COLOURS]; /* and of their memory */
     bool takes_no_report;               /* the store */
     /* of all inputs: */
-    int kills, plans, drained, uncovered;
+    int kills, plans, drained, evicted, uncovered;
     uint64_t plan_digest; /* of the last plan, */
     uint32_t plan_serial[EEPI_VIEW_COLOURS];
     char why[EEPI_CORE_WHY_BYTES];
@@ -48,6 +48,7 @@ static inline void feed(eepi_input input)
             memcpy(t.plan_serial, actions[i].view->serial, sizeof t.plan_serial);
         }
         t.drained += actions[i].kind == EEPI_ACTION_DRAINED;
+        t.evicted += actions[i].kind == EEPI_ACTION_EVICTED;
         if (actions[i].kind == EEPI_ACTION_UNCOVERED) {
             t.uncovered++;
             snprintf(t.why, sizeof t.why, "%s", actions[i].why);

@@ -2,7 +2,10 @@
 /* One core of several hosts, message by message: whom it waits for, whom it kills and whom it
  * leaves out (rules N7, N8, N10, N13, N14, N19). Seats 0 and 1 are on its host, 2 and 3 on another.
  */
+#include "repair/placement.h"
 #include "tests/lib/core/one_core.h"
+
+#include <stdlib.h>
 
 enum { DRAIN_BOUND_US = 1000000, SHORT_BOUND_US = 100000, HOST = 11, OTHER = 22, THIRD = 33 };
 
@@ -148,6 +151,94 @@ Test(core_hosts, N8_a_seat_behind_gates_is_taken_elsewhere)
     tick_after(1);
     cr_expect_gt(t.plans, 0);
     eepi_core_close(t.core);
+}
+
+/* A process takes a seat, and its host is lost before a view has it. */
+static void tell_claim(uint32_t generation, uint64_t host, bool ready, bool follows_lapse)
+{
+    static int32_t experts[] = {0, 1};
+    static uint64_t sums[] = {7, 8}, backup;
+    eepi_member record = {.seat = 3,
+                          .generation = generation,
+                          .ready = ready,
+                          .experts = experts,
+                          .checksums = sums,
+                          .backup = &backup,
+                          .host = host,
+                          .follows_lapse = follows_lapse};
+    feed((eepi_input){.kind = EEPI_INPUT_MEMBER, .member = &record});
+}
+
+static void lose_claim(void)
+{
+    open_hosts(2);
+    lose_other_host();
+    win();
+    feed((eepi_input){.kind = EEPI_INPUT_FLIPPED, .digest = eepi_core_view(t.core)->digest});
+    tell_claim(2, THIRD, false, false);
+    cr_assert_eq(t.plans, 0);
+}
+
+/* H27: nobody will ever tell the end of a claim on a host that is lost. */
+Test(core_hosts, N21_a_claim_follows_one_whose_lease_has_lapsed)
+{
+    lose_claim();
+    tell_claim(3, HOST, true, true);
+    tick_after(1000000);
+    cr_expect_eq(t.plans, 1);
+    eepi_core_close(t.core);
+    lose_claim();
+    tell_claim(3, HOST, true, false);
+    tick_after(1000000);
+    cr_expect_eq(t.plans, 0, "nothing shows what became of generation 2");
+    eepi_core_close(t.core);
+}
+
+/* A lease frees a claim, and no seat that a view had. */
+Test(core_hosts, N21_a_lease_takes_no_seat_from_the_view)
+{
+    int plans[2];
+
+    for (int claims = 0; claims < 2; claims++) {
+        open_hosts(2);
+        see(EEPI_INPUT_EVIDENCE, 3, EEP_FAULT_DEVICE);
+        drain();
+        report(1, 0, NULL);
+        report(2, 1, &(eepi_suspect){3, 1, EEP_FAULT_SILENT});
+        win();
+        cr_assert_eq(seat_at(3)->state, EEP_SEAT_QUARANTINED);
+        if (claims) {
+            tell_claim(2, THIRD, true, true);
+        }
+        tick_after(1);
+        plans[claims] = t.plans;
+        eepi_core_close(t.core);
+    }
+    cr_expect_eq(plans[1], plans[0], "generation 1 may live beside its host-mate");
+}
+
+/* All leases had lapsed, and somebody ended the instance: it did not end in order for a rank that
+ * lives. */
+Test(core_hosts, N21_a_rank_whose_instance_has_lapsed_is_out)
+{
+    eepi_view *end;
+
+    open_hosts(2);
+    end = eepi_view_copy(eepi_core_view(t.core));
+    end->base_digest = end->digest;
+    end->epoch++;
+    end->cause = EEPI_VIEW_PLANNED;
+    for (int seat = 0; seat < RANKS; seat++) {
+        eepi_view_seat_at(end, seat)->state = EEP_SEAT_VACANT;
+        eepi_view_seat_at(end, seat)->flags = EEPI_SEAT_IS_FENCED;
+    }
+    eepi_plan_empty_nonmembers(end);
+    eepi_view_seal(end);
+    feed((eepi_input){.kind = EEPI_INPUT_VIEW, .view = end, .revision = ++t.revision});
+    cr_expect_eq(t.drained, 0);
+    cr_expect_eq(t.evicted, 1);
+    eepi_core_close(t.core);
+    free(end);
 }
 
 /* H14: of two hosts that do not hear each other one goes, whoever decides. */

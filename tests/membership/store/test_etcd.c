@@ -293,6 +293,40 @@ static void enable_users(void)
     eepi_etcd_api_close(&api);
 }
 
+/* N21: etcd counts from when it has heard, so the holder from when it has asked, less a tenth; and
+ * a key goes with a lease that nobody renews. */
+Test(etcd, a_lease_counts_from_its_sending)
+{
+    enum { TTL_US = 5 * 1000 * 1000, PAUSE_US = 1000 * 1000, LEAST_TTL_US = 1000 * 1000 };
+    const struct timespec pause = {.tv_sec = 1};
+    begin_etcd(1);
+    eepi_store_client *holder = etcd_client(), *other = etcd_client();
+    cr_expect_eq(eepi_store_lease_until_us(holder), 0, "it has none");
+    kill(etcd.pid[0], SIGSTOP);
+    cr_assert_eq(waitpid(etcd.pid[0], NULL, WUNTRACED), etcd.pid[0]); /* all of its threads */
+    const uint64_t asked_us = eepi_now_us();
+    const uint64_t id = eepi_store_lease(holder, TTL_US);
+    nanosleep(&pause, NULL);
+    kill(etcd.pid[0], SIGCONT);
+    cr_assert_eq(etcd_answer(holder, id).status, EEP_OK);
+    cr_expect_geq(eepi_store_lease_until_us(holder), asked_us + TTL_US - TTL_US / 10);
+    cr_expect_lt(eepi_store_lease_until_us(holder), asked_us + TTL_US - TTL_US / 10 + PAUSE_US,
+                 "the answer came later than that");
+    cr_assert_eq(etcd_answer(holder, eepi_store_lease(holder, LEAST_TTL_US)).status, EEP_OK);
+    cr_assert_eq(etcd_answer(holder, eepi_store_put(holder, "lease/1/1", "x", 1, 1)).status,
+                 EEP_OK);
+    (void)etcd_answer(other, eepi_store_watch(other, "lease/"));
+    const eepi_store_reply there = etcd_next(other);
+    cr_expect(there.kind == EEPI_STORE_ENTRY || there.size == 0);
+    const eepi_store_reply gone = there.size == 0 ? there : etcd_next(other);
+    cr_expect(gone.kind == EEPI_STORE_CHANGED && gone.size == 0 &&
+                  strcmp(gone.key, "lease/1/1") == 0,
+              "the holder says nothing any more");
+    cr_expect_gt(eepi_now_us(), eepi_store_lease_until_us(holder), "its own count ends before");
+    eepi_store_client_close(holder);
+    eepi_store_client_close(other);
+}
+
 Test(etcd, users_need_their_password)
 {
     begin_etcd(1);

@@ -223,35 +223,8 @@ void sim_hosts_open(void)
     sim->store_keeps = true;
     if (!sim->joiners_only) {
         sim_after(200000 + sim_random(600000), next_fault, NULL, 0);
+        sim_leases_lose();
     }
-}
-
-/* An instance begins again once the end is known of each of its members, and of each that left with
- * all others (M8). */
-static int has_to_have_ended(int seat)
-{
-    const eepi_view *view = sim->in_register;
-
-    return view && (eepi_view_is_member(view, seat) ||
-                    (eepi_view_num_active(view) == 0 &&
-                     eepi_view_seat_at(view, seat)->state == EEP_SEAT_QUARANTINED));
-}
-
-/* It has ended with all of its host, so nobody has seen it. An instance whose other members have
- * ended, too, cannot begin again before a process of that host tells of it. */
-const sim_process *sim_hosts_missed(int seat)
-{
-    const sim_process *last =
-        sim->num_hosts && has_to_have_ended(seat)
-            ? sim_process_of(seat, eepi_view_seat_at(sim->in_register, seat)->generation)
-            : NULL;
-
-    for (int i = 0; last && i < sim->num_processes; i++) {
-        if (sim->process[i]->alive && sim->process[i]->host == last->host) {
-            return NULL;
-        }
-    }
-    return last;
 }
 
 /* Mostly that of the seat's node; a seat may come back on another host. */
@@ -259,11 +232,6 @@ int sim_host_for(int seat)
 {
     const int home = sim->num_hosts ? seat / sim->shape.ranks_per_node : 0;
 
-    const sim_process *last = sim_hosts_missed(seat);
-
-    if (last) {
-        return last->host;
-    }
     if (sim->num_hosts && sim->shape.backup_copies == 0 && sim->now_us > 1000000 &&
         sim_random(4) == 0) {
         return (int)sim_random((uint64_t)sim->num_hosts);

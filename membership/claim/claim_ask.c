@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One request to the store and its answer, in eep_open. */
-#include "membership/service/claim_ask.h"
+#include "membership/claim/claim_ask.h"
 
 #include "membership/context/context.h"
 #include "membership/context/records.h"

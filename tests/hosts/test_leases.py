@@ -1,0 +1,160 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Leases at etcd (rule N21). etcd is away for longer than leases last, and costs nothing: six ranks
+on three hosts that one machine plays, as in test_instance.py. On hosts of tools/netlab one is lost
+for ever, and its seats are taken again elsewhere once its leases have lapsed.
+
+    test_leases.py BUILD [NAME ...]
+
+EEP_TEST_AWAY_S: how long etcd is away, 8. Exit status 77: this machine lets no laboratory run, or
+has no etcd.
+"""
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+import test_instance  # noqa: E402
+import test_rows  # noqa: E402
+from host_lab import LACKS, HostLab, leave_out_unless_possible, run_tests  # noqa: E402
+from test_instance import World, free_port  # noqa: E402
+from test_rows import Instance  # noqa: E402
+
+LEASE_S = 2  # the shortest that etcd has
+LAPSE_S = 2 * LEASE_S
+AWAY_S = float(os.environ.get("EEP_TEST_AWAY_S", "8"))
+BUILD = None
+
+
+class EtcdWorld(World):
+    """With etcd in place of a store of ours."""
+
+    def start_store(self):
+        self.peers = free_port()
+        self.start_etcd()
+
+    def start_etcd(self):
+        client, peers = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.peers}"
+        self.etcd = subprocess.Popen(["etcd", "--name", "n", "--data-dir", f"{self.folder}/etcd", "--log-level", "fatal",
+                                      "--logger", "zap", "--unsafe-no-fsync", "--listen-client-urls", client,
+                                      "--advertise-client-urls", client, "--listen-peer-urls", peers,
+                                      "--initial-advertise-peer-urls", peers, "--initial-cluster", f"n={peers}"],
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.children.append(self.etcd)
+
+    def stop_etcd(self):
+        self.etcd.kill()
+        self.etcd.wait()
+
+    def store(self, host):
+        return f"etcd://127.0.0.1:{self.port}?local={self.folder}/{host}"
+
+    def start_agent(self, host):
+        for _ in range(100):  # etcd may not answer yet
+            with contextlib.suppress(AssertionError):
+                return super().start_agent(host)
+            time.sleep(0.1)
+        raise AssertionError(f"no agent on {host}")
+
+
+@contextlib.contextmanager
+def world():
+    os.environ["EEP_LEASE_US"] = str(LEASE_S * 1000000)
+    with tempfile.TemporaryDirectory() as folder, EtcdWorld(folder, BUILD) as w:
+        yield w
+
+
+def test_etcd_is_away_for_longer_than_leases_last():
+    with world() as w:
+        w.expect_no_fault()
+        epoch, aborted, begin = w.all("epoch"), w.all("aborted"), {e: len(e.said) for e in w.engines.values()}
+        done = w.all("done")
+        w.stop_etcd()
+        time.sleep(AWAY_S)
+        away = w.all("done")
+        assert all(now > before + 5 * AWAY_S for before, now in zip(done, away)), f"steps: {done} to {away}"
+        w.start_etcd()
+        time.sleep(LAPSE_S + 3)
+        w.expect_serves(6)
+        gap = max(said["gap_ms"] for engine, at in begin.items() for said in engine.said[at:])
+        lost = sum(w.all("aborted")) - sum(aborted)
+        print(f"      etcd was away for {AWAY_S:g} s, leases last {LEASE_S} s: {sum(away) - sum(done)} steps of ranks meanwhile, "
+              f"{lost} lost, longest gap {gap} ms, epochs {set(epoch)} and {set(w.all('epoch'))}")
+        assert lost == 0, f"aborted: {aborted} and {w.all('aborted')}"
+        assert {said["active"] for engine, at in begin.items() for said in engine.said[at:]} == {6}, "somebody was left out"
+        assert all(engine.end is None for engine in w.engines.values())
+
+
+@contextlib.contextmanager
+def laboratory():
+    """Three hosts with two ranks each, and a fourth."""
+    folder = f"/dev/shm/eep-test-leases-{os.getpid()}"
+    os.makedirs(folder)
+    try:
+        with HostLab(4, "--share", folder) as lab:
+            instance = Instance(lab, 2, folder, {"EEP_LEASE_US": LEASE_S * 1000000})
+            instance.agents.append(instance.start_agent("h4", "10.77.0.4:7701"))
+            yield lab, instance
+    finally:
+        shutil.rmtree(folder)
+
+
+def await_seats(instance, hosts, wanted, **more):
+    """Ranks in these seats, a process after the other until each has said what is wanted; their launchers do not
+    give up. How long that took."""
+    begin = time.monotonic()
+    heard = {seat: instance.start(seat, host, **more) for seat, host in hosts.items()}
+    while not all(any(wanted(line) for line in rank.said) for rank in heard.values()):
+        for seat, rank in heard.items():
+            if not rank.listen(0.05):
+                assert "holds the seat" in rank.story() or "takes no connection" in rank.story(), rank.story()
+                rank.close()
+                heard[seat] = instance.start(seat, hosts[seat], **more)
+        assert time.monotonic() - begin < 60, "\n".join(rank.story() for rank in heard.values())
+    instance.rank.update(heard)
+    return time.monotonic() - begin
+
+
+def test_an_instance_begins_again_over_a_host_that_is_lost():
+    with laboratory() as (lab, instance):
+        lab("crash", "h3")
+        for host in ("h1", "h2"):  # before they have agreed to leave the lost ones out
+            lab.run(host, "pkill", "-KILL", "-f", f"^{test_rows.PROGRAM}$")
+        instance.lose(range(6))
+        took = await_seats(instance, {seat: instance.host(seat) if seat < 4 else "h4" for seat in range(6)},
+                           lambda line: line.get("with") == 6)
+        print(f"      it serves again {took:.1f} s after its last rank was killed; {instance.end()}")
+
+
+def test_a_claim_on_a_host_that_is_lost():
+    with laboratory() as (lab, instance):
+        instance.forget()
+        instance.signal(5, signal.SIGKILL.value)  # both ranks of its host
+        instance.lose([4, 5])
+        for rank in instance.rank.values():
+            rank.await_view(4)
+        await_seats(instance, {5: "h4"}, lambda line: "claimed" in line, EEP_TEST_CLAIMS=1)
+        lab("crash", "h4")
+        instance.lose([5])
+        took = await_seats(instance, {4: "h3", 5: "h3"}, lambda line: line.get("with") == 6)
+        print(f"      it serves with the seat {took:.1f} s after the host was lost; {instance.end()}")
+
+
+def main():
+    global BUILD
+    leave_out_unless_possible()
+    if not shutil.which("etcd"):
+        print("no etcd here (Debian: etcd-server)")
+        sys.exit(LACKS)
+    BUILD = test_instance.BUILD = os.path.realpath(sys.argv[1])
+    test_rows.use(BUILD)
+    run_tests(globals())
+
+
+if __name__ == "__main__":
+    main()
