@@ -208,6 +208,10 @@ static int place_of(const eepi_agent_table *table, uint64_t host)
     return place;
 }
 
+/* Two hosts may name one generation of a seat: a process there ended before the store knew of it,
+ * and one here was given the same. Nobody knows here which one a document means, and who listens
+ * does. So each of the two is on the board in turn, but an end does not take the place of one that
+ * runs elsewhere. */
 static void take_entry(eepi_agent_table *table, int place, const eepi_agent_entry *entry)
 {
     eepi_board_seat *seat = &table->config.board->seats[entry->seat];
@@ -219,8 +223,10 @@ static void take_entry(eepi_agent_table *table, int place, const eepi_agent_entr
     }
     now.who = eepi_board_who(entry->generation, place, (eepi_seat_state)entry->state);
     if (entry->generation == eepi_board_generation(before) &&
-        entry->state < (uint32_t)eepi_board_state(before)) {
-        return; /* an end is final, whoever speaks later */
+        (place == eepi_board_place(before)
+             ? entry->state < (uint32_t)eepi_board_state(before) /* an end is final */
+             : entry->state != EEPI_SEAT_RUNS && eepi_board_state(before) == EEPI_SEAT_RUNS)) {
+        return;
     }
     eepi_board_write(seat, &now);
 }

@@ -361,6 +361,23 @@ static eep_status check_groups(eep_context *context)
     return EEP_OK;
 }
 
+static eep_status take_device(eep_context *context)
+{
+    eep_config *c = &context->config;
+    eep_status status;
+
+    if (!c->device) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "device is NULL: open one with eep_device_open, and set it");
+    }
+    status = eepi_check_device("eep_open", c->device);
+    if (status != EEP_OK) {
+        c->device = NULL; /* another process's */
+        return eepi_fail(context, status, "%s", eep_error_text());
+    }
+    return EEP_OK;
+}
+
 eep_status eepi_config_take(eep_context *context, const eep_config *config)
 {
     eep_config *c = &context->config;
@@ -388,16 +405,10 @@ eep_status eepi_config_take(eep_context *context, const eep_config *config)
     if (c->num_chains == 0) {
         c->num_chains = 1;
     }
-    if (!c->device) {
-        return eepi_fail(context, EEP_ERR_INVALID,
-                         "device is NULL: open one with eep_device_open, and set it");
+    status = take_device(context);
+    if (status == EEP_OK) {
+        status = check_store_path(context, c->store_path);
     }
-    status = eepi_check_device("eep_open", c->device);
-    if (status != EEP_OK) {
-        c->device = NULL; /* another process's */
-        return eepi_fail(context, status, "%s", eep_error_text());
-    }
-    status = check_store_path(context, c->store_path);
     if (status == EEP_OK) {
         status = check_environment(context, c);
     }

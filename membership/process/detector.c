@@ -436,7 +436,7 @@ void eepi_detector_unwatch(eepi_detector *d, int32_t seat)
     eepi_bell_unwatch(d->bell, seat);
 }
 
-void eepi_detector_watch_remote(eepi_detector *d, int32_t seat, uint32_t generation)
+void eepi_detector_watch_remote(eepi_detector *d, int32_t seat, uint32_t generation, uint64_t host)
 {
     bool was_here;
 
@@ -444,7 +444,7 @@ void eepi_detector_watch_remote(eepi_detector *d, int32_t seat, uint32_t generat
     was_here = d->peers[seat].header != NULL; /* its predecessor was a process of this host */
     d->num_watched -= was_here;
     d->peers[seat] = (watched){0};
-    eepi_host_watch_seat(d->hosts, seat, generation, eepi_now_us());
+    eepi_host_watch_seat(d->hosts, seat, generation, host, eepi_now_us());
     pthread_mutex_unlock(&d->lock);
     if (was_here) {
         eepi_bell_unwatch(d->bell, seat);

@@ -56,7 +56,8 @@ void eepi_detector_set_pulse(eepi_detector *detector, eepi_pulse *pulse);
 void eepi_detector_set_boards(eepi_detector *detector, const eepi_board *agents,
                               const eepi_board *own);
 /* Listen to a member on another host, until it is unwatched. Any thread. */
-void eepi_detector_watch_remote(eepi_detector *detector, int32_t seat, uint32_t generation);
+void eepi_detector_watch_remote(eepi_detector *detector, int32_t seat, uint32_t generation,
+                                uint64_t host);
 /* A message of that rank came over the data plane. Any thread; no lock. */
 void eepi_detector_hear(eepi_detector *detector, int32_t seat);
 /* There are members on other hosts, and this host's agent says nothing of them. Any thread. */

@@ -19,7 +19,7 @@ typedef struct heard_host {
 
 typedef struct watched_seat {
     uint32_t generation; /* 0: not watched */
-    uint64_t beats[BOARDS];
+    uint64_t host, beats[BOARDS];
     bool has_spoken; /* one of the present boards has named it */
     uint64_t silent_us, host_heard_us;
     eepi_host_sign told;
@@ -80,15 +80,16 @@ void eepi_host_watch_set_boards(eepi_host_watch *watch, const eepi_board *agents
     }
 }
 
-void eepi_host_watch_seat(eepi_host_watch *watch, int32_t seat, uint32_t generation, uint64_t now)
+void eepi_host_watch_seat(eepi_host_watch *watch, int32_t seat, uint32_t generation, uint64_t host,
+                          uint64_t now)
 {
     watched_seat *of = &watch->seats[seat];
 
-    if (of->generation == generation) {
+    if (of->generation == generation && of->host == host) {
         return;
     }
     watch->num_watched += of->generation == 0;
-    *of = (watched_seat){.generation = generation, .host_heard_us = now};
+    *of = (watched_seat){.generation = generation, .host = host, .host_heard_us = now};
 }
 
 void eepi_host_watch_forget(eepi_host_watch *watch, int32_t seat)
@@ -184,7 +185,11 @@ static void hear_board(eepi_host_watch *watch, int32_t seat, int which, board_wo
         eepi_board_generation(now.who) != of->generation) {
         return; /* a newer one elsewhere proves nothing of this one (rule N8) */
     }
-    const uint64_t spoke_us = watch->hosts[which][eepi_board_place(now.who)].spoke_us;
+    const heard_host *speaker = &watch->hosts[which][eepi_board_place(now.who)];
+    if (speaker->host != of->host) {
+        return; /* another process under that generation (rule N12) */
+    }
+    const uint64_t spoke_us = speaker->spoke_us;
     said->spoke_us = spoke_us > said->spoke_us ? spoke_us : said->spoke_us;
     said->is_busy |= now.busy_us > 0 && spoke_us > 0;
     if (now.beats != of->beats[which]) {

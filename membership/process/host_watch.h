@@ -45,8 +45,11 @@ void eepi_host_watch_close(eepi_host_watch *watch);
 /* The boards from now on; either may be NULL. They must stay mapped until they are replaced. */
 void eepi_host_watch_set_boards(eepi_host_watch *watch, const eepi_board *agents,
                                 const eepi_board *own);
-/* Watch that generation of a seat; no change for one that is watched. */
-void eepi_host_watch_seat(eepi_host_watch *watch, int32_t seat, uint32_t generation, uint64_t now);
+/* Watch that generation of a seat, which is on that host; no change for one that is watched. What
+ * another host says of it is void (rule N12): a process there may have taken the same generation,
+ * and ended before the store knew of it. */
+void eepi_host_watch_seat(eepi_host_watch *watch, int32_t seat, uint32_t generation, uint64_t host,
+                          uint64_t now);
 void eepi_host_watch_forget(eepi_host_watch *watch, int32_t seat);
 /* A message of that rank came over the data plane, which is a beat, too. Any thread, no lock. */
 void eepi_host_watch_hear(eepi_host_watch *watch, int32_t seat);

@@ -152,12 +152,13 @@ void eepi_peers_watch_remote(eep_context *context)
     const eepi_view *view = eepi_core_view(context->core);
 
     for (int seat = 0; view && seat < context->config.max_ranks; seat++) {
-        const uint32_t generation = eepi_view_seat_at(view, seat)->generation;
+        const eepi_view_seat *of = eepi_view_seat_at(view, seat);
+        const uint32_t generation = of->generation;
         /* the end of one that is out is awaited: by its seat (M7), and by its killer (N13) */
         if ((eepi_view_is_member(view, seat) ||
              eepi_view_may_live_outside(view, seat, generation)) &&
             eepi_peer_is_remote(context, seat, generation)) {
-            eepi_detector_watch_remote(context->detector, seat, generation);
+            eepi_detector_watch_remote(context->detector, seat, generation, of->host);
         }
     }
 }

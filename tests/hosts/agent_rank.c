@@ -2,7 +2,7 @@
 /* A rank as agents and other ranks see it, without a context: it attaches to its host's agent, its
  * heart beats, and it listens to ranks of other hosts.
  *
- *     agent_rank PATH SEAT GENERATION [SEAT:GENERATION ...]      listens to those
+ *     agent_rank PATH SEAT GENERATION [SEAT:GENERATION:HOST ...]      listens to those
  *
  * It prints JSON, a line each: {"ready": PID}, then what it hears: {"seat": 3, "sign": "silent",
  * "ms": 1234}, ms since its start. Lines that it reads: `look`, answered by {"alone": 0, "agent":
@@ -150,6 +150,13 @@ static int serve(void)
     }
 }
 
+/* Of a host that has this EEP_HOST_ID. */
+static uint64_t id_of(const char *name)
+{
+    setenv(EEPI_HOST_VARIABLE, name, 1);
+    return eepi_host_id();
+}
+
 int main(int argc, char **argv)
 {
     eepi_agent_session_config config = {
@@ -166,7 +173,7 @@ int main(int argc, char **argv)
     int status;
 
     if (argc < 4) {
-        fprintf(stderr, "usage: agent_rank PATH SEAT GENERATION [SEAT:GENERATION ...]\n");
+        fprintf(stderr, "usage: agent_rank PATH SEAT GENERATION [SEAT:GENERATION:HOST ...]\n");
         return 2;
     }
     config.path = argv[1];
@@ -181,9 +188,11 @@ int main(int argc, char **argv)
     eepi_detector_set_expel_us(self.detector, EXPEL_US);
     eepi_detector_set_pulse(self.detector, eepi_agent_session_pulse(self.session));
     for (int i = 4; i < argc; i++) {
-        int seat = -1, generation = 0;
-        if (sscanf(argv[i], "%d:%d", &seat, &generation) == 2 && seat >= 0 && seat < MAX_SEATS) {
-            eepi_detector_watch_remote(self.detector, seat, (uint32_t)generation);
+        int seat = -1, generation = 0, name = 0;
+        if (sscanf(argv[i], "%d:%d:%n", &seat, &generation, &name) == 2 && name > 0 && seat >= 0 &&
+            seat < MAX_SEATS) {
+            eepi_detector_watch_remote(self.detector, seat, (uint32_t)generation,
+                                       id_of(argv[i] + name));
         }
     }
     printf("{\"ready\": %d}\n", (int)getpid());

@@ -27,7 +27,7 @@ class Rank:
     def __init__(self, lab, host, seat, others):
         self.host, self.seat = host, seat
         self.child = lab.start(host, "env", f"EEP_KEY_FILE={STATE}/key", f"{BUILD}/tests/agent_rank",
-                               f"{STATE}/store", seat, 1, *(f"{other}:1" for other in others))
+                               f"{STATE}/store", seat, 1, *(f"{other}:1:{lab.lab.name}-{HOSTS[other // 2]}" for other in others))
         self.signs, self.answers = [], queue.Queue()
         self.pid = json.loads(self.child.stdout.readline())["ready"]
         threading.Thread(target=self.read, daemon=True).start()

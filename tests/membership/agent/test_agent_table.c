@@ -121,6 +121,26 @@ Test(agent_table, a_rank_speaks_for_itself_alone)
     eepi_agent_table_close(rank);
 }
 
+/* Rule N12: a process of a third host took the same generation, and ended before the store knew. */
+Test(agent_table, an_end_elsewhere_does_not_hide_who_runs)
+{
+    eepi_agent_table *elsewhere = open_table(2, 3, 30, EEPI_AGENT_SPEAKER);
+
+    cr_assert_eq(eepi_agent_attach(elsewhere, 7, 2), EEP_OK);
+    cr_assert(eepi_agent_note_end(elsewhere, 7, 2, EEPI_SEAT_ENDED));
+    cr_assert_eq(eepi_agent_attach(there, 7, 2), EEP_OK);
+    tell(elsewhere, here, EEP_OK);
+    cr_expect_eq(said(0, 7).who, eepi_board_who(2, 0, EEPI_SEAT_ENDED));
+    tell(there, here, EEP_OK);
+    cr_expect_eq(said(0, 7).who, eepi_board_who(2, 1, EEPI_SEAT_RUNS));
+    tell(elsewhere, here, EEP_OK);
+    cr_expect_eq(said(0, 7).who, eepi_board_who(2, 1, EEPI_SEAT_RUNS), "it runs");
+    cr_assert(eepi_agent_note_end(there, 7, 2, EEPI_SEAT_ENDED));
+    tell(there, here, EEP_OK);
+    cr_expect_eq(said(0, 7).who, eepi_board_who(2, 1, EEPI_SEAT_ENDED));
+    eepi_agent_table_close(elsewhere);
+}
+
 /* History H17: two agents under one name. */
 Test(agent_table, nobody_else_speaks_for_this_host)
 {

@@ -10,6 +10,7 @@ enum {
     HOST_SILENCE_US = 200000,
     EXPEL_US = 500000,
     HOST = 77,
+    OTHER_HOST = 78,
     SEAT = 3,
     NEIGHBOUR = 4,
     GENERATION = 5
@@ -44,7 +45,7 @@ static void set_up(void)
     eepi_host_watch_set_boards(watch, &agents, NULL);
     for (int32_t seat = SEAT; seat <= NEIGHBOUR; seat++) {
         put(&agents, seat, 1, EEPI_SEAT_RUNS, 0);
-        eepi_host_watch_seat(watch, seat, GENERATION, now_us);
+        eepi_host_watch_seat(watch, seat, GENERATION, HOST, now_us);
     }
 }
 
@@ -254,10 +255,29 @@ Test(host_watch, who_is_watched_between_two_looks_is_not_silent_at_once)
     eepi_host_watch_forget(watch, SEAT);
     agents.seats[SEAT] = (eepi_board_seat){0};
     now_us += 20 * PERIOD_US; /* the next look is late */
-    eepi_host_watch_seat(watch, SEAT, GENERATION, now_us);
+    eepi_host_watch_seat(watch, SEAT, GENERATION, HOST, now_us);
     live(speaks, PERIOD_US, &sign);
     cr_assert_eq(sign, EEPI_HOST_SIGN_NONE, "nobody has named it yet");
     put(&agents, SEAT, 0, EEPI_SEAT_RUNS, 0); /* it has not beaten yet */
     live(pauses, PERIOD_US, &sign);
     cr_expect_eq(sign, EEPI_HOST_SIGN_NONE);
+}
+
+/* A process of another host took the same generation, and ended before the store knew of it. */
+Test(host_watch, N12_another_hosts_word_on_that_generation_is_void)
+{
+    const eepi_board_seat ended = {.who = eepi_board_who(GENERATION, 1, EEPI_SEAT_ENDED)};
+    eepi_host_sign sign;
+
+    agents.hosts[1].host = OTHER_HOST;
+    live(all_well, 300000, &sign);
+    eepi_board_write(&agents.seats[SEAT], &ended);
+    live((life){true, true, false, true}, PERIOD_US, &sign);
+    cr_expect_eq(sign, EEPI_HOST_SIGN_NONE, "it is a member on the first host");
+    put(&agents, SEAT, 0, EEPI_SEAT_RUNS, 0);
+    live(all_well, 300000, &sign);
+    cr_expect_eq(sign, EEPI_HOST_SIGN_NONE);
+    put(&agents, SEAT, 0, EEPI_SEAT_ENDED, 0);
+    live((life){true, true, false, true}, PERIOD_US, &sign);
+    cr_expect_eq(sign, EEPI_HOST_SIGN_ENDED);
 }
