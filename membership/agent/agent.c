@@ -35,6 +35,37 @@ static void found(void *user, uint64_t host, uint64_t generation, const char *ad
     pthread_mutex_unlock(&agent->lock);
 }
 
+/* Once: whoever gets it closes it. */
+static eepi_holder *take_holder(eepi_agent *agent, bool is_outlived)
+{
+    eepi_holder *holder;
+
+    pthread_mutex_lock(&agent->lock);
+    holder = agent->holder;
+    agent->holder = NULL;
+    agent->is_outlived |= is_outlived;
+    pthread_mutex_unlock(&agent->lock);
+    return holder;
+}
+
+/* Somebody has removed the lock's file and started another agent. Other hosts take no word of this
+ * one any more, so its ranks would look silent: it lets go of them, and they attach to the newer
+ * one. */
+static void outlived(void *user, uint64_t generation)
+{
+    eepi_agent *agent = user;
+    char text[128];
+
+    eepi_holder_close(take_holder(agent, true));
+    eepi_agent_links_stop(agent->links);
+    if (agent->note) {
+        snprintf(text, sizeof text,
+                 "another agent serves this host, of generation %llu: this one serves no more",
+                 (unsigned long long)generation);
+        agent->note(agent->user, text);
+    }
+}
+
 /* The first descriptor is the store's; the others are processes. */
 static int watch(void *user, struct pollfd *fds_out)
 {
@@ -72,6 +103,7 @@ static eep_status open_roll(eepi_agent *agent, const eepi_agent_config *config, 
                                          .generation = agent->file.generation,
                                          .address = config->listen,
                                          .found = found,
+                                         .outlived = outlived,
                                          .user = agent};
     uint64_t generation = 0;
     eep_status status = eepi_agent_roll_open(&roll, &generation, &agent->roll);
@@ -169,6 +201,7 @@ static eep_status open_holder(eepi_agent *agent, const char *path, char *error_o
     const eepi_holder_agent local = eepi_agent_local(agent);
     char holder_path[EEPI_HOLDER_PATH_BYTES], why[EEPI_THREAD_ERROR_BYTES];
     eep_status status = EEP_ERR_SYSTEM;
+    eepi_holder *holder = NULL;
 
     eepi_holder_path(path, holder_path);
     if (eepi_holder_reach(holder_path, agent->socket_path, &agent->socket_directory)) {
@@ -177,11 +210,19 @@ static eep_status open_holder(eepi_agent *agent, const char *path, char *error_o
         if (status != EEP_OK) {
             return status;
         }
-        status = eepi_holder_open(agent->listener.fd, NULL, &local, &agent->holder);
+        status = eepi_holder_open(agent->listener.fd, NULL, &local, &holder);
     }
     if (status != EEP_OK) {
         snprintf(error_out, error_bytes, "cannot start the holder on %.300s: %s", holder_path,
                  errno == EAGAIN ? eepi_thread_error(errno, why, sizeof why) : strerror(errno));
+        return status;
+    }
+    pthread_mutex_lock(&agent->lock);
+    agent->holder = holder;
+    status = agent->is_outlived ? EEP_ERR_CONFLICT : EEP_OK;
+    pthread_mutex_unlock(&agent->lock);
+    if (status != EEP_OK) {
+        snprintf(error_out, error_bytes, "another agent has begun to serve this host meanwhile");
     }
     return status;
 }
@@ -249,7 +290,7 @@ void eepi_agent_close(eepi_agent *agent)
         return;
     }
     const bool is_own = agent->pid == getpid(), is_known = agent->links != NULL;
-    eepi_holder_close(agent->holder); /* nobody attaches from here on */
+    eepi_holder_close(take_holder(agent, false)); /* nobody attaches from here on */
     if (is_own) {
         eepi_agent_links_close(agent->links);
         eepi_agent_roll_close(agent->roll);

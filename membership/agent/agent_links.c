@@ -396,6 +396,7 @@ eep_status eepi_agent_links_open(const eepi_agent_links_config *config, char *er
     if (config->listen) {
         status = listen_at(links, config->listen, error_out, error_bytes);
     }
+    *links_out = links; /* before its thread, whose callbacks may want it */
     if (status == EEP_OK) {
         status = links->wake_fd >= 0
                      ? eepi_thread_start(&links->thread, "eep-agent", EEPI_STACK_BYTES, run, links)
@@ -405,11 +406,10 @@ eep_status eepi_agent_links_open(const eepi_agent_links_config *config, char *er
         }
     }
     if (status != EEP_OK) {
+        *links_out = NULL;
         free_links(links);
-        return status;
     }
-    *links_out = links;
-    return EEP_OK;
+    return status;
 }
 
 void eepi_agent_links_close(eepi_agent_links *links)
@@ -417,10 +417,15 @@ void eepi_agent_links_close(eepi_agent_links *links)
     if (!links) {
         return;
     }
-    __atomic_store_n(&links->stop, true, __ATOMIC_RELEASE);
-    eepi_agent_links_hurry(links);
+    eepi_agent_links_stop(links);
     pthread_join(links->thread, NULL);
     free_links(links);
+}
+
+void eepi_agent_links_stop(eepi_agent_links *links)
+{
+    __atomic_store_n(&links->stop, true, __ATOMIC_RELEASE);
+    eepi_agent_links_hurry(links);
 }
 
 void eepi_agent_links_hurry(eepi_agent_links *links)

@@ -39,6 +39,8 @@ EEP_MUST_CHECK eep_status eepi_agent_links_open(const eepi_agent_links_config *c
                                                 char *error_out, size_t error_bytes,
                                                 eepi_agent_links **links_out);
 void eepi_agent_links_close(eepi_agent_links *links);
+/* Tell and hear nothing from now on. Any thread, the links' own too. */
+void eepi_agent_links_stop(eepi_agent_links *links);
 /* Tell the others at once. Any thread. */
 void eepi_agent_links_hurry(eepi_agent_links *links);
 /* Ask the agent that speaks for that process to kill it (rule N13). EEP_ERR_NOT_FOUND: none does.

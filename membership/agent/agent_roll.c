@@ -11,7 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROLL_VERSION = 1, BOUND_US = 5000000, POLL_MS = 20, EVENTS_AT_ONCE = 64 };
+enum {
+    ROLL_VERSION = 1,
+    BOUND_US = 5000000,
+    POLL_MS = 20,
+    EVENTS_AT_ONCE = 64,
+    AGAIN_US = 200000 /* a store that refuses writes takes them later (rule N14) */
+};
 
 typedef struct roll_value {
     uint64_t version, host, generation;
@@ -23,11 +29,25 @@ struct eepi_agent_roll {
     eepi_store_client *client;
     roll_value own;
     char key[EEPI_STORE_KEY_MAX];
+    uint64_t put_id;   /* of the newest put of the own entry */
+    uint64_t again_us; /* when it is put again; 0: the store has it, or answers yet */
+    bool is_outlived;
 };
 
 static void put_own(eepi_agent_roll *roll)
 {
-    (void)eepi_store_put(roll->client, roll->key, &roll->own, sizeof roll->own, 0);
+    roll->again_us = 0;
+    if (roll->is_outlived) { /* the newer one's stays */
+        return;
+    }
+    roll->put_id = eepi_store_put(roll->client, roll->key, &roll->own, sizeof roll->own, 0);
+}
+
+static void take_answer(eepi_agent_roll *roll, const eepi_store_reply *reply)
+{
+    if (reply->id == roll->put_id && reply->status != EEP_OK) {
+        roll->again_us = eepi_now_us() + AGAIN_US;
+    }
 }
 
 static bool read_value(const eepi_store_reply *reply, roll_value *value_out)
@@ -124,6 +144,9 @@ static void take_value(eepi_agent_roll *roll, const eepi_store_reply *reply)
         roll->config.found(roll->config.user, value.host, value.generation, value.address);
     } else if (value.generation < roll->own.generation) { /* our predecessor's word, come late */
         put_own(roll);
+    } else if (value.generation > roll->own.generation && !roll->is_outlived) {
+        roll->is_outlived = true;
+        roll->config.outlived(roll->config.user, value.generation);
     }
 }
 
@@ -137,6 +160,11 @@ void eepi_agent_roll_progress(eepi_agent_roll *roll)
             put_own(roll); /* it may have forgotten */
         } else if (reply.kind == EEPI_STORE_ENTRY || reply.kind == EEPI_STORE_CHANGED) {
             take_value(roll, &reply);
+        } else if (reply.kind == EEPI_STORE_REPLY) {
+            take_answer(roll, &reply);
         }
+    }
+    if (roll->again_us != 0 && eepi_now_us() >= roll->again_us) {
+        put_own(roll);
     }
 }

@@ -20,6 +20,8 @@ typedef struct eepi_agent_roll_config {
     uint64_t host, generation;
     const char *address;
     void (*found)(void *user, uint64_t host, uint64_t generation, const char *address);
+    /* A newer agent of this host has put its address: our words are void (rule N12). Once. */
+    void (*outlived)(void *user, uint64_t generation);
     void *user;
 } eepi_agent_roll_config;
 

@@ -28,7 +28,8 @@ struct eepi_agent {
     eepi_store_listener listener;
     char socket_path[EEPI_HOLDER_ADDRESS_BYTES];
     int socket_directory; /* that socket_path goes through; -1: none */
-    eepi_holder *holder;
+    eepi_holder *holder;  /* under the lock; NULL: closed, or not open yet */
+    bool is_outlived;     /* under the lock: a newer agent serves this host */
     uint64_t host, home;
     eepi_board *board;
     int board_fd;

@@ -63,7 +63,7 @@ static void answer(const message *m, eep_status status, uint64_t revision, eepi_
     }
 }
 
-enum { RACE_OF = 3, DEATH_OF = 5, RACE_US = 1500, FORGET_US = 1000 };
+enum { RACE_OF = 3, DEATH_OF = 5, RACE_US = 1500, FORGET_US = 1000, LATE_OF = 3, LATE_US = 500000 };
 
 static void forget(void *user, uint64_t number)
 {
@@ -174,6 +174,21 @@ static void answer_unwatch(const message *m)
     answer(m, EEP_OK, 0, NULL);
 }
 
+/* Its sender has been told that nobody knows, and has gone on with another connection. A member of
+ * etcd may still have it, and pass it on to a new leader. */
+static bool comes_late(message *m)
+{
+    const bool is_given_up = m->connection != m->client->connection;
+
+    if (!sim->store_keeps || sim->healed || !is_given_up || m->is_late || sim_random(LATE_OF)) {
+        return false;
+    }
+    sim_trace("a write of %s by %d.%u comes late", m->key, m->client->process->seat,
+              m->client->process->generation);
+    m->is_late = true;
+    return true;
+}
+
 static void serve(void *user, uint64_t number)
 {
     message *m = user;
@@ -184,6 +199,10 @@ static void serve(void *user, uint64_t number)
     (void)number;
     if (!store.is_down && sim->now_us < store.away_until_us) { /* it stands still */
         sim_after(store.away_until_us - sim->now_us, serve, m, 0);
+        return;
+    }
+    if (comes_late(m)) {
+        sim_after(sim_delay(1000, LATE_US), serve, m, 0);
         return;
     }
     /* what a process sent before it died, or before it gave the connection up, may still arrive,

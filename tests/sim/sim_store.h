@@ -29,6 +29,7 @@ typedef struct message {
     uint64_t life;          /* up: of which store process */
     uint64_t known_epoch;   /* up: the newest that its sender knew then */
     bool is_leased;         /* up: the key goes with its client's lease */
+    bool is_late;           /* up: it has waited for as long as it should */
     eepi_store_reply reply; /* up: id, revision, key */
     eepi_store_value *value;
     char key[EEPI_STORE_KEY_MAX];

@@ -319,6 +319,34 @@ Test(agents, the_next_agent_is_heard_though_its_file_is_gone)
     eepi_agent_session_close(there.session);
 }
 
+/* Somebody has cleared the folder and started another agent. Other hosts take no word of the older
+ * one any more: it lets go of its ranks, which attach to the newer one (rule N12). */
+Test(agents, an_agent_that_is_outlived_lets_go_of_its_ranks)
+{
+    char file[PATH_ROOM + 8];
+    player here, there;
+    eepi_agent *second;
+
+    play(&here, path_a, HOST_A, 0, 1);
+    play(&there, path_b, HOST_B, 4, 1);
+    await(&there, &here, 0, 1, EEPI_SEAT_RUNS);
+    const uint64_t generation = here.agents->generation, until_us = eepi_now_us() + WAIT_US;
+    snprintf(file, sizeof file, "%s.agent", path_a);
+    cr_assert_eq(unlink(file), 0);
+    snprintf(file, sizeof file, "%s.holder", path_a);
+    cr_assert_eq(unlink(file), 0);
+    second = open_agent(path_a, HOST_A);
+    while (here.agents->generation == generation) {
+        cr_assert_lt(eepi_now_us(), until_us, "the rank stays with the older one");
+        live(&here);
+        live(&there);
+    }
+    await_beats(&there, &here, 0, 5);
+    eepi_agent_session_close(here.session);
+    eepi_agent_session_close(there.session);
+    eepi_agent_close(second);
+}
+
 /* Rule N11: what the agent does not say, the rank says itself, and hears itself. */
 Test(agents, a_rank_without_an_agent_speaks_for_itself)
 {
