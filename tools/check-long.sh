@@ -97,6 +97,9 @@ step "large plans, in full size, beside the lower bound" env EEP_TEST_CASES=8 "$
 step "placement: 30,000 random layers, and as many pins" env EEP_TEST_CASES=30000 "$root/build/tests/test_placement_layer" --filter "place_layer/*"
 step "detection of kills and stops by all survivors" measure detect --out "$out"
 step "the store is killed for 60 s" measure store_outage --out "$out"
+step "etcd is away for 60 s, and leases lapse: no step is lost, nobody is left out" \
+    env EEP_TEST_AWAY_S=60 EEP_TEST_AWAY_CSV="$out/etcd-away.csv" \
+    /usr/bin/python3 tests/hosts/test_leases.py "$root/build" etcd_is_away
 step "30 minutes of 16 ranks under full load: nobody is expelled" measure soak --minutes 30 --ranks 16 --out "$out"
 step "protocol models, all of them" bash tests/models/run.sh
 step "shellcheck, codespell, clang-tidy on every file" "$root/tools/lint.sh" "$root/build" --all

@@ -11,7 +11,7 @@ check_packages=(clang-format clang-tidy shellcheck codespell doxygen help2man g+
                 python3-cffi python3-numpy python3-dev libcurl4-openssl-dev)
 
 # For ./check --hosts alone.
-hosts_packages=(iproute2 iptables util-linux etcd-server openmpi-bin slurmctld slurmd slurm-client munge systemd)
+hosts_packages=(iproute2 iptables util-linux etcd-server openssl openmpi-bin slurmctld slurmd slurm-client munge systemd)
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 2; }

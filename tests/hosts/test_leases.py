@@ -6,7 +6,7 @@ for ever, and its seats are taken again elsewhere once its leases have lapsed.
 
     test_leases.py BUILD [NAME ...]
 
-EEP_TEST_AWAY_S: how long etcd is away, 8. Exit status 77: this machine lets no laboratory run, or
+EEP_TEST_AWAY_S: how long etcd is away, 8. EEP_TEST_AWAY_CSV: a file for the row of that. Exit status 77: this machine lets no laboratory run, or
 has no etcd.
 """
 import contextlib
@@ -62,6 +62,12 @@ class EtcdWorld(World):
         raise AssertionError(f"no agent on {host}")
 
 
+def keep_row(**row):
+    if "EEP_TEST_AWAY_CSV" in os.environ:
+        with open(os.environ["EEP_TEST_AWAY_CSV"], "w", encoding="utf-8") as file:
+            print(",".join(row), ",".join(f"{value:g}" for value in row.values()), sep="\n", file=file)
+
+
 @contextlib.contextmanager
 def world():
     os.environ["EEP_LEASE_US"] = str(LEASE_S * 1000000)
@@ -85,6 +91,8 @@ def test_etcd_is_away_for_longer_than_leases_last():
         lost = sum(w.all("aborted")) - sum(aborted)
         print(f"      etcd was away for {AWAY_S:g} s, leases last {LEASE_S} s: {sum(away) - sum(done)} steps of ranks meanwhile, "
               f"{lost} lost, longest gap {gap} ms, epochs {set(epoch)} and {set(w.all('epoch'))}")
+        keep_row(seconds_away=AWAY_S, lease_s=LEASE_S, ranks=6, steps_meanwhile=sum(away) - sum(done), steps_lost=lost,
+                 longest_gap_ms=gap, views=max(w.all("epoch")) - min(epoch), left_out=6 - min(w.all("active")))
         assert lost == 0, f"aborted: {aborted} and {w.all('aborted')}"
         assert {said["active"] for engine, at in begin.items() for said in engine.said[at:]} == {6}, "somebody was left out"
         assert all(engine.end is None for engine in w.engines.values())

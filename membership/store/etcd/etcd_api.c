@@ -12,6 +12,8 @@
 
 enum { US_PER_MS = 1000, PASSWORD_BYTES = 256 };
 
+#define NO_TLS "it ends the connection without an answer: does it want tls=1?"
+
 /* The codes of gRPC that say that nothing was done. */
 enum {
     GRPC_INVALID = 3,
@@ -87,13 +89,18 @@ static eep_status post(eepi_etcd_api *api, const char *path, const char *body, u
                                             (uint64_t)api->url->timeout_ms * US_PER_MS, &text);
     *code_out = 0;
     if (status != EEP_OK) {
-        say_why(api, "no answer");
+        const char *why = eepi_etcd_http_why(api->http);
+        say_why(api, !why[0]                                                  ? "no answer"
+                     : !api->url->tls && strncmp(why, "Empty reply", 11) == 0 ? NO_TLS
+                                                                              : why);
         return status;
     }
     answer = cJSON_Parse(text);
     if (!answer) {
-        say_why(api, "an answer that is no JSON");
-        return EEP_ERR_UNREACHABLE;
+        snprintf(api->why, sizeof api->why, "etcd at %s: an answer that is no JSON: %.*s",
+                 eepi_etcd_http_endpoint(api->http), (int)strcspn(text, "\r\n"), text);
+        /* its gateway takes no name from a certificate, and refuses one that has it */
+        return strstr(text, "CommonName") ? EEP_ERR_STATE : EEP_ERR_UNREACHABLE;
     }
     error = cJSON_GetObjectItemCaseSensitive(answer, "error");
     if (error) {

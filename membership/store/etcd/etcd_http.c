@@ -78,6 +78,8 @@ typedef struct transfer {
     struct curl_slist *headers;
     eepi_etcd_text body, answer;
     bool runs, failed;
+    bool is_refused; /* by a certificate: asking again would not help */
+    char why[CURL_ERROR_SIZE];
 } transfer;
 
 struct eepi_etcd_http {
@@ -118,7 +120,26 @@ static const char *given_or(const char *given, const char *variable)
     return given[0] || !text ? given : text;
 }
 
-static void set_tls(const eepi_etcd_http *http, CURL *easy)
+/* A certificate of etcd's that this end does not believe, ours that etcd does not, or none. An
+ * alert of TLS 1.3 about ours comes behind the handshake, with the first bytes that are read. */
+static bool is_refusal(CURLcode result, const char *why)
+{
+    switch (result) {
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CERTPROBLEM:
+        return true;
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_RECV_ERROR:
+    case CURLE_SEND_ERROR:
+        return strstr(why, "alert") != NULL && (strstr(why, "certificate") || strstr(why, " ca"));
+    default:
+        return false;
+    }
+}
+
+/* false: a certificate has no key, or a key none. */
+static bool set_tls(const eepi_etcd_http *http, CURL *easy)
 {
     const char *ca = given_or(http->url->ca, "EEP_ETCD_CA");
     const char *cert = given_or(http->url->cert, "EEP_ETCD_CERT");
@@ -130,6 +151,7 @@ static void set_tls(const eepi_etcd_http *http, CURL *easy)
         (void)calls.easy_setopt(easy, CURLOPT_SSLCERT, cert);
         (void)calls.easy_setopt(easy, CURLOPT_SSLKEY, key);
     }
+    return !cert[0] == !key[0];
 }
 
 static bool add_header(transfer *t, const char *text)
@@ -147,7 +169,8 @@ static bool begin(eepi_etcd_http *http, transfer *t, const char *path, const cha
     eepi_etcd_text_clear(&t->answer);
     eepi_etcd_text_clear(&t->body);
     eepi_etcd_text_add(&t->body, body, strlen(body));
-    t->failed = false;
+    t->failed = t->is_refused = false;
+    t->why[0] = '\0';
     snprintf(url, sizeof url, "%s://%s%s", http->url->tls ? "https" : "http", http->name, path);
     snprintf(authorization, sizeof authorization, "Authorization: %s", token);
     if (t->body.failed || !add_header(t, "Content-Type: application/json") ||
@@ -168,7 +191,12 @@ static bool begin(eepi_etcd_http *http, transfer *t, const char *path, const cha
     (void)calls.easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->body.size);
     (void)calls.easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, take_bytes);
     (void)calls.easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
-    set_tls(http, t->easy);
+    (void)calls.easy_setopt(t->easy, CURLOPT_ERRORBUFFER, t->why);
+    if (http->url->tls && !set_tls(http, t->easy)) {
+        snprintf(t->why, sizeof t->why, "EEP_ETCD_CERT and EEP_ETCD_KEY are given together");
+        t->is_refused = true;
+        return false;
+    }
     t->runs = calls.multi_add_handle(http->multi, t->easy) == CURLM_OK;
     return t->runs;
 }
@@ -183,6 +211,7 @@ static void perform(eepi_etcd_http *http)
         transfer *t = message->easy_handle == http->request.easy ? &http->request : &http->stream;
         if (message->msg == CURLMSG_DONE) {
             t->failed = message->data.result != CURLE_OK;
+            t->is_refused = t->failed && is_refusal(message->data.result, t->why);
             end_transfer(http, t);
         }
     }
@@ -263,7 +292,7 @@ eep_status eepi_etcd_http_post(eepi_etcd_http *http, const char *path, const cha
 {
     const uint64_t end_us = eepi_now_us() + timeout_us;
     if (!begin(http, &http->request, path, body, token)) {
-        return EEP_ERR_UNREACHABLE;
+        return http->request.is_refused ? EEP_ERR_STATE : EEP_ERR_UNREACHABLE;
     }
     perform(http);
     while (http->request.runs) {
@@ -275,11 +304,19 @@ eep_status eepi_etcd_http_post(eepi_etcd_http *http, const char *path, const cha
         (void)calls.multi_poll(http->multi, NULL, 0, SLICE_MS, &num);
         perform(http);
     }
+    if (http->request.is_refused) {
+        return EEP_ERR_STATE;
+    }
     if (http->request.failed || !http->request.answer.bytes) {
         return EEP_ERR_UNREACHABLE;
     }
     *answer_out = http->request.answer.bytes;
     return EEP_OK;
+}
+
+const char *eepi_etcd_http_why(const eepi_etcd_http *http)
+{
+    return http->request.why;
 }
 
 eep_status eepi_etcd_http_stream(eepi_etcd_http *http, const char *path, const char *body,
@@ -353,6 +390,11 @@ void eepi_etcd_http_move(eepi_etcd_http *http)
     (void)http;
 }
 const char *eepi_etcd_http_endpoint(const eepi_etcd_http *http)
+{
+    (void)http;
+    return "";
+}
+const char *eepi_etcd_http_why(const eepi_etcd_http *http)
 {
     (void)http;
     return "";

@@ -21,10 +21,13 @@ const char *eepi_etcd_http_endpoint(const eepi_etcd_http *http);
 
 /* POST `body` to `path`, waiting at most `timeout_us`. EEP_OK: an answer came, of any HTTP status,
  * in *answer_out until the next request. EEP_ERR_UNREACHABLE: none came, and nobody knows whether
- * the request took effect. `token`: "" or that of a user. */
+ * the request took effect. EEP_ERR_STATE: a certificate was refused, ours or etcd's, so that the
+ * request was not sent. `token`: "" or that of a user. */
 EEP_MUST_CHECK eep_status eepi_etcd_http_post(eepi_etcd_http *http, const char *path,
                                               const char *body, const char *token,
                                               uint64_t timeout_us, const char **answer_out);
+/* What libcurl says of the last request that failed; "": nothing. */
+const char *eepi_etcd_http_why(const eepi_etcd_http *http);
 /* Begin a stream in the place of the present one; `body` is copied. */
 EEP_MUST_CHECK eep_status eepi_etcd_http_stream(eepi_etcd_http *http, const char *path,
                                                 const char *body, const char *token);

@@ -47,7 +47,7 @@ struct eepi_etcd {
     bool broken; /* to be given up at the end of the round */
     bool moves;  /* and the next endpoint to be tried */
     eepi_store_inbox inbox;
-    uint64_t lease, ttl_s; /* 0: none */
+    uint64_t lease, ttl_s;  /* 0: none */
     uint64_t lease_sent_us; /* atomic: eepi_etcd_lease_sent_us */
     eepi_etcd_watched watch[EEPI_STORE_WATCH_MAX];
     size_t num_watches;   /* slots in use, some of them inactive */

@@ -15,7 +15,7 @@
 enum { ETCD_BOUND_US = 30 * 1000 * 1000 };
 
 static etcd_cluster etcd;
-static char etcd_at[256];
+static char etcd_at[600];
 
 static inline void begin_etcd(int num_nodes)
 {
@@ -133,6 +133,19 @@ static inline cJSON *api_call(eepi_etcd_api *api, const char *path, const char *
     eepi_etcd_text_add(&api->body, body, strlen(body));
     cr_assert_eq(eepi_etcd_api_call(api, path, &answer), EEP_OK, "%s: %s", path, api->why);
     return answer;
+}
+
+/* From now on root has to give its password, "secret". */
+static inline void enable_users(void)
+{
+    eepi_etcd_api api;
+    begin_api(&api);
+    cJSON_Delete(
+        api_call(&api, "/v3/auth/user/add", "{\"name\":\"root\",\"password\":\"secret\"}"));
+    cJSON_Delete(api_call(&api, "/v3/auth/role/add", "{\"name\":\"root\"}"));
+    cJSON_Delete(api_call(&api, "/v3/auth/user/grant", "{\"user\":\"root\",\"role\":\"root\"}"));
+    cJSON_Delete(api_call(&api, "/v3/auth/enable", "{}"));
+    eepi_etcd_api_close(&api);
 }
 
 static inline uint64_t present_revision(eepi_etcd_api *api)

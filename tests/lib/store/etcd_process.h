@@ -24,7 +24,8 @@ typedef struct etcd_cluster {
     int num_nodes;
     unsigned client_port[ETCD_NODES], peer_port[ETCD_NODES];
     pid_t pid[ETCD_NODES]; /* 0: it does not run */
-    const char *more[4];   /* further arguments of each, up to NULL */
+    const char *more[5];   /* further arguments of each, up to NULL */
+    bool tls;              /* to clients; `more` names the files */
 } etcd_cluster;
 
 static inline bool etcd_is_here(void)
@@ -46,10 +47,10 @@ static inline void etcd_start(etcd_cluster *c, int node)
     snprintf(name, sizeof name, "n%d", node);
     snprintf(word[0], sizeof *word, "--name=%s", name);
     snprintf(word[1], sizeof *word, "--data-dir=%s/%s", c->directory, name);
-    snprintf(word[2], sizeof *word, "--listen-client-urls=http://127.0.0.1:%u",
+    snprintf(word[2], sizeof *word, "--listen-client-urls=http%s://127.0.0.1:%u", c->tls ? "s" : "",
              c->client_port[node]);
-    snprintf(word[3], sizeof *word, "--advertise-client-urls=http://127.0.0.1:%u",
-             c->client_port[node]);
+    snprintf(word[3], sizeof *word, "--advertise-client-urls=http%s://127.0.0.1:%u",
+             c->tls ? "s" : "", c->client_port[node]);
     snprintf(word[4], sizeof *word, "--listen-peer-urls=http://127.0.0.1:%u", c->peer_port[node]);
     snprintf(word[5], sizeof *word, "--initial-advertise-peer-urls=http://127.0.0.1:%u",
              c->peer_port[node]);
@@ -58,7 +59,7 @@ static inline void etcd_start(etcd_cluster *c, int node)
     }
     arguments[num++] = "--initial-cluster";
     arguments[num++] = cluster;
-    for (int i = 0; i < 4 && c->more[i]; i++) {
+    for (int i = 0; i < 5 && c->more[i]; i++) {
         arguments[num++] = (char *)(uintptr_t)c->more[i];
     }
     c->pid[node] = fork();
