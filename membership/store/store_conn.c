@@ -549,11 +549,11 @@ static bool is_guest(const eepi_store_conn *conn)
     return !conn->dead && !conn->lease && conn->num_prefixes == 0;
 }
 
-bool eepi_store_conns_evict(struct eep_store *store, const eepi_store_conn *but)
+bool eepi_store_conns_evict(struct eep_store *store, const eepi_store_conn *but, bool unproven)
 {
     eepi_store_conn *least = NULL;
     for (eepi_store_conn *conn = store->conns; conn; conn = conn->next) {
-        if (conn == but || !is_guest(conn)) {
+        if (conn == but || !is_guest(conn) || (unproven && eepi_store_conn_has_proven(conn))) {
             continue;
         }
         if (!least || (least->asked && !conn->asked) ||
@@ -571,7 +571,7 @@ size_t eepi_store_conns_guests(const struct eep_store *store)
 {
     size_t num = 0;
     for (const eepi_store_conn *conn = store->conns; conn; conn = conn->next) {
-        num += is_guest(conn) && (!conn->secure || eepi_secure_is_open(conn->secure));
+        num += is_guest(conn) && eepi_store_conn_has_proven(conn);
     }
     return num;
 }

@@ -83,10 +83,16 @@ struct eep_store {
  * socket stays the caller's. */
 bool eepi_store_conn_new(struct eep_store *store, int fd, bool secure);
 void eepi_store_conn_free(eepi_store_conn *conn);
+/* It has proved the key, or needs none. */
+static inline bool eepi_store_conn_has_proven(const eepi_store_conn *conn)
+{
+    return !conn->secure || eepi_secure_is_open(conn->secure);
+}
 /* A guest has neither a lease nor a watch: it is no rank, and whoever merely holds a connection is
  * one. Drop the guest that is needed least, other than `but`: one that has asked for nothing goes
- * first, then the one that was silent longest. false: there is none. */
-bool eepi_store_conns_evict(struct eep_store *store, const eepi_store_conn *but);
+ * first, then the one that was silent longest. `unproven`: of those alone that have not proved the
+ * key. false: there is none. */
+bool eepi_store_conns_evict(struct eep_store *store, const eepi_store_conn *but, bool unproven);
 /* How many there are, without those that have not proved the key yet: these have a bound of their
  * own. */
 size_t eepi_store_conns_guests(const struct eep_store *store);

@@ -67,11 +67,13 @@ static void turn_away(int fd, const void *status)
 }
 
 /* Descriptors ran out. A guest makes room, if there is one, by the end of the round; else whoever
- * comes is turned away, and told so. */
+ * comes is turned away, and told so. For somebody who has yet to prove the key only one makes room
+ * that has not proved it either. */
 static void make_room(struct eep_store *store, int listener)
 {
     const eep_status why = EEP_ERR_SYSTEM;
-    if (!eepi_store_conns_evict(store, NULL)) {
+    const bool proves = listener == store->tcp_fd && store->has_key;
+    if (!eepi_store_conns_evict(store, NULL, proves)) {
         listen_again(store, eepi_reserve_turn_away(&store->reserve_fd, listener, turn_away, &why));
     }
 }
@@ -97,13 +99,13 @@ static void accept_some(struct eep_store *store, int listener)
         }
         /* Nobody makes room for one who has not proved the key. */
         bool has_room =
-            store->num_conns < MAX_CONNS || (!proves && eepi_store_conns_evict(store, NULL));
+            store->num_conns < MAX_CONNS || (!proves && eepi_store_conns_evict(store, NULL, false));
         if (!has_room || !eepi_store_conn_new(store, fd, proves)) {
             turn_away(fd, &(eep_status){EEP_ERR_NO_MEMORY});
             continue;
         }
         if (!proves && eepi_store_conns_guests(store) > store->most_guests) {
-            (void)eepi_store_conns_evict(store, store->conns); /* not the newcomer */
+            (void)eepi_store_conns_evict(store, store->conns, false); /* not the newcomer */
         }
     }
 }

@@ -10,6 +10,7 @@
 #include "transport/secure/tcp_socket.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 
 static char key_file[100], address[300];
 static uint16_t port;
@@ -352,4 +353,22 @@ Test(store_secure, connections_without_a_proof_are_few_and_short)
     }
     put(late, "key", "value");
     eepi_store_client_close(late);
+}
+
+/* The member is a guest: it has neither a lease nor a watch. The stranger has the last descriptor.
+ */
+Test(store_secure, a_stranger_takes_no_place_where_descriptors_have_run_out)
+{
+    const uint64_t revision = revision_now();
+    struct rlimit limit, least;
+    int ours = dup(0);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    least = limit;
+    least.rlim_cur = (rlim_t)ours + 1;
+    close(ours);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &least), 0);
+    const int stranger = raw_connect();
+    expect_hang_up(stranger);
+    cr_expect_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    expect_untouched(revision);
 }
