@@ -361,21 +361,21 @@ static eep_status check_groups(eep_context *context)
     return EEP_OK;
 }
 
-static eep_status take_device(eep_context *context)
+/* Each field by itself, and those that belong together. */
+static eep_status check_fields(eep_context *context)
 {
-    eep_config *c = &context->config;
-    eep_status status;
+    eep_status status = check_store_path(context, context->config.store_path);
 
-    if (!c->device) {
-        return eepi_fail(context, EEP_ERR_INVALID,
-                         "device is NULL: open one with eep_device_open, and set it");
+    if (status == EEP_OK) {
+        status = check_environment(context, &context->config);
     }
-    status = eepi_check_device("eep_open", c->device);
-    if (status != EEP_OK) {
-        c->device = NULL; /* another process's */
-        return eepi_fail(context, status, "%s", eep_error_text());
+    if (status == EEP_OK) {
+        status = check_times(context);
     }
-    return EEP_OK;
+    if (status == EEP_OK) {
+        status = check_numbers(context);
+    }
+    return status == EEP_OK ? check_groups(context) : status;
 }
 
 eep_status eepi_config_take(eep_context *context, const eep_config *config)
@@ -405,24 +405,16 @@ eep_status eepi_config_take(eep_context *context, const eep_config *config)
     if (c->num_chains == 0) {
         c->num_chains = 1;
     }
-    status = take_device(context);
-    if (status == EEP_OK) {
-        status = check_store_path(context, c->store_path);
+    if (!c->device) {
+        return eepi_fail(context, EEP_ERR_INVALID,
+                         "device is NULL: open one with eep_device_open, and set it");
     }
-    if (status == EEP_OK) {
-        status = check_environment(context, c);
-    }
-    if (status == EEP_OK) {
-        status = check_times(context);
-    }
+    status = eepi_check_device("eep_open", c->device);
     if (status != EEP_OK) {
-        return status;
+        c->device = NULL; /* another process's */
+        return eepi_fail(context, status, "%s", eep_error_text());
     }
-    status = check_numbers(context);
-    if (status != EEP_OK) {
-        return status;
-    }
-    status = check_groups(context);
+    status = check_fields(context);
     if (status != EEP_OK) {
         return status;
     }

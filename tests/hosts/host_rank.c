@@ -9,9 +9,9 @@
  * With EEP_TEST_CLAIMS it takes its seat, says {"claimed": RANK}, and never joins.
  *
  * It ends with its standard input, whatever the others do then. With an argument FOLDER it ends
- * when there is FOLDER/end, and writes to FOLDER/rank-RANK-PID.json: launchers lend and mix
- * standard streams. Rank, size and store are what the launcher says. Each rank has all experts, so
- * that no weights move. */
+ * when there is FOLDER/end, and writes to FOLDER/rank-RANK-PID-NAMESPACE.json, with the inode of
+ * its pid namespace: launchers lend and mix standard streams. Rank, size and store are what the
+ * launcher says. Each rank has all experts, so that no weights move. */
 #include "eep/eep.h"
 
 #include <poll.h>
@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -115,11 +116,14 @@ static void open_engine(engine *e)
 
 static void open_says(engine *e)
 {
+    struct stat space = {0};
     char name[600];
 
     e->says = stdout;
     if (e->folder) {
-        snprintf(name, sizeof name, "%s/rank-%d-%d.json", e->folder, e->rank, (int)getpid());
+        (void)!stat("/proc/self/ns/pid", &space);
+        snprintf(name, sizeof name, "%s/rank-%d-%d-%llu.json", e->folder, e->rank, (int)getpid(),
+                 (unsigned long long)space.st_ino);
         e->says = fopen(name, "w");
     }
     if (!e->says) {

@@ -38,26 +38,27 @@ def until(holds, what):
         time.sleep(0.02)
 
 
-def outer_pid(namespace, pid):
-    """Of a process that has `pid` in that namespace; 0: it is gone."""
+def outer_pid(pid, namespace):
+    """Of a process that has `pid` in the namespace with that inode; 0: it is gone."""
+    if os.stat("/proc/self/ns/pid").st_ino == namespace:
+        return pid
     for status in glob.glob("/proc/[0-9]*/status"):
         folder = os.path.dirname(status)
         with contextlib.suppress(OSError):
             with open(status, encoding="utf-8") as file:
                 numbers = re.search(r"^NSpid:(.*)$", file.read(), re.M).group(1).split()
-            if numbers[-1] == str(pid) and os.readlink(f"{folder}/ns/pid") == namespace:
+            if numbers[-1] == str(pid) and os.stat(f"{folder}/ns/pid").st_ino == namespace:
                 return int(numbers[0])
     return 0
 
 
 class Process:
-    """A rank's process, by the file that it writes. `namespace`: where its number means something."""
+    """A rank's process, by the file that it writes."""
 
-    def __init__(self, path, namespace):
+    def __init__(self, path):
         self.path = path
-        self.seat, self.pid = map(int, re.fullmatch(r"rank-(\d+)-(\d+)\.json", os.path.basename(path)).groups())
-        if namespace:
-            self.pid = outer_pid(namespace, self.pid)
+        self.seat, pid, namespace = map(int, re.fullmatch(r"rank-(\d+)-(\d+)-(\d+)\.json", os.path.basename(path)).groups())
+        self.pid = outer_pid(pid, namespace)
 
     def lines(self):
         with open(self.path, encoding="utf-8") as file:
@@ -86,7 +87,6 @@ class Launched:
         self.says = f"{self.folder}/says"
         os.mkdir(self.says)
         self.children, self.logs = [], []
-        self.namespace = None  # of the ranks' numbers, where it is not this process's
         # A launcher of the test's own process would be one too many.
         self.environment = {name: value for name, value in os.environ.items()
                             if not re.match(r"(EEP|SLURM|SBATCH|OMPI|PMIX?|LWS)_|(LOCAL_)?RANK$|(LOCAL_)?WORLD_SIZE$", name)}
@@ -142,12 +142,17 @@ class Launched:
                     text += file.read()
         return text
 
+    def write_key(self):
+        """The job's key, in `key` of the folder."""
+        with open(f"{self.folder}/key", "w", opener=lambda path, flags: os.open(path, flags, 0o600), encoding="utf-8") as key:
+            key.write(os.urandom(32).hex() + "\n")
+
     def story(self):
         said = "\n".join(f"{process.path}: {process.lines()}" for process in self.processes())
         return f"{said}\n{self.log()[-4000:]}"
 
     def processes(self):
-        return [Process(path, self.namespace) for path in sorted(glob.glob(f"{self.says}/rank-*.json"), key=os.path.getmtime)]
+        return [Process(path) for path in sorted(glob.glob(f"{self.says}/rank-*.json"), key=os.path.getmtime)]
 
     def living(self):
         return {process.seat: process for process in self.processes() if process.lives()}
@@ -174,10 +179,14 @@ class Launched:
             os.kill(process.parent(), signal.SIGKILL)
         if rank:
             process.kill()
-        until(lambda: all(any(line.get("with") == RANKS - 1 and line["epoch"] > epoch for line in other.lines())
-                          for other in self.living().values() if other.seat != seat),
-              lambda: f"the others do not serve on: {self.story()}")
+        self.await_others([seat], epoch)
         return time.monotonic() - begin
+
+    def await_others(self, lost, epoch):
+        """The ranks but those of the seats in `lost` have stepped without these, behind that epoch."""
+        until(lambda: all(any(line.get("with") == RANKS - len(lost) and line["epoch"] > epoch for line in other.lines())
+                          for other in self.living().values() if other.seat not in lost),
+              lambda: f"the others do not serve on: {self.story()}")
 
     def tell_the_end(self):
         with open(f"{self.says}/end", "w", encoding="utf-8"):

@@ -45,7 +45,6 @@ class Systemd:
             with open(f"/proc/{self.child.pid}/task/{self.child.pid}/children", encoding="utf-8") as file:
                 self.first = next(iter(file.read().split()), None)
             time.sleep(0.05)
-        self.launched.namespace = os.readlink(f"/proc/{self.first}/ns/pid")
         return self
 
     def control(self, *words):
