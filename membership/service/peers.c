@@ -359,6 +359,31 @@ static bool is_far(const eepi_peer *peer, uint32_t generation)
            peer->record.pid == 0;
 }
 
+/* Rows would go to whoever listens there on this host, mostly nobody: the peer then seems reset. A
+ * peer of the same home has the same loopback interface: one machine plays their hosts. */
+static void warn_of_loopback(const eep_context *context, int seat, uint32_t generation,
+                             const eepi_lane_address *address)
+{
+    char text[EEPI_LANE_TEXT_BYTES];
+
+    if (context->peers[seat].record.home == context->process.home) {
+        return;
+    }
+
+    for (int i = 0; i < address->num_paths; i++) {
+        if (!eepi_lane_path_is_loopback(&address->path[i])) {
+            return;
+        }
+    }
+    if (address->num_paths > 0) {
+        eepi_log(context, EEP_LOG_WARN,
+                 "rank %d (generation %u) lives on another host, and wants its rows at %s, a "
+                 "loopback address, which no other host reaches: set EEP_NETWORK_INTERFACE there "
+                 "(docs/NETWORK.md)",
+                 seat, generation, eepi_lane_path_text(&address->path[0], text));
+    }
+}
+
 /* A process of another host, or of another namespace: its window is no memory of this host's. */
 static eep_status reach_far(eep_context *context, int seat, uint32_t generation,
                             eepk_peer *peer_out)
@@ -372,6 +397,7 @@ static eep_status reach_far(eep_context *context, int seat, uint32_t generation,
                  seat, generation);
         return EEP_ERR_NOT_FOUND;
     }
+    warn_of_loopback(context, seat, generation, address);
     if (eepi_proxies_reach(context, (uint32_t)seat, generation, address, false, peer_out)) {
         return EEP_OK;
     }

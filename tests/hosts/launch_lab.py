@@ -110,8 +110,8 @@ class Launched:
             child.wait()
             if child.stdout:
                 child.stdout.close()
-        for name in glob.glob("/proc/[0-9]*/cmdline"):  # daemons that a launcher left: they name the folder
-            with contextlib.suppress(OSError):
+        for name in glob.glob("/proc/[0-9]*/cmdline") + glob.glob("/proc/[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # ranks and daemons that a launcher left: they name the folder
                 with open(name, "rb") as file:
                     if self.folder.encode() in file.read():
                         os.kill(int(name.split("/")[2]), signal.SIGKILL)

@@ -9,7 +9,9 @@ Exit status 77: this machine lacks the launcher.
 """
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -54,6 +56,38 @@ def mpirun_twice_the_same_number():
         assert job.wait(60) != 0
         assert "EEP_RANK says 2 and OMPI_COMM_WORLD_RANK says 0" in it.log(), it.log()
         return "refused"
+
+
+def mpirun_python():
+    """The example engine in Python: killed, started again, and drained by SIGTERM."""
+    need("mpirun")
+    python = "/usr/bin/python3"
+    if subprocess.run([python, "-c", "import cffi, numpy"], capture_output=True, check=False).returncode != 0:
+        raise Left("no python3-cffi or python3-numpy here")
+    with Launched(BUILD) as it:
+        it.run([python, f"{DEPLOY}/../../bindings/python/eep_build.py", "--tree", f"{it.build}/python", "--libeep", f"{it.build}/libeep.so"])
+        it.environment.update(PYTHONPATH=f"{it.build}/python", PYTHONDONTWRITEBYTECODE="1")
+        engine = [python, f"{DEPLOY}/rank.py"]
+
+        def said(words):
+            return {int(rank): int(pid) for rank, pid in re.findall(rf"rank (\d+) generation \d+ pid (\d+): {words}", it.log())}
+
+        def await_ranks(words, number):
+            until(lambda: len(said(words)) == number, lambda: f"{number} times '{words}': {it.log()[-3000:]}")
+
+        job = it.start([*MPIRUN, "--enable-recovery", "-n", str(RANKS), *engine])
+        await_ranks("4 ranks serve in epoch 1", RANKS)
+        os.kill(said("4 ranks")[2], signal.SIGKILL)
+        await_ranks("3 ranks serve in epoch", RANKS - 1)
+        it.start([*MPIRUN, "-n", "1", "-x", "EEP_LAUNCHER=eep", "-x", "EEP_RANK=2", "-x", f"EEP_SIZE={RANKS}", *engine])
+        until(lambda: "rank 2 generation 2" in it.log(), "the second process of rank 2")
+        epoch = max(map(int, re.findall(r"rank 2 generation 2 pid \d+: 4 ranks serve in epoch (\d+)", it.log())))
+        await_ranks(f"4 ranks serve in epoch {epoch}", RANKS)
+        for pid in said(f"4 ranks serve in epoch {epoch}").values():
+            os.kill(pid, signal.SIGTERM)
+        await_ranks("drained after [1-9][0-9]* steps, all right", RANKS)
+        assert job.wait(60) == 0, it.log()[-3000:]
+        return "killed, back, and drained"
 
 
 def slurm():
@@ -251,25 +285,25 @@ def slurm_on_hosts():
         return f"steps without it after {1000 * pause:.0f} ms, without a host after {1000 * lost:.0f} ms; {said}"
 
 
-RECIPES = {"slurm-hosts": [slurm_on_hosts], "ray": [ray], "torchrun": [torchrun], "lws": [lws_manifest], "systemd": [systemd_units, systemd], "mpirun": [mpirun, mpirun_twice_the_same_number], "slurm": [slurm]}
+RECIPES = {"slurm-hosts": [slurm_on_hosts], "ray": [ray], "torchrun": [torchrun], "lws": [lws_manifest], "systemd": [systemd_units, systemd], "mpirun": [mpirun, mpirun_twice_the_same_number, mpirun_python], "slurm": [slurm]}
 
 
 def main():
     global BUILD
     BUILD = os.path.realpath(sys.argv[1])
     os.environ["EEP_WIRE"] = f"{BUILD}/experiments/eep-wire"
-    failed = 0
+    failed = passed = 0
     for name in sys.argv[2:]:
         for test in RECIPES[name]:
             try:
                 print(f"{test.__name__.replace('_', ' ')}: {test()}", flush=True)
+                passed += 1
             except Left as why:
-                print(why)
-                sys.exit(77)
+                print(f"left out  {test.__name__.replace('_', ' ')}: {why}", flush=True)
             except (AssertionError, subprocess.TimeoutExpired) as error:
                 failed += 1
                 print(f"FAIL  {test.__name__}: {error!r}", flush=True)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if failed else 0 if passed else 77)
 
 
 if __name__ == "__main__":

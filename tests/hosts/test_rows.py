@@ -176,6 +176,26 @@ def any_free_seat_is_taken_from_another_host(lab, folder):
     return instance.end()
 
 
+def an_interface_that_was_forgotten_is_named(lab, folder):
+    """A rank that wants its rows at its loopback address is not reached by others, and they say so."""
+    instance = Instance(lab, 1, folder)
+    instance.signal(2, signal.SIGKILL.value)
+    instance.lose([2])
+    for rank in instance.rank.values():
+        rank.await_view(2)
+    instance.more = {"EEP_NETWORK_INTERFACE": "lo"}
+    forgetful = instance.start(2)
+    words = "rank 2 (generation 2) lives on another host, and wants its rows at 127.0.0.1:"
+    end = time.monotonic() + BOUND_S
+    while words not in instance.rank[0].story():
+        assert time.monotonic() < end, instance.rank[0].story()
+        time.sleep(0.05)
+    assert "set EEP_NETWORK_INTERFACE there" in instance.rank[0].story(), instance.rank[0].story()
+    instance.signal(2, signal.SIGKILL.value)
+    forgetful.close()
+    return instance.end()
+
+
 def a_stopped_rank_is_left_out(lab, folder):
     """A rank that stops is silent, and the others go on without it."""
     instance = Instance(lab, 1, folder)
@@ -229,8 +249,8 @@ def rows_that_travel_long_are_right(lab, folder):
     return instance.end()
 
 
-TESTS = [kill_and_return, any_free_seat_is_taken_from_another_host, a_stopped_rank_is_left_out, a_host_is_lost,
-         a_cut_between_two_hosts_costs_one_of_them, rows_that_travel_long_are_right]
+TESTS = [kill_and_return, any_free_seat_is_taken_from_another_host, an_interface_that_was_forgotten_is_named,
+         a_stopped_rank_is_left_out, a_host_is_lost, a_cut_between_two_hosts_costs_one_of_them, rows_that_travel_long_are_right]
 
 
 
