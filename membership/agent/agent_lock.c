@@ -105,8 +105,11 @@ static eep_status try_take(const char *file, eepi_agent_lock *lock_out, char *er
     eep_status status = EEP_ERR_SYSTEM;
 
     if (fd < 0 || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-        snprintf(error_out, error_bytes, "cannot open %s: %s", file,
-                 fd < 0 ? strerror(errno) : "no plain file");
+        snprintf(error_out, error_bytes, "cannot open %s: %s%s", file,
+                 fd < 0 ? strerror(errno) : "no plain file",
+                 fd < 0 && errno == ENOENT
+                     ? " (its folder is this host's own: make it with install -d -m 0700)"
+                     : "");
     } else {
         status = count(fd, file, &lock_out->generation, error_out, error_bytes);
     }
