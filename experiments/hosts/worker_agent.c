@@ -75,7 +75,7 @@ static void note_end(worker_agent *self, int status, char *why)
     }
     self->state = WORKER_AGENT_BEGINS;
     self->again_ns = now_ns() + (uint64_t)AGAIN_MS * 1000000u;
-    snprintf(why, HOST_NOTE_BYTES, "its agent ended %s %d, and is started again",
+    snprintf(why, HOST_NOTE_BYTES, "its agent ended %s %d",
              WIFSIGNALED(status) ? "by signal" : "with status",
              WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }

@@ -51,6 +51,13 @@ void worker_front_take(worker_front *self, const worker_stream *stream)
     put_text(self, REMOTE_WELCOME, "");
 }
 
+/* Its BEGIN cannot be met. The front learns why, and the connection ends. */
+static void refuse(worker_front *self, const char *why)
+{
+    put_text(self, REMOTE_REFUSED, why);
+    set_phase(self, WORKER_DRAINS);
+}
+
 /* ---------------------------------------------------------------- orders */
 
 static void on_begin(worker_front *self, const host_message *order, const void *body, size_t bytes)
@@ -59,12 +66,12 @@ static void on_begin(worker_front *self, const host_message *order, const void *
     self->owns = order->value != 0;
     eep_status status = worker_begin_set(&self->begin, body, bytes);
     if (status != EEP_OK) {
-        put_text(self, REMOTE_REFUSED, "what it was told is of another build");
+        refuse(self, "what it was told is of another build");
         return;
     }
     if (worker_agent_start(&self->agent, &self->begin) != EEP_OK) {
         snprintf(why, sizeof why, "its agent cannot be started: %s", strerror(errno));
-        put_text(self, REMOTE_REFUSED, why);
+        refuse(self, why);
     }
 }
 
@@ -229,20 +236,20 @@ static void look_at_ranks(worker_front *self)
 
 static void look_at_agent(worker_front *self)
 {
-    char why[HOST_NOTE_BYTES];
-    if (!self->begin.body) {
+    char why[HOST_NOTE_BYTES], told[HOST_NOTE_BYTES];
+    if (!self->begin.body || self->phase == WORKER_DRAINS || self->phase == WORKER_ENDS) {
         return;
     }
     worker_agent_look(&self->agent, &self->begin, why);
     bool is_ready = self->agent.state != WORKER_AGENT_BEGINS;
     if (self->phase != WORKER_GREETED) {
         if (*why) {
-            put_text(self, REMOTE_NOTE, why);
+            snprintf(told, sizeof told, "%.400s; it is started again", why);
+            put_text(self, REMOTE_NOTE, told);
         }
     } else if (*why) { /* it ended before it was ready: its standard error says why */
         worker_agent_end(&self->agent);
-        put_text(self, REMOTE_REFUSED, why);
-        set_phase(self, WORKER_DRAINS);
+        refuse(self, why);
     } else if (is_ready) {
         set_phase(self, WORKER_SERVES);
         put_text(self, REMOTE_READY, "");

@@ -181,6 +181,20 @@ def what_eep_ctl_asks_for_is_done(lab):
     return lab.end(front)
 
 
+def a_worker_dies_and_is_started_again(lab):
+    """Its ranks end with it and count as killed; the front starts another one, and ranks on it."""
+    front = lab.start_front("--serve", "--keep-busy", 8, "--requests", 20)
+    lab.await_(lab.serves, "serving")
+    lab.lab.run("h3", "pkill", "-KILL", "-f", "^[^ ]*eep-run --worker")
+    lab.ctl("wait", "settled", "--timeout", "30")
+    lab.ctl("rejoin", "4,5")
+    lab.await_(lab.serves, "the ranks' return")
+    lab.ctl("finish")
+    summary = lab.end(front)
+    assert "host h3: the connection to its worker is lost" in lab.text(), lab.text()
+    return summary
+
+
 def a_front_is_killed_and_another_goes_on(lab):
     """Its ranks end within the bound, and the next one goes on with the same instance at once."""
     front = lab.start_front("--requests", 100000, "--keep-busy", 8)
@@ -215,7 +229,7 @@ def the_host_of_a_front_dies(lab):
 
 
 TESTS = [a_host_stands_still_and_goes_on, an_agent_dies_and_nobody_is_left_out, what_eep_ctl_asks_for_is_done,
-         a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies, a_rank_is_killed_and_comes_back, a_rank_stops_and_is_left_out, a_host_is_killed_and_comes_back,
+         a_worker_dies_and_is_started_again, a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies, a_rank_is_killed_and_comes_back, a_rank_stops_and_is_left_out, a_host_is_killed_and_comes_back,
          ranks_come_back_on_another_host, a_partition_costs_one_side_and_heals, one_way_drop, a_nic_goes_down_and_up]
 
 
