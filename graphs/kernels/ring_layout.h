@@ -30,6 +30,7 @@ enum {
     EEPK_PUT_TAG,      /* stored when all the pieces that it speaks for are there */
     EEPK_PUT_ABORT,    /* stored at once */
     EEPK_PUT_BEGIN,    /* told at once: the source begins that step */
+    EEPK_PUT_TALK,     /* in no ring: between the hosts of two ranks, beside their rows */
 };
 
 /* What a message says of itself (rule N2); on the wire as in a slot. */

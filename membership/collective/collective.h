@@ -32,13 +32,18 @@ void eepi_collectives_join(eep_context *context);
 EEP_MUST_CHECK eep_status eepi_collectives_map(eep_context *context, int seat, uint32_t generation,
                                                int32_t pid, int32_t fd, char *why_out,
                                                size_t why_bytes);
+/* That process is of another host: it is told by messages, and has no memory to map.
+ * EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status eepi_collectives_reach(eep_context *context, int seat,
+                                                 uint32_t generation);
 /* A committed view is in force for this rank, or is announced. A planned one takes over the number
  * that is under way; any other ends it. */
 void eepi_collectives_follow(eep_context *context, const eepi_view *view);
 /* Rule M2: no number ends under the present view any more, before this rank promises so. */
 void eepi_collectives_stop(eep_context *context);
-/* The newest number that has ended, of a rank that has stopped: its report says so (rule P13). */
-uint64_t eepi_collectives_last(eep_context *context);
+/* The newest number that has ended, of a rank that has stopped, and the newest to which it holds
+ * all contributions: its report says so (rule P13). */
+uint64_t eepi_collectives_last(eep_context *context, uint64_t *held_out);
 /* This rank's service is over, for what its outcome says. */
 void eepi_collectives_end(eep_context *context, const eepi_outcome *outcome);
 #endif

@@ -25,6 +25,15 @@ static eep_status failed(const char *call, char *why_out, size_t why_bytes)
     return error == ENOSPC || error == ENOMEM ? EEP_ERR_NO_MEMORY : EEP_ERR_SYSTEM;
 }
 
+static eepi_collective_memory identity(int32_t seat, uint32_t generation)
+{
+    return (eepi_collective_memory){.magic = EEPI_COLLECTIVE_MAGIC,
+                                    .version = EEPI_COLLECTIVE_VERSION,
+                                    .seat = (uint32_t)seat,
+                                    .generation = generation,
+                                    .slot_bytes = EEP_COLLECTIVE_MAX_BYTES};
+}
+
 static eep_status map(eepi_collective_area *area, int fd, char *why_out, size_t why_bytes)
 {
     void *address = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -72,11 +81,7 @@ eep_status eepi_collective_area_make(int32_t seat, uint32_t generation, char *wh
         eepi_collective_area_close(area);
         return status;
     }
-    *area->memory = (eepi_collective_memory){.magic = EEPI_COLLECTIVE_MAGIC,
-                                             .version = EEPI_COLLECTIVE_VERSION,
-                                             .seat = (uint32_t)seat,
-                                             .generation = generation,
-                                             .slot_bytes = EEP_COLLECTIVE_MAX_BYTES};
+    *area->memory = identity(seat, generation);
     *area_out = area;
     return EEP_OK;
 }
@@ -154,6 +159,34 @@ eep_status eepi_collective_area_map(int32_t pid, int32_t fd, int32_t seat, uint3
     return EEP_OK;
 }
 
+/* Its pages are taken as they are written. */
+eep_status eepi_collective_area_mirror(int32_t seat, uint32_t generation,
+                                       eepi_collective_area **area_out)
+{
+    eepi_collective_area *area = calloc(1, sizeof *area);
+    void *address = MAP_FAILED;
+
+    if (area) {
+        area->mirror = calloc(1, sizeof *area->mirror);
+        address = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    }
+    if (!area || address == MAP_FAILED || !area->mirror) {
+        if (address != MAP_FAILED) {
+            munmap(address, AREA_BYTES);
+        }
+        free(area ? area->mirror : NULL);
+        free(area);
+        return EEP_ERR_NO_MEMORY;
+    }
+    area->fd = -1;
+    area->generation = generation;
+    area->memory = address;
+    *area->memory = identity(seat, generation);
+    *area_out = area;
+    return EEP_OK;
+}
+
 void eepi_collective_area_close(eepi_collective_area *area)
 {
     if (!area) {
@@ -165,5 +198,6 @@ void eepi_collective_area_close(eepi_collective_area *area)
     if (area->fd >= 0) {
         close(area->fd);
     }
+    free(area->mirror);
     free(area);
 }

@@ -3,6 +3,7 @@
 #include "membership/collective/collective_round.h"
 
 #include "graphs/base/public_call.h"
+#include "membership/collective/collective_between.h"
 #include "membership/collective/collective_ledger.h"
 #include "membership/collective/collective_state.h"
 #include "membership/context/context.h"
@@ -18,22 +19,6 @@
 /* LOOK_US: a rank that ends between its contribution and its wake-up wakes nobody. BEGIN_US: nor
  * does the first that begins a ledger. */
 enum { LOOK_US = 10000, BEGIN_US = 1000 };
-
-static uint64_t head_checksum(const eepi_contribution *head, uint64_t number)
-{
-    struct {
-        eepi_collective_what what;
-        uint64_t number, identity, bytes, checksum;
-    } fields;
-
-    memset(&fields, 0, sizeof fields);
-    fields.what = head->what;
-    fields.number = number;
-    fields.identity = (uint64_t)head->seat << 32 | head->generation;
-    fields.bytes = head->bytes;
-    fields.checksum = head->checksum;
-    return eepi_checksum_bytes(&fields, sizeof fields);
-}
 
 /* ------------------------------------------------------------------ giving */
 
@@ -54,7 +39,7 @@ static void write_contribution(eep_context *context, const eepi_collective_round
     head->generation = context->generation;
     head->bytes = round->bytes;
     head->checksum = round->bytes > 0 ? eepi_checksum_bytes(round->send, round->bytes) : 0;
-    head->head_checksum = head_checksum(head, number);
+    head->head_checksum = eepi_contribution_checksum(head, number);
     __atomic_store_n(&head->epoch, epoch, __ATOMIC_RELAXED);
     __atomic_store_n(&head->number, number, __ATOMIC_RELEASE);
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* of two that come last, one sees the other */
@@ -80,25 +65,8 @@ static eep_status give(eep_context *context, const eepi_collective_round *round)
         .bytes = round->bytes,
         .group = eepi_collective_group_hold(all->group),
     };
+    eepi_collective_tell(all);
     return EEP_OK;
-}
-
-/* Under that number and epoch all members have contributed. */
-static bool all_have_given(const eepi_collective_group *group, uint64_t number)
-{
-    for (int seat = 0; seat < group->max_ranks; seat++) {
-        const eepi_collective_area *area = group->member[seat].area;
-        const eepi_contribution *head;
-        if (group->member[seat].generation == 0) {
-            continue;
-        }
-        head = area ? eepi_contribution_of(area, number) : NULL;
-        if (!head || __atomic_load_n(&head->number, __ATOMIC_ACQUIRE) != number ||
-            __atomic_load_n(&head->epoch, __ATOMIC_ACQUIRE) != group->epoch) {
-            return false;
-        }
-    }
-    return true;
 }
 
 /* ------------------------------------------------------------------ taking */
@@ -136,10 +104,16 @@ static bool take_head(const eepi_collective_group *group, int seat, uint64_t num
         return false;
     }
     memcpy(head_out, head, sizeof *head_out);
-    return head_out->seat == (uint32_t)seat &&
-           head_out->generation == group->member[seat].generation &&
-           head_out->bytes <= area->memory->slot_bytes &&
-           head_out->head_checksum == head_checksum(head_out, number);
+    return eepi_contribution_is_sound(head_out, number, seat, group->member[seat].generation,
+                                      area->memory->slot_bytes);
+}
+
+/* A contribution counts under the epoch that it names. Where each promises for itself, its owner
+ * may not have known that the number had ended when it went to the next epoch. */
+static bool is_of(const eepi_collective_group *group, uint64_t epoch)
+{
+    return epoch == group->epoch ||
+           (epoch > group->epoch && eepi_collective_reach_of(group) == EEPI_REACH_FAR);
 }
 
 /* The bytes of that head, copied, sound by their checksum, and there still afterwards. */
@@ -157,7 +131,7 @@ static bool take_bytes(const eepi_collective_group *group, int seat, uint64_t nu
     }
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     return __atomic_load_n(&head->number, __ATOMIC_ACQUIRE) == number &&
-           __atomic_load_n(&head->epoch, __ATOMIC_ACQUIRE) == group->epoch;
+           is_of(group, __atomic_load_n(&head->epoch, __ATOMIC_ACQUIRE));
 }
 
 /* Of all members, one after the other. EEP_ERR_CHECKSUM: one is not sound. EEP_ERR_PROTOCOL: one
@@ -268,6 +242,17 @@ static bool is_written_over(const eepi_collective_group *group, uint64_t number)
     return false;
 }
 
+/* With the lock: it has ended, or does now, and all the contributions are there. */
+static bool ends(struct eepi_collectives *all, const eepi_collective_pending *taken)
+{
+    const eepi_collective_group *group = taken->group;
+
+    if (eepi_collective_reach_of(group) == EEPI_REACH_FAR) {
+        return all->is_open && eepi_between_has_ended(group, taken->number);
+    }
+    return eepi_ledger_end(&eepi_collective_holder(group)->ledger, group->epoch, taken->number);
+}
+
 /* The contributions seem to be there, or the number has ended: take them without the lock. If the
  * number has ended then, *over_out; the status says how. Otherwise it goes on. */
 static eep_status take_and_end(struct eepi_collectives *all, const eepi_collective_round *round,
@@ -284,11 +269,10 @@ static eep_status take_and_end(struct eepi_collectives *all, const eepi_collecti
     status = take_all(all, &taken, round->call);
     pthread_mutex_lock(&all->lock);
     if (all->pending.group == taken.group && all->pending.verdict == EEPI_COLLECTIVE_UNDER_WAY &&
-        (status == EEP_OK || status == EEP_ERR_PROTOCOL) &&
-        eepi_ledger_end(&eepi_collective_holder(taken.group)->ledger, taken.group->epoch,
-                        taken.number)) {
+        (status == EEP_OK || status == EEP_ERR_PROTOCOL) && ends(all, &taken)) {
         all->pending.verdict = EEPI_COLLECTIVE_ENDED;
         all->last = taken.number;
+        eepi_collective_settle(all);
     }
     *over_out = all->pending.verdict == EEPI_COLLECTIVE_ENDED && all->pending.group == taken.group;
     if (*over_out && status == EEP_ERR_CHECKSUM && all->ended == EEP_OK &&
@@ -328,8 +312,7 @@ static eep_status say_late(const struct eepi_collectives *all, const eepi_collec
         if (!area && is_member(group, seat)) {
             return eepi_refuse(EEP_ERR_TIMEOUT,
                                "%s: number %llu under epoch %llu has not ended within %llu us: the "
-                               "memory of rank %d is not mapped here; collectives work among ranks "
-                               "of one host",
+                               "memory of rank %d is not known here yet",
                                round->call, (unsigned long long)number,
                                (unsigned long long)group->epoch,
                                (unsigned long long)round->timeout_us, seat);
@@ -340,11 +323,27 @@ static eep_status say_late(const struct eepi_collectives *all, const eepi_collec
             num++;
         }
     }
+    if (num == 0) {
+        return eepi_refuse(
+            EEP_ERR_TIMEOUT,
+            "%s: number %llu under epoch %llu has not ended within %llu us: a member "
+            "does not have all contributions yet",
+            round->call, (unsigned long long)number, (unsigned long long)group->epoch,
+            (unsigned long long)round->timeout_us);
+    }
     return eepi_refuse(EEP_ERR_TIMEOUT,
                        "%s: number %llu under epoch %llu has not ended within %llu us: %d members "
                        "have not called it yet, the first one is rank %d",
                        round->call, (unsigned long long)number, (unsigned long long)group->epoch,
                        (unsigned long long)round->timeout_us, num, missing);
+}
+
+/* What this rank's call sleeps on. A member of the newest view may not be known yet. */
+static uint32_t *futex_of(const struct eepi_collectives *all)
+{
+    eepi_collective_memory *holder = eepi_collective_holder(all->pending.group);
+
+    return holder ? &holder->wakes : &all->own->memory->wakes;
 }
 
 /* With the lock, which is not held meanwhile. `seen`: of the futex, before the last look. */
@@ -362,11 +361,19 @@ static void wait_a_while(struct eepi_collectives *all, uint32_t seen, uint64_t u
         pthread_cond_timedwait(&all->changed, &all->lock, &time);
         return;
     }
-    futex = &eepi_collective_holder(eepi_collective_group_hold(group))->wakes;
+    eepi_collective_group_hold(group);
+    futex = futex_of(all);
     pthread_mutex_unlock(&all->lock);
     syscall(SYS_futex, futex, FUTEX_WAIT, seen, &time, NULL, 0);
     pthread_mutex_lock(&all->lock);
     eepi_collective_group_drop(group);
+}
+
+static bool may_end(const eepi_collective_group *group, uint64_t number)
+{
+    return eepi_collective_reach_of(group) == EEPI_REACH_FAR
+               ? eepi_between_has_ended(group, number)
+               : eepi_collective_all_have_given(group, number);
 }
 
 /* What the number that was given to has come to; *over_out: it is over for this call. */
@@ -393,8 +400,11 @@ static eep_status look(struct eepi_collectives *all, const eepi_collective_round
         return say_over(all, round->call);
     }
     if (pending->verdict == EEPI_COLLECTIVE_ENDED ||
-        (all->is_open && all_have_given(pending->group, pending->number))) {
+        (all->is_open && may_end(pending->group, pending->number))) {
         return take_and_end(all, round, rings, over_out, result);
+    }
+    if (rings && eepi_collective_reach_of(pending->group) == EEPI_REACH_FAR) {
+        eepi_collective_ring(pending->group); /* of near ones each promises for itself */
     }
     return EEP_OK;
 }
@@ -423,8 +433,9 @@ static eep_status run(eep_context *context, const eepi_collective_round *round,
             rings = true;
         }
         if (status == EEP_OK && all->pending.is_given) {
-            seen = __atomic_load_n(&eepi_collective_holder(all->pending.group)->wakes,
-                                   __ATOMIC_SEQ_CST);
+            seen = __atomic_load_n(futex_of(all), __ATOMIC_SEQ_CST);
+            eepi_collective_settle(all);
+            eepi_between_promise(all);
             status = look(all, round, rings, &over, result);
             rings = false;
         }

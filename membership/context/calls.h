@@ -4,6 +4,7 @@
 #define EEPI_CALLS_H
 
 #include "eep/eep.h"
+#include "transport/proxy/network.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -16,6 +17,8 @@ typedef struct eepi_calls {
     int cancel_state;  /* that it had before */
     bool closing;      /* eep_close was called: all such calls end; atomic */
     struct eepi_collectives *collectives; /* their thread and their lock are their own */
+    eepi_network_talk
+        talk; /* what they say to ranks of other hosts; set before the network is opened */
     bool waits_to_join;   /* eep_join ran out of time, and may be called again; rank thread */
     uint32_t num_waiting; /* threads in calls that wait, and that any thread may make; atomic */
 } eepi_calls;

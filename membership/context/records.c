@@ -12,7 +12,7 @@
 
 enum {
     RECORD_MAGIC = 0x4d454d42,
-    REPORT_MAGIC = 0x52505254,
+    REPORT_MAGIC = 0x52505255,
     ORDER_MAGIC = 0x4f524452,
     BULK_ADDRESS_MAX = 64 * 1024
 };
@@ -174,7 +174,7 @@ typedef struct report_head {
     int32_t seat;
     uint32_t generation;
     int32_t num_suspects;
-    uint64_t epoch, highest_step, collective;
+    uint64_t epoch, highest_step, collective, held;
 } report_head;
 
 void *eepi_report_encode(const eepi_report *report, size_t *bytes_out)
@@ -186,9 +186,14 @@ void *eepi_report_encode(const eepi_report *report, size_t *bytes_out)
     if (!encoded) {
         return NULL;
     }
-    *head =
-        (report_head){REPORT_MAGIC,  report->seat,         report->generation, report->num_suspects,
-                      report->epoch, report->highest_step, report->collective};
+    *head = (report_head){.magic = REPORT_MAGIC,
+                          .seat = report->seat,
+                          .generation = report->generation,
+                          .num_suspects = report->num_suspects,
+                          .epoch = report->epoch,
+                          .highest_step = report->highest_step,
+                          .collective = report->collective,
+                          .held = report->held};
     if (tail) {
         memcpy(encoded + sizeof *head, report->suspects, tail);
     }
@@ -211,7 +216,8 @@ eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
     if (size < sizeof *head || head->magic != REPORT_MAGIC || head->seat < 0 ||
         head->seat >= max_ranks || head->epoch > EEPI_VIEW_MAX_NUMBER ||
         head->highest_step > EEPI_VIEW_MAX_NUMBER || head->collective > EEPI_VIEW_MAX_NUMBER ||
-        head->num_suspects < 0 || head->num_suspects > max_ranks ||
+        head->held > EEPI_VIEW_MAX_NUMBER || head->num_suspects < 0 ||
+        head->num_suspects > max_ranks ||
         size != sizeof *head + (size_t)head->num_suspects * sizeof(eepi_suspect)) {
         return EEP_ERR_PROTOCOL;
     }
@@ -220,9 +226,14 @@ eep_status eepi_report_decode(const void *bytes, size_t size, int32_t max_ranks,
             return EEP_ERR_PROTOCOL;
         }
     }
-    *report_out =
-        (eepi_report){head->seat,         head->generation, head->epoch,     head->highest_step,
-                      head->num_suspects, suspects,         head->collective};
+    *report_out = (eepi_report){.seat = head->seat,
+                                .generation = head->generation,
+                                .epoch = head->epoch,
+                                .highest_step = head->highest_step,
+                                .num_suspects = head->num_suspects,
+                                .suspects = suspects,
+                                .collective = head->collective,
+                                .held = head->held};
     return EEP_OK;
 }
 

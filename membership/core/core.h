@@ -77,7 +77,8 @@ typedef struct eepi_report {
     uint64_t highest_step; /* started by this rank, ever */
     int32_t num_suspects;
     const eepi_suspect *suspects;
-    uint64_t collective; /* the newest that has ended, as this rank knows (rule P13) */
+    uint64_t collective; /* the newest that has ended, as this rank knows (rule P13); */
+    uint64_t held;       /* up to this one it holds all contributions for good; not below it */
 } eepi_report;
 
 /* A member has stopped under `epoch`: nobody completes a step of it any more. Told to all, once. */
@@ -136,7 +137,8 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_NOT_KILLED,   /* suspect.seat, .generation: EEPI_ACTION_KILL did not reach it */
     EEPI_INPUT_ACCUSED,      /* seats: missed a step's deadline here; step */
     EEPI_INPUT_DRAINED,      /* step: the highest this rank has started; none is in flight;
-                              * collective: the last that has ended, no other does now */
+                              * collective: the last that has ended, no other does now; held:
+                              * to which this rank holds all contributions */
     EEPI_INPUT_STAGED,       /* digest: that view is in the idle bank */
     EEPI_INPUT_FLIPPED,      /* digest: that view is live here */
     EEPI_INPUT_FILLED,       /* digest: this rank's FILLING slots of that view are filled */
@@ -149,7 +151,7 @@ typedef enum eepi_input_kind {
 typedef struct eepi_input {
     eepi_input_kind kind;
     uint64_t now_us;
-    uint64_t revision, step, digest, collective;
+    uint64_t revision, step, digest, collective, held;
     const eepi_view *view;
     const eepi_member *member;
     const eepi_report *report;

@@ -419,6 +419,7 @@ static void on_progress(eepi_core *core, const eepi_input *input)
         core->drained = true;
         core->highest_step = input->step;
         core->collective = input->collective;
+        core->held = input->held;
         break;
     case EEPI_INPUT_REPORTED: /* N14: the others can read it from now on */
         if (input->step > core->acknowledged_epoch) {

@@ -159,6 +159,7 @@ static void report(eepi_core *core)
                                    .epoch = core->view->epoch,
                                    .highest_step = core->highest_step,
                                    .collective = core->collective,
+                                   .held = core->held,
                                    .num_suspects = n,
                                    .suspects = core->suspects};
 }
@@ -233,16 +234,24 @@ static uint64_t newest(uint64_t a, uint64_t b)
 }
 
 /* Rule P13: what has ended for one of them has ended for all. A rank that is expelled may be the
- * only one that has taken the result. */
+ * only one that has taken the result. It may not have said so: then all that stay hold it. */
 static void name_collective(const eepi_core *core, eepi_view *draft)
 {
+    uint64_t all_hold = core->held;
+
     draft->collective = newest(draft->collective, core->collective);
     for (int seat = 0; seat < draft->shape.max_ranks; seat++) {
         const core_peer *peer = &core->peers[seat];
-        if (eepi_view_has(core->view, seat, peer->report_generation)) {
+        const bool has_said = eepi_view_has(core->view, seat, peer->report_generation);
+        if (has_said) {
             draft->collective = newest(draft->collective, peer->report_collective);
         }
+        if (eepi_view_is_member(draft, seat) && seat != core->config.seat &&
+            (!has_said || peer->report_held < all_hold)) {
+            all_hold = has_said ? peer->report_held : 0;
+        }
     }
+    draft->collective = newest(draft->collective, all_hold);
 }
 
 /* The next view: without those who are expelled, from a step that none of its members has started,

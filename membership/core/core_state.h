@@ -74,7 +74,7 @@ typedef struct core_peer {
     uint64_t told_epoch; /* the newest view that this was said under */
     /* its newest report */
     uint32_t report_generation;
-    uint64_t report_epoch, report_step, report_collective;
+    uint64_t report_epoch, report_step, report_collective, report_held;
     uint64_t report_accused[EEPK_SEAT_WORDS]; /* whom it accuses of missed deadlines */
     uint64_t report_unheard[EEPK_SEAT_WORDS]; /* whom of other hosts it does not hear (N10), */
     uint64_t report_resets[EEPK_SEAT_WORDS];  /* those of them by its engine's word */
@@ -131,8 +131,8 @@ struct eepi_core {
     bool cas_in_flight;
 
     bool drained, uncovered;
-    uint8_t leaving;                   /* bits of eepi_leaving */
-    uint64_t highest_step, collective; /* as this rank reports them */
+    uint8_t leaving;                         /* bits of eepi_leaving */
+    uint64_t highest_step, collective, held; /* as this rank reports them */
     uint64_t wedged_us, reported_epoch, reported_suspects;
     uint64_t news_us; /* since when the suspects are others than those reported; 0: they are not */
     uint64_t acknowledged_epoch; /* the store has this rank's report of that epoch (N14) */

@@ -115,6 +115,7 @@ void eepi_core_take_report(core_peer *peer, const eepi_report *report)
     peer->report_epoch = report->epoch;
     peer->report_step = report->highest_step;
     peer->report_collective = report->collective;
+    peer->report_held = report->held;
     memset(peer->report_accused, 0, sizeof peer->report_accused);
     memset(peer->report_unheard, 0, sizeof peer->report_unheard);
     memset(peer->report_resets, 0, sizeof peer->report_resets);

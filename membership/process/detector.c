@@ -480,6 +480,16 @@ bool eepi_detector_is_alone(eepi_detector *d)
     return is_alone;
 }
 
+uint64_t eepi_detector_remote_busy_until_us(eepi_detector *d, int32_t seat, uint32_t generation)
+{
+    uint64_t until_us;
+
+    pthread_mutex_lock(&d->lock);
+    until_us = eepi_host_watch_busy_until(d->hosts, seat, generation);
+    pthread_mutex_unlock(&d->lock);
+    return until_us;
+}
+
 void eepi_detector_set_busy(eepi_detector *d, uint64_t until_ns)
 {
     __atomic_store_n(&d->own->busy_until_ns, until_ns, __ATOMIC_RELEASE);

@@ -69,6 +69,10 @@ static inline bool eepi_is_busy(const eepk_window_header *header, uint64_t now_u
 {
     return __atomic_load_n(&header->busy_until_ns, __ATOMIC_ACQUIRE) > now_us * 1000u;
 }
+/* The same of a member on another host, by its host's newest word: until when; 0: it is not busy.
+ * Any thread. */
+uint64_t eepi_detector_remote_busy_until_us(eepi_detector *detector, int32_t seat,
+                                            uint32_t generation);
 /* What a killer leaves in its victim's window. */
 static inline uint64_t eepi_warning_of(int32_t by, int32_t kind, uint32_t generation)
 {

@@ -21,7 +21,7 @@ typedef struct watched_seat {
     uint32_t generation; /* 0: not watched */
     uint64_t host, beats[BOARDS];
     bool has_spoken; /* one of the present boards has named it */
-    uint64_t silent_us, host_heard_us;
+    uint64_t silent_us, host_heard_us, busy_until_us;
     eepi_host_sign told;
 } watched_seat;
 
@@ -101,6 +101,13 @@ void eepi_host_watch_forget(eepi_host_watch *watch, int32_t seat)
 void eepi_host_watch_hear(eepi_host_watch *watch, int32_t seat)
 {
     __atomic_store_n(&watch->heard[seat], 1, __ATOMIC_RELAXED);
+}
+
+uint64_t eepi_host_watch_busy_until(const eepi_host_watch *watch, int32_t seat, uint32_t generation)
+{
+    const watched_seat *of = &watch->seats[seat];
+
+    return of->generation == generation ? of->busy_until_us : 0;
 }
 
 int32_t eepi_host_watch_num(const eepi_host_watch *watch)
@@ -192,6 +199,9 @@ static void hear_board(eepi_host_watch *watch, int32_t seat, int which, board_wo
     const uint64_t spoke_us = speaker->spoke_us;
     said->spoke_us = spoke_us > said->spoke_us ? spoke_us : said->spoke_us;
     said->is_busy |= now.busy_us > 0 && spoke_us > 0;
+    if (spoke_us > 0) {
+        of->busy_until_us = now.busy_us > 0 ? watch->now_us + now.busy_us : 0;
+    }
     if (now.beats != of->beats[which]) {
         of->beats[which] = now.beats;
         said->beats = true;

@@ -58,6 +58,10 @@ void eepi_host_watch_look(eepi_host_watch *watch, uint64_t now);
 /* What that look shows of a seat; `generation_out`: of whom. Each sign is told once. */
 eepi_host_sign eepi_host_watch_sign(eepi_host_watch *watch, int32_t seat, uint64_t expel_us,
                                     uint32_t *generation_out);
+/* Until when that process says, as of its host's newest word, that it will not answer; 0: it says
+ * no such thing. By the clock of the looks. */
+uint64_t eepi_host_watch_busy_until(const eepi_host_watch *watch, int32_t seat,
+                                    uint32_t generation);
 /* The own agent has said nothing for too long, or there is none: what this rank has to say, and
  * wants to hear, is its own affair. */
 bool eepi_host_watch_is_alone(const eepi_host_watch *watch);

@@ -97,11 +97,27 @@ static eepk_window_header *header_of(const eep_context *context, int seat)
     return peer->window ? eepi_window_header(peer->window) : NULL;
 }
 
+/* Until when a member says that it does not answer: in its window, or by its host's agent. */
+static uint64_t busy_until_ns(const eep_context *context, int seat, uint32_t *generation_out)
+{
+    const eepi_peer *peer = &context->peers[seat];
+    const eepk_window_header *header = header_of(context, seat);
+
+    if (peer->record_bytes && eepi_peer_is_remote(context, seat, peer->record.member.generation)) {
+        *generation_out = peer->record.member.generation;
+        return 1000u * eepi_detector_remote_busy_until_us(context->detector, seat, *generation_out);
+    }
+    *generation_out = peer->window_generation;
+    return header ? __atomic_load_n(&header->busy_until_ns, __ATOMIC_ACQUIRE) : 0;
+}
+
 void eepi_spare_busy(const eep_context *context, uint64_t *seats)
 {
+    uint32_t generation;
+
     for (int seat = 0; seat < context->config.max_ranks; seat++) {
-        const eepk_window_header *header = header_of(context, seat);
-        if (seats[seat / 64] >> (seat % 64) & 1u && header && eepi_is_busy(header, eepi_now_us())) {
+        if (seats[seat / 64] >> (seat % 64) & 1u &&
+            busy_until_ns(context, seat, &generation) > eepi_now_ns()) {
             seats[seat / 64] &= ~(1ull << (seat % 64));
         }
     }
@@ -109,11 +125,9 @@ void eepi_spare_busy(const eep_context *context, uint64_t *seats)
 
 bool eepi_post_busy(eep_context *context, int seat)
 {
-    const eepk_window_header *header = header_of(context, seat);
     uint64_t now_ns = eepi_now_ns(), most_ns = (uint64_t)EEP_BUSY_MAX_US * 1000u;
-    uint64_t until_ns = header ? __atomic_load_n(&header->busy_until_ns, __ATOMIC_ACQUIRE) : 0;
-    eepi_input busy = {.kind = EEPI_INPUT_BUSY,
-                       .suspect = {seat, context->peers[seat].window_generation, EEP_FAULT_SILENT}};
+    eepi_input busy = {.kind = EEPI_INPUT_BUSY, .suspect = {seat, 0, EEP_FAULT_SILENT}};
+    uint64_t until_ns = busy_until_ns(context, seat, &busy.suspect.generation);
 
     if (until_ns <= now_ns) {
         return false;

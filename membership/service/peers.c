@@ -399,7 +399,7 @@ static eep_status reach_far(eep_context *context, int seat, uint32_t generation,
     }
     warn_of_loopback(context, seat, generation, address);
     if (eepi_proxies_reach(context, (uint32_t)seat, generation, address, false, peer_out)) {
-        return EEP_OK;
+        return eepi_collectives_reach(context, seat, generation);
     }
     eepi_log(context, EEP_LOG_ERROR,
              "cannot reach rank %d (generation %u): its process lives on another host, or in "

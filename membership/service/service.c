@@ -132,9 +132,8 @@ static void feed_step_mail(eep_context *context, eepi_step_mail *mail)
         eepi_feed(context, &input);
     }
     if (mail->drained) {
-        input = (eepi_input){.kind = EEPI_INPUT_DRAINED,
-                             .step = mail->drained_step,
-                             .collective = eepi_collectives_last(context)};
+        input = (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = mail->drained_step};
+        input.collective = eepi_collectives_last(context, &input.held);
         eepi_feed(context, &input);
     }
 }
@@ -174,7 +173,9 @@ static void feed_mail(eep_context *context)
     memset(&context->mailbox, 0, sizeof context->mailbox);
     (void)eepi_stepper_take_mail(&context->stepper, &steps);
     pthread_mutex_unlock(&context->lock);
-    eepi_proxies_hear(context);
+    if (eepi_proxies_hear(context)) { /* N18 */
+        eepi_store_read_view(context);
+    }
     if (mail.ready) {
         eepi_store_note_ready(context);
     }

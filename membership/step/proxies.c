@@ -24,6 +24,7 @@ struct eepi_proxies {
     eepi_network *network;
     uint64_t completed;           /* the last step that ended well here; rank thread */
     uint64_t own_epoch, own_step; /* of the newest own step; atomic, for whoever wakes */
+    uint64_t met_epoch;           /* the newest that was told; service thread */
     uint32_t *queue;              /* [max_ranks] of the live view; EEPI_NO_QUEUE: LOCAL */
     uint8_t **ring;               /* [num_queues] */
     pthread_mutex_t begun_lock;   /* taken last */
@@ -100,13 +101,14 @@ uint64_t eepi_proxies_note_begun(eep_context *context)
     return newest;
 }
 
-void eepi_proxies_hear(eep_context *context)
+bool eepi_proxies_hear(eep_context *context)
 {
     struct eepi_proxies *proxies = proxies_of(context);
+    uint64_t newest;
     bool is_news;
 
     if (!proxies) {
-        return;
+        return false;
     }
     pthread_mutex_lock(&proxies->begun_lock);
     is_news = proxies->is_news;
@@ -118,6 +120,13 @@ void eepi_proxies_hear(eep_context *context)
         pthread_mutex_unlock(&context->lock);
         eepi_rank_wake(context);
     }
+    newest = eepi_window_gate_newest_epoch(eepi_placer_gate(proxies->placer));
+    if (newest <= __atomic_load_n(&context->known_epoch, __ATOMIC_ACQUIRE) ||
+        newest <= proxies->met_epoch) {
+        return false;
+    }
+    proxies->met_epoch = newest;
+    return true;
 }
 
 /* ------------------------------------------------------------------ life */
@@ -173,15 +182,16 @@ static eep_status open_network(eep_context *context, struct eepi_proxies *proxie
                                size_t why_bytes)
 {
     const eepk_shape *s = &context->shape;
-    const eepi_network_config config = {
-        .shape = s,
-        .generation = context->generation,
-        .instance = context->claim.instance,
-        .placer = proxies->placer,
-        .ring = proxies->ring,
-        .kernels_ring = !eepi_device_is_cuda(context->config.device),
-        .silent_us = context->config.expel_floor_us,
-        .listener = {on_lost, on_alive, on_heard, on_note, context}};
+    const eepi_network_config config = {.shape = s,
+                                        .generation = context->generation,
+                                        .instance = context->claim.instance,
+                                        .placer = proxies->placer,
+                                        .ring = proxies->ring,
+                                        .kernels_ring =
+                                            !eepi_device_is_cuda(context->config.device),
+                                        .silent_us = context->config.expel_floor_us,
+                                        .listener = {on_lost, on_alive, on_heard, on_note, context},
+                                        .talk = context->calls.talk};
 
     for (uint32_t queue = 0; queue < s->num_queues; queue++) {
         proxies->ring[queue] = eepi_tables_ring(context->tables, queue);
@@ -256,6 +266,15 @@ bool eepi_proxies_reach(const eep_context *context, uint32_t seat, uint32_t gene
     }
     *peer_out = (eepk_peer){.kind = EEPK_PEER_PROXY, .queue = queue};
     return true;
+}
+
+void eepi_proxies_speak(const eep_context *context, uint32_t seat, uint32_t generation)
+{
+    const struct eepi_proxies *proxies = proxies_of(context);
+
+    if (proxies && proxies->network) {
+        eepi_network_speak(proxies->network, seat, generation);
+    }
 }
 
 /* ------------------------------------------------------------------ the gate */

@@ -35,6 +35,9 @@ eepi_lane_address eepi_proxies_address(const eep_context *context);
 bool eepi_proxies_reach(const eep_context *context, uint32_t seat, uint32_t generation,
                         const eepi_lane_address *address, bool is_near, eepk_peer *peer_out);
 
+/* This rank's host has something to say to that process (eepi_network_speak). Any thread. */
+void eepi_proxies_speak(const eep_context *context, uint32_t seat, uint32_t generation);
+
 /* Rank thread, without the lock. A thread of the network that stays inside the gate for longer than
  * a second ends this rank's service: it could neither step nor promise.
  *
@@ -50,6 +53,8 @@ void eepi_proxies_end(eep_context *context);
  * complete since a peer is ahead of it is aborted. Returns the newest step under the live view; 0:
  * none newer than the own one. The lock is held. */
 uint64_t eepi_proxies_note_begun(eep_context *context);
-/* The same, and wake the rank thread, if there is news. Service thread. */
-void eepi_proxies_hear(eep_context *context);
+/* The same, and wake the rank thread, if there is news. True: the gate has met a newer epoch
+ * than is known here, and this is the first call since (rule N18). A rank that was let in and has
+ * not heard of its view hears of it so, from whom it does not know yet. Service thread. */
+bool eepi_proxies_hear(eep_context *context);
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A rank of an instance over several hosts. It steps until its standard input ends, checks each row
- * of each step, and says on standard output what happens:
+/* A rank of an instance over several hosts. It steps until its standard input ends, calls small
+ * collectives meanwhile, checks each row of each, and says on standard output what happens:
  *
  *   {"joined": RANK}
  *   {"steps": STEPS OK, "with": RANKS IN THE VIEW, "epoch": EPOCH}      at each change of the view
- *   {"ended": STEPS OK, "aborted": STEPS, "wrong": ROWS}
+ *   {"ended": STEPS OK, "aborted": STEPS, "wrong": ROWS, "collectives": ENDED WELL, "repeated":
+ * THEM}
  *
  * With EEP_TEST_CLAIMS it takes its seat, says {"claimed": RANK}, and never joins.
  *
@@ -12,9 +13,11 @@
  * when there is FOLDER/end, and writes to FOLDER/rank-RANK-PID-NAMESPACE.json, with the inode of
  * its pid namespace: launchers lend and mix standard streams. Rank, size and store are what the
  * launcher says. Each rank has all experts, so that no weights move. */
+#include "eep/collectives.h"
 #include "eep/eep.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +31,7 @@ enum {
     SEAT_WAITS = 1500,
     SEAT_WAIT_US = 20000
 }; /* until a killed process has given its seat back */
+enum { STRIDE = 20000, MOST_RANKS = 8, PATIENT_US = 100000, PAUSE_US = 10000 };
 
 #define OK(call) ((call) == EEP_OK ? (void)0 : fail(#call))
 
@@ -67,7 +71,10 @@ typedef struct engine {
     int32_t *topk, *num;
     int rank;
     FILE *says;
-    const char *folder; /* NULL: none */
+    const char *folder;                            /* NULL: none */
+    bool gathers_no_more;                          /* atomic */
+    uint64_t num_gathered, num_repeated, num_last; /* by its thread; the newest number */
+    uint64_t num_wrong_gathers;
 } engine;
 
 static float factor_of(int layer, int expert)
@@ -233,6 +240,48 @@ static int num_wrong(const engine *e, uint64_t step)
     return wrong;
 }
 
+/* Each member gives its own length of its own byte. */
+static void check_gathered(engine *e, const uint8_t *rows, const uint64_t *sizes,
+                           const eep_collective_result *result)
+{
+    bool is_wrong = e->num_last != 0 && result->number != e->num_last + 1;
+
+    for (int seat = 0; seat < MOST_RANKS; seat++) {
+        const bool is_in = result->contributors[0] >> seat & 1u;
+        is_wrong |= sizes[seat] != (is_in ? (uint64_t)STRIDE - (uint64_t)seat : 0);
+        for (uint64_t i = 0; i < sizes[seat]; i++) {
+            is_wrong |= rows[seat * STRIDE + i] != seat + 1;
+        }
+    }
+    e->num_last = result->number;
+    e->num_gathered++;
+    e->num_wrong_gathers += is_wrong;
+}
+
+static void *gather(void *user)
+{
+    static uint8_t send[STRIDE], rows[MOST_RANKS * STRIDE];
+    engine *e = user;
+
+    memset(send, e->rank + 1, sizeof send);
+    while (!__atomic_load_n(&e->gathers_no_more, __ATOMIC_ACQUIRE)) {
+        uint64_t sizes[MOST_RANKS] = {0};
+        eep_collective_result result;
+        const eep_status status =
+            eep_collective_allgather(e->context, send, STRIDE - (size_t)e->rank, rows, STRIDE,
+                                     sizes, PATIENT_US, EEP_SIZED(&result));
+        if (status == EEP_OK) {
+            check_gathered(e, rows, sizes, &result);
+        } else if (status == EEP_ERR_ABORTED) {
+            e->num_repeated++;
+        } else if (status != EEP_ERR_TIMEOUT) {
+            break; /* this rank is out, or the others have ended: its steps say so */
+        }
+        nanosleep(&(struct timespec){0, PAUSE_US * 1000L}, NULL);
+    }
+    return NULL;
+}
+
 static bool is_over(const engine *e)
 {
     char name[600];
@@ -249,6 +298,7 @@ int main(int argc, char **argv)
 {
     engine e = {.folder = argc > 1 ? argv[1] : NULL};
     uint64_t num_ok = 0, num_aborted = 0, num_wrong_rows = 0, told_epoch = 0;
+    pthread_t gatherer;
 
     open_engine(&e);
     open_says(&e);
@@ -262,6 +312,9 @@ int main(int argc, char **argv)
     }
     OK(eep_join(e.context));
     fprintf(e.says, "{\"joined\": %d}\n", e.rank);
+    if (pthread_create(&gatherer, NULL, gather, &e) != 0) {
+        return 3;
+    }
     while (!is_over(&e)) {
         eep_step step;
         eep_status status = eep_step_begin(e.context, 50000, EEP_SIZED(&step));
@@ -294,9 +347,15 @@ int main(int argc, char **argv)
                     (unsigned long long)num_ok, step.num_active, (unsigned long long)step.epoch);
         }
     }
-    fprintf(e.says, "{\"ended\": %llu, \"aborted\": %llu, \"wrong\": %llu}\n",
+    __atomic_store_n(&e.gathers_no_more, true, __ATOMIC_RELEASE);
+    pthread_join(gatherer, NULL);
+    num_wrong_rows += e.num_wrong_gathers;
+    fprintf(e.says,
+            "{\"ended\": %llu, \"aborted\": %llu, \"wrong\": %llu, \"collectives\": %llu, "
+            "\"repeated\": %llu}\n",
             (unsigned long long)num_ok, (unsigned long long)num_aborted,
-            (unsigned long long)num_wrong_rows);
+            (unsigned long long)num_wrong_rows, (unsigned long long)e.num_gathered,
+            (unsigned long long)e.num_repeated);
     eep_close(e.context);
     return num_wrong_rows != 0;
 }

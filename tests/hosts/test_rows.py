@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Rows over the network between hosts of tools/netlab, with a key, and the store at etcd: each row
-of each step is right, through the kill of a rank, its return, a stopped rank and a lost host.
+of each step and of each small collective is right, through the kill of a rank, its return, a
+stopped rank and a lost host.
 
     tests/hosts/test_rows.py BUILD [NAME...]      only the tests whose names contain one
 
@@ -73,6 +74,7 @@ class Rank:
         """It has been told to; it ends in order, and no row was wrong."""
         ended = self.await_(lambda line: "ended" in line, "its end")
         assert ended["wrong"] == 0, f"{self.name}: {ended}"
+        assert ended["collectives"] > 0, f"{self.name}: {ended}"
         assert self.child.wait(BOUND_S) == 0, self.name
         self.close()
         return ended

@@ -16,7 +16,7 @@ build=$(cd "${1:?usage: tests/mutants/run.sh BUILD [PATTERN...]}" && pwd) || exi
 shift
 root=$(cd "$(dirname "$0")/../.." && pwd)
 seeds=${SEEDS:-2000}
-unit_tests="stepper sink core core_hosts host_cut seat_file planner background executor view link_costs own_links kernels kernel_faults kernel_forms kernel_recheck kernel_race context context_forms context_placement context_refused context_joins context_pauses fence collectives collective_ledger"
+unit_tests="stepper sink core core_hosts host_cut seat_file planner background executor view link_costs own_links kernels kernel_faults kernel_forms kernel_recheck kernel_race context context_forms context_placement context_refused context_joins context_pauses fence collectives collective_hosts collective_ledger gate_epoch"
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 cc="cc -std=c17 -O1 -g -D_GNU_SOURCE -ffp-contract=off -fno-delete-null-pointer-checks"

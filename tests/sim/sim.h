@@ -22,6 +22,7 @@
  * parts/sim_leases.c: leases that lapse, and what may follow
  * parts/sim_network.c: a network to PROXY peers
  * parts/sim_rings.c: what room its rings have
+ * talk/sim_talk.c: what hosts of ranks say beside their rows
  * sim_kernels.c: the product's kernel bodies, with a point to stop at between loads and stores
  * sim_rank.c: an engine: opens, loads, captures, steps
  * sim_client.c: gives it requests
@@ -110,6 +111,9 @@ typedef enum sim_kind {
     SIM_DRAWN_KINDS = SIM_LATE /* those before it are drawn one by one */
 } sim_kind;
 extern const char *const sim_kind_names[SIM_NUM_KINDS];
+
+struct eepi_network_talk;
+struct talker;
 
 typedef struct sim_fiber sim_fiber;
 typedef struct sim_process sim_process;
@@ -256,6 +260,8 @@ typedef struct sim_world {
     uint64_t messages, late_messages; /* late: behind their source's end */
     uint64_t placed[8];               /* by eepi_placed */
     struct eepi_network *networks;
+    struct talker *talkers;
+    uint64_t talked;                              /* messages between hosts of ranks */
     uint64_t memories, renewals;                  /* of windows; colours that got other memory */
     uint64_t collectives_ok, collectives_aborted; /* calls */
     uint64_t ended_for_memory;                    /* ranks that took themselves out */
@@ -395,6 +401,13 @@ void sim_leases_note(const eepi_store_table *table);
 bool sim_leases_end(const eepi_view *before, const eepi_view *view);
 /* N21: none of them had its lease of late. */
 void sim_check_lapse(const eepi_view *before, const eepi_view *view, const sim_process *p);
+
+/* ---- talk/sim_talk.c */
+/* NULL: one host. */
+struct talker *sim_talk_open(const struct eepi_network_talk *talk, uint32_t seat,
+                             uint32_t generation);
+void sim_talk_speak(struct talker *t, uint32_t seat, uint32_t generation);
+void sim_talk_close(struct talker *t);
 
 /* ---- parts/sim_hosts.c */
 void sim_hosts_open(void);

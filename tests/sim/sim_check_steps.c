@@ -205,7 +205,8 @@ void sim_check_ok(sim_process *p, const eep_step *step, int32_t shape)
  * had wedged, and others who could not hear of that missed it. */
 void sim_check_kill(const sim_process *p)
 {
-    const int is_meant = p->accused_us != 0 || p->failed || sim_group_is_disturbed(p);
+    const int is_meant = p->accused_us != 0 || p->failed || sim_group_is_disturbed(p) ||
+                         (sim->num_hosts && sim->now_us < sim->host_disturbed_us[p->host]);
 
     SIM_MUST(p->rank.joined || p->disturbed_us || is_meant, "L6",
              "rank %d.%u is killed while it warms up", p->seat, p->generation);
@@ -245,8 +246,8 @@ int sim_all_serve(void)
         if (!p->rank.context || p->over || !sim_is_in(view, p) ||
             p->rank.context->stepper.live.digest != view->digest ||
             sim->now_us - p->last_ok_us > FRESH_US || p->ends_instance ||
-            (p->collective_ok_us < sim->heal_us && !sim->num_hosts) || /* P13 */
-            p->told_nic != sim_nic_rate(p)) {                          /* L7 */
+            p->collective_ok_us < sim->heal_us || /* P13 */
+            p->told_nic != sim_nic_rate(p)) {     /* L7 */
             return 0;
         }
         members++;

@@ -223,6 +223,21 @@ static bool greet(eepi_network *network, connection *c, const void *bytes)
 
 /* ------------------------------------------------------------------ messages */
 
+/* False: no rank sends that. */
+static bool take(eepi_network *network, connection *c, const eepk_put *put, const void *bytes)
+{
+    if (put->kind == EEPK_PUT_TALK) {
+        return eepi_lane_hear_talk(network, c->source, c->source_generation, put, bytes);
+    }
+    if (eepi_placer_place(network->config.placer, put, bytes, c->source_generation) ==
+        EEPI_PLACED_MALFORMED) {
+        return false;
+    }
+    c->num_placed += put->kind == EEPK_PUT_ROWS || put->kind == EEPK_PUT_TAG;
+    c->owes = true;
+    return true;
+}
+
 /* Place the whole messages; how many bytes they have is left in `*done_out`. False: no rank sends
  * that. */
 static bool place_all(eepi_network *network, connection *c, const uint8_t *from, size_t num,
@@ -235,18 +250,15 @@ static bool place_all(eepi_network *network, connection *c, const uint8_t *from,
         size_t bytes;
         memcpy(&put, from + at, sizeof put);
         bytes = sizeof put + put.bytes;
-        if (put.bytes > network->slot_bytes - sizeof put || put.source != c->source) {
+        if (!eepi_lane_has_room(network, &put) || put.source != c->source) {
             return false;
         }
         if (num - at < bytes) {
             break;
         }
-        if (eepi_placer_place(network->config.placer, &put, from + at + sizeof put,
-                              c->source_generation) == EEPI_PLACED_MALFORMED) {
+        if (!take(network, c, &put, from + at + sizeof put)) {
             return false;
         }
-        c->num_placed += put.kind == EEPK_PUT_ROWS || put.kind == EEPK_PUT_TAG;
-        c->owes = true;
         at += bytes;
     }
     *done_out = at;

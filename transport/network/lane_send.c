@@ -4,6 +4,7 @@
 #include "transport/network/network_state.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -52,11 +53,44 @@ static void add_words(eepi_lane *lane, eepi_lane_batch *b)
 static_assert(EEPI_LANE_BATCH_WORDS >= 2 * EEPK_RING_WORDS, "words have room behind the last look");
 static_assert(EEPI_LANE_BATCH > 2 * (int)EEPK_RING_WORDS, "a batch has a slot, too");
 
+/* It is not acknowledged: whoever says it says it anew on the next connection. */
+size_t eepi_lane_take_talk(const eepi_network *network, eepi_lane *lane)
+{
+    const eepi_network_talk *talk = &network->config.talk;
+    eepk_put *put = (eepk_put *)lane->talk;
+    size_t bytes;
+
+    if (!talk->say || !__atomic_exchange_n(&lane->has_talk, false, __ATOMIC_ACQ_REL)) {
+        return 0;
+    }
+    if (!lane->talk) {
+        put = aligned_alloc(EEPK_LINE_BYTES, EEPI_LANE_TALK_BYTES);
+        lane->talk = (uint8_t *)put;
+    }
+    bytes = put ? talk->say(talk->user, lane->seat, lane->generation, lane->is_anew, put + 1) : 0;
+    if (!put || bytes > 0) { /* there may be more; without memory, it is tried in the next round */
+        __atomic_store_n(&lane->has_talk, true, __ATOMIC_RELEASE);
+    }
+    if (bytes == 0) {
+        return 0;
+    }
+    lane->is_anew = false;
+    *put = (eepk_put){.kind = EEPK_PUT_TALK,
+                      .bytes = (uint32_t)bytes,
+                      .source = (uint16_t)network->shape.self,
+                      .target = (uint16_t)lane->seat,
+                      .source_generation = network->config.generation,
+                      .target_generation = lane->generation};
+    return sizeof *put + bytes;
+}
+
+/* One piece of talk a batch, behind its rows: neither waits for the other. */
 static void fill(const eepi_network *network, eepi_lane *lane)
 {
     eepi_lane_batch *b = &lane->batch;
     const size_t most = network->has_key ? EEPI_LANE_SEALED_BYTES : SIZE_MAX;
     bool any = true;
+    size_t talk;
 
     b->num = network->has_key ? 1 : 0; /* the head's place */
     b->num_words = b->at = 0;
@@ -71,6 +105,10 @@ static void fill(const eepi_network *network, eepi_lane *lane)
             add(b, slot, sizeof *slot + slot->bytes);
             any = true;
         }
+    }
+    talk = eepi_lane_take_talk(network, lane);
+    if (talk > 0) {
+        add(b, lane->talk, talk);
     }
 }
 
@@ -147,6 +185,8 @@ void eepi_lane_rewind(eepi_lane *lane)
     lane->batch.num = lane->batch.at = 0;
     lane->answer_bytes = 0;
     lane->is_full = false;
+    lane->is_anew = true;
+    __atomic_store_n(&lane->has_talk, true, __ATOMIC_RELEASE);
     for (uint32_t i = 0; i < EEPK_RING_WORDS; i++) {
         lane->word_waits[i] = lane->word[i].kind != 0;
     }

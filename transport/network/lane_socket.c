@@ -127,9 +127,9 @@ eep_status eepi_lane_secure(const eepi_network *network, const eepi_lane *lane,
                 .oldest = EEPI_LANE_VERSION},
         .wanted_seat = lane ? (int32_t)lane->seat : -1,
         .wanted_generation = lane ? lane->generation : 0,
-        /* a batch that is a byte short of full takes each word and one slot more (lane_send.c) */
+        /* a batch that is a byte short of full takes each word, one slot and talk (lane_send.c) */
         .max_message_bytes = EEPI_LANE_SEALED_BYTES + EEPK_RING_WORDS * sizeof(eepk_put) +
-                             (size_t)network->slot_bytes,
+                             (size_t)network->slot_bytes + EEPI_LANE_TALK_BYTES,
         .max_unsent_bytes = MOST_UNSENT,
     };
     eep_status status;

@@ -136,6 +136,7 @@ void eepi_network_close(eepi_network *network)
         }
         eepi_ring_lane_close(lane->ring_lane);
         free(lane->done);
+        free(lane->talk);
     }
     network->carrier->close(network);
     pthread_mutex_destroy(&network->lock);
@@ -183,6 +184,28 @@ void eepi_network_keep(eepi_network *network, const uint32_t *generation)
         }
     }
     pthread_mutex_unlock(&network->lock);
+    eepi_network_kick(network);
+}
+
+bool eepi_lane_has_room(const eepi_network *network, const eepk_put *put)
+{
+    return put->kind == EEPK_PUT_TALK ? put->bytes <= EEPI_TALK_BYTES
+                                      : put->bytes <= network->slot_bytes - sizeof *put;
+}
+
+bool eepi_lane_hear_talk(const eepi_network *network, uint32_t source, uint32_t generation,
+                         const eepk_put *put, const void *bytes)
+{
+    const eepi_network_talk *talk = &network->config.talk;
+
+    return !talk->hear || talk->hear(talk->user, source, generation, bytes, put->bytes);
+}
+
+void eepi_network_speak(eepi_network *network, uint32_t seat, uint32_t generation)
+{
+    eepi_lane *lane = &network->lane[seat + generation % 2 * network->shape.max_ranks];
+
+    __atomic_store_n(&lane->has_talk, true, __ATOMIC_RELEASE);
     eepi_network_kick(network);
 }
 

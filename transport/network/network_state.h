@@ -28,7 +28,8 @@ enum {
     EEPI_LANE_BATCH = 64,                        /* messages of one system call */
     EEPI_LANE_BATCH_WORDS = 2 * EEPK_RING_WORDS, /* words among them */
     EEPI_LANE_SEALED_BYTES = 128 << 10, /* and about so many bytes under one code, with a key */
-    EEPI_LANE_GREETING_US = 2000000,    /* then a connection that has said nothing is closed */
+    EEPI_LANE_TALK_BYTES = sizeof(eepk_put) + EEPI_TALK_BYTES,
+    EEPI_LANE_GREETING_US = 2000000, /* then a connection that has said nothing is closed */
     EEPI_LANE_FOREIGN_RETRY_US = 200000,
     EEPI_LANE_ROUND_US = 20000,         /* a lane is looked at so often, whatever happens */
     EEPI_LANE_EPOLL_WRITES = 1u << 31u, /* in the tag of a poll: a lane, and not a connection */
@@ -99,6 +100,7 @@ typedef struct eepi_lane {
     /* } */
     uint32_t events; /* atomic: of its connection, from the receiver thread, which */
     bool wants_wake; /* atomic: rings the doorbell then */
+    bool has_talk;   /* atomic: there may be something to say */
     uint32_t number, seat, generation; /* its ring; the process that it serves now, */
     eepi_lane_path to;                 /* and where that is reached */
     uint32_t way, num_ways;            /* pairs of own and the peer's paths; lane_ways.c */
@@ -118,6 +120,8 @@ typedef struct eepi_lane {
     bool word_waits[EEPK_RING_WORDS];
     struct eepi_ucx_link *link; /* over UCX, while there is a connection */
     bool is_full;               /* the connection takes nothing now */
+    bool is_anew;               /* nothing was said on this connection */
+    uint8_t *talk; /* [EEPI_LANE_TALK_BYTES] of the batch; NULL until there is something to say */
     eepi_lane_batch batch;
     uint8_t answer[sizeof(uint64_t)]; /* part of an acknowledgement, or of the answer */
     size_t answer_bytes;
@@ -243,9 +247,17 @@ void eepi_lane_lack_ends(eepi_lane *lane, uint64_t now_us);
 bool eepi_lane_take(eepi_lane *lane);
 /* Send what there is; false: the connection is broken. */
 bool eepi_lane_send(eepi_network *network, eepi_lane *lane, bool *any_out);
+/* Ask what is to be said to the lane's process: a whole message, in lane->talk. 0:
+ * nothing. */
+size_t eepi_lane_take_talk(const eepi_network *network, eepi_lane *lane);
 /* What was sent on a connection that broke is sent again. */
 void eepi_lane_rewind(eepi_lane *lane);
 
+/* network.c: what a message says of its length can be. */
+bool eepi_lane_has_room(const eepi_network *network, const eepk_put *put);
+/* A process has said that. False: no rank says that. */
+bool eepi_lane_hear_talk(const eepi_network *network, uint32_t source, uint32_t generation,
+                         const eepk_put *put, const void *bytes);
 /* sender.c */
 void *eepi_sender_run(void *network);
 /* incoming.c: the receiver thread. */

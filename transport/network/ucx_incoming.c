@@ -85,6 +85,15 @@ void eepi_ucx_incoming_say_bye(eepi_ucx_port *port)
 
 /* ------------------------------------------------------------------ rows */
 
+static bool take(eepi_network *network, const eepi_ucx_link *link, const eepk_put *put,
+                 const void *bytes)
+{
+    return put->kind == EEPK_PUT_TALK
+               ? eepi_lane_hear_talk(network, link->source, link->source_generation, put, bytes)
+               : eepi_placer_place(network->config.placer, put, bytes, link->source_generation) !=
+                     EEPI_PLACED_MALFORMED;
+}
+
 /* False: no rank sends that. */
 static bool place(eepi_network *network, eepi_ucx_link *link, const uint8_t *from, size_t num)
 {
@@ -96,10 +105,8 @@ static bool place(eepi_network *network, eepi_ucx_link *link, const uint8_t *fro
         memcpy(&put, from, sizeof put);
         from += sizeof put;
         num -= sizeof put;
-        if (put.bytes > network->slot_bytes - sizeof put || put.bytes > num ||
-            put.source != link->source ||
-            eepi_placer_place(network->config.placer, &put, from, link->source_generation) ==
-                EEPI_PLACED_MALFORMED) {
+        if (!eepi_lane_has_room(network, &put) || put.bytes > num || put.source != link->source ||
+            !take(network, link, &put, from)) {
             return false;
         }
         if ((put.kind == EEPK_PUT_ROWS || put.kind == EEPK_PUT_TAG) &&

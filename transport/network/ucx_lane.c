@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+static_assert((int)UCX_ROWS_BYTES >= (int)EEPI_LANE_TALK_BYTES, "a message has room for talk");
+
 enum {
     MOST_ABANDONED = 8, /* endpoints to one process that neither answered nor failed */
     CROWDED_RETRY_US = 1000000,
@@ -187,12 +189,16 @@ static const eepk_put *next_slot(const eepi_network *network, eepi_lane *lane)
                                     : NULL;
 }
 
+/* One piece of talk a message, before its rows: neither waits for the other. */
 static size_t fill(const eepi_network *network, eepi_lane *lane, uint8_t *to, size_t most)
 {
     const size_t turn = EEPK_RING_WORDS * sizeof(eepk_put) + network->slot_bytes;
-    size_t bytes = 0;
+    size_t bytes = eepi_lane_take_talk(network, lane);
     bool any = true;
 
+    if (bytes > 0) {
+        memcpy(to, lane->talk, bytes);
+    }
     while (any && most - bytes >= turn) {
         const eepk_put *slot;
         any = eepi_lane_take(lane);

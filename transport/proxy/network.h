@@ -28,6 +28,21 @@ typedef struct eepi_network_listener {
     void *user;
 } eepi_network_listener;
 
+/* What the hosts of two ranks say to each other beside rows, such as small collectives (rule P13).
+ * The network asks for it when there is room, so nobody waits for it. */
+enum { EEPI_TALK_BYTES = 16 << 10 }; /* most that is said at once */
+typedef struct eepi_network_talk {
+    /* Write what is to be said next to that process into `bytes_out` [EEPI_TALK_BYTES], and return
+     * how much it is; 0: nothing, until eepi_network_speak. It arrives once, and in order, unless
+     * the connection breaks. `is_anew`: this is the first of a connection, and what was said before
+     * may be lost. One thread at a time for each process. NULL: nothing is ever said. */
+    size_t (*say)(void *user, uint32_t seat, uint32_t generation, bool is_anew, void *bytes_out);
+    /* A process has said that; its connection has proven the generation (rule N2). False: no rank
+     * says that. */
+    bool (*hear)(void *user, uint32_t seat, uint32_t generation, const void *bytes, size_t num);
+    void *user;
+} eepi_network_talk;
+
 typedef struct eepi_network_config {
     const eepk_shape *shape; /* the owner's, as eepi_network_plan left it; copied */
     uint32_t generation;     /* of the owner */
@@ -37,6 +52,7 @@ typedef struct eepi_network_config {
     bool kernels_ring;       /* they ring the doorbell of ring 0; else the rings are polled */
     uint64_t silent_us;
     eepi_network_listener listener;
+    eepi_network_talk talk;
 } eepi_network_config;
 
 #define EEPI_NO_QUEUE UINT32_MAX
@@ -67,6 +83,9 @@ void eepi_network_keep(eepi_network *network, const uint32_t *generation);
 /* `alive` comes with the first sign of life of each process that is reached at another host, and
  * not only when a silence ends. */
 bool eepi_network_tells_beats(void);
+/* There is something to say to that process, if it is reached; `say` is called soon, on another
+ * thread. Any thread, also with locks that `say` takes. */
+void eepi_network_speak(eepi_network *network, uint32_t seat, uint32_t generation);
 /* This rank's host has put words into rings. Any thread. */
 void eepi_network_kick(eepi_network *network);
 #endif

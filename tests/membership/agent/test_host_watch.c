@@ -207,9 +207,16 @@ Test(host_watch, a_busy_rank_is_not_silent)
     eepi_host_sign sign;
 
     live(all_well, 300000, &sign);
-    put(&agents, SEAT, agents.seats[SEAT].beats, EEPI_SEAT_RUNS, 1);
+    cr_expect_eq(eepi_host_watch_busy_until(watch, SEAT, GENERATION), 0);
+    put(&agents, SEAT, agents.seats[SEAT].beats, EEPI_SEAT_RUNS, 70000);
     live(hangs, 4 * EXPEL_US, &sign);
     cr_expect_eq(sign, EEPI_HOST_SIGN_NONE);
+    cr_expect_eq(eepi_host_watch_busy_until(watch, SEAT, GENERATION), now_us + 70000);
+    cr_expect_eq(eepi_host_watch_busy_until(watch, SEAT, GENERATION + 1), 0);
+    cr_expect_eq(eepi_host_watch_busy_until(watch, NEIGHBOUR, GENERATION), 0);
+    put(&agents, SEAT, agents.seats[SEAT].beats, EEPI_SEAT_RUNS, 0);
+    live(all_well, PERIOD_US, &sign);
+    cr_expect_eq(eepi_host_watch_busy_until(watch, SEAT, GENERATION), 0, "it takes it back");
 }
 
 Test(host_watch, ends_are_told_once_and_only_of_that_generation)

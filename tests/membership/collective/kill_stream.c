@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kill_stream [KILLS]: rank processes that call allgathers without a pause, and are killed one
- * after the other in the middle of it; a new process takes the seat each time. Every result that
- * any rank got is then compared with all others (rule P13). A plain program: ranks are processes.
- */
+/* kill_stream [KILLS [HOSTS]]: rank processes that call allgathers without a pause, and are killed
+ * one after the other in the middle of it; a new process takes the seat each time. Every result
+ * that any rank got is then compared with all others (rule P13). The machine plays that many hosts,
+ * which share no memory. A plain program: ranks are processes. */
 #include "eep/collectives.h"
 #include "eep/store.h"
 #include "experiments/base/monotonic.h"
@@ -47,6 +47,7 @@ typedef struct shared {
 
 static shared *all;
 static char folder[80], store_path[100];
+static int num_hosts = 1;
 
 static void die(const char *what, const char *why)
 {
@@ -135,6 +136,11 @@ static void run_rank(int seat)
     eep_status status = EEP_OK;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (num_hosts > 1) {
+        char host[40];
+        snprintf(host, sizeof host, "played-%d", seat * num_hosts / RANKS);
+        setenv("EEP_HOST_ID", host, 1);
+    }
     if (idle_engine_open(&engine, seat, RANKS, store_path) != EEP_OK) {
         die("eep_open", engine.error);
     }
@@ -251,6 +257,7 @@ int main(int argc, char **argv)
     pid_t pids[RANKS];
     uint32_t num;
 
+    num_hosts = argc > 2 ? atoi(argv[2]) : 1;
     signal(SIGCHLD, SIG_DFL);
     make_folder();
     all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -9,6 +9,7 @@
 
 #include <criterion/criterion.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -325,4 +326,48 @@ Test(fence, M5_silence_counts_from_the_end_of_the_busy_time)
     eepi_detector_close(detector, false);
     cr_assert_neq(silent_since_us, 0, "never told");
     cr_expect_geq(silent_since_us, busy_until_us + EXPEL_US / 2);
+}
+
+/* A rank of another host says so by its agent, whose board this rank reads (rule N11). */
+Test(fence, M5_one_on_another_host_that_is_busy_is_spared)
+{
+    enum { FAR = 2, HOST = 77, PERIOD_US = 5000, BUSY_US = 5000000 };
+    static eepk_window_header own;
+    static eepi_board board;
+    const eepi_detector_config config = {
+        .period_us = PERIOD_US, .suspect_us = 20000, .max_ranks = RANKS, .suspect = note_silence};
+    const eepi_board_seat busy = {
+        .who = eepi_board_who(GENERATION, 0, EEPI_SEAT_RUNS), .beats = 1, .busy_us = BUSY_US};
+    const struct timespec nap = {0, 1000000};
+    const uint64_t until_us = eepi_now_us() + 10000000;
+    eepi_peer *peer;
+    uint64_t seats[EEP_MAX_RANKS / 64] = {1u << FAR};
+
+    open_context();
+    peer = &context->peers[FAR];
+    peer->record_bytes = malloc(1);
+    peer->record.member = (eepi_member){.seat = FAR, .generation = GENERATION, .host = HOST};
+    context->process.host = HOST + 1;
+    cr_assert_eq(eepi_detector_open(&config, &own, &context->detector), EEP_OK);
+    eepi_detector_watch_remote(context->detector, FAR, GENERATION, HOST);
+    eepi_spare_busy(context, seats);
+    cr_assert_eq(seats[0], 1u << FAR, "it has said nothing");
+    cr_expect_not(eepi_post_busy(context, FAR));
+    board.hosts[0].host = HOST;
+    eepi_board_write(&board.seats[FAR], &busy);
+    eepi_detector_set_boards(context->detector, &board, NULL);
+    while (seats[0] && eepi_now_us() < until_us) {
+        __atomic_fetch_add(&board.rounds, 1, __ATOMIC_RELEASE);
+        __atomic_fetch_add(&board.hosts[0].signs, 1, __ATOMIC_RELEASE);
+        nanosleep(&nap, NULL);
+        eepi_spare_busy(context, seats);
+    }
+    cr_expect_eq(seats[0], 0, "a deadline that it misses is no evidence");
+    cr_expect(eepi_post_busy(context, FAR), "and its promise is waited for");
+    cr_expect_eq(num_told(EEPI_INPUT_BUSY), 1);
+    eepi_detector_close(context->detector, false);
+    context->detector = NULL;
+    free(peer->record_bytes);
+    peer->record_bytes = NULL;
+    close_context();
 }

@@ -125,6 +125,29 @@ Test(core_hosts, N7_who_shares_memory_with_a_member_is_waited_for)
     eepi_core_close(t.core);
 }
 
+/* Its last mate goes: whoever is left reaches it by gates alone, and it holds back no colour. */
+Test(core_hosts, N7_behind_gates_nobody_holds_a_colour)
+{
+    open_hosts(2);
+    see(EEPI_INPUT_EVIDENCE, 3, EEP_FAULT_DEVICE);
+    drain();
+    report(1, 0, NULL);
+    report(2, 1, &(eepi_suspect){3, 1, EEP_FAULT_SILENT});
+    cr_assert_neq(t.committed, 0);
+    win();
+    cr_assert(eepi_view_is_tainted(eepi_core_view(t.core), 0), "rank 2 shares memory with it");
+    see(EEPI_INPUT_EVIDENCE, 2, EEP_FAULT_SILENT);
+    drain();
+    report(1, 0, NULL);
+    cr_assert_neq(t.committed, 0);
+    cr_expect_eq(t.serial[0], 1, "no window needs new memory: the pause is no longer for it");
+    win();
+    cr_expect_eq(eepi_core_view(t.core)->colour, 0);
+    cr_expect(eepi_view_is_fenced(eepi_core_view(t.core), 3));
+    cr_expect_eq(seat_at(3)->reach, 0);
+    eepi_core_close(t.core);
+}
+
 /* H13: the seat is taken on a third host while its former process is stopped beside rank 2. */
 Test(core_hosts, N8_a_successor_elsewhere_shows_no_end)
 {

@@ -68,6 +68,29 @@ eep_status eepi_collective_area_map(int32_t pid, int32_t fd, int32_t seat, uint3
     return EEP_OK;
 }
 
+eep_status eepi_collective_area_mirror(int32_t seat, uint32_t generation,
+                                       eepi_collective_area **area_out)
+{
+    eepi_collective_area *area = calloc(1, sizeof *area);
+    owned *it = calloc(1, sizeof *it);
+    void *memory = aligned_alloc(EEPI_COLLECTIVE_LINE_BYTES, AREA_BYTES);
+
+    if (!area || !it || !memory) {
+        abort();
+    }
+    memset(memory, 0, AREA_BYTES);
+    *it = (owned){memory, sim_self()};
+    *it->memory = (eepi_collective_memory){.magic = EEPI_COLLECTIVE_MAGIC,
+                                           .version = EEPI_COLLECTIVE_VERSION,
+                                           .seat = (uint32_t)seat,
+                                           .generation = generation,
+                                           .slot_bytes = SLOT_BYTES};
+    *area = (eepi_collective_area){.memory = memory, .fd = -1, .generation = generation};
+    area->mirror = calloc(1, sizeof *area->mirror);
+    *area_out = area;
+    return EEP_OK;
+}
+
 void eepi_collective_area_close(eepi_collective_area *area)
 {
     free(area); /* the memory goes with its world */

@@ -65,6 +65,28 @@ static void check_members(const sim_process *p, const eep_collective_result *res
     }
 }
 
+/* No instance has begun anew between those two epochs. */
+static int is_one_instance(uint64_t from, uint64_t to)
+{
+    for (uint64_t epoch = from + 1; epoch <= to; epoch++) {
+        const eepi_view *view = sim_committed(epoch);
+        if (!view || view->cause == EEPI_VIEW_INITIAL) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Where the store forgets nothing: also for those who died right after, or were out already. */
+static void check_once(const sim_process *p, uint64_t number, uint64_t epoch, uint64_t before)
+{
+    SIM_MUST(!sim->store_keeps || epoch == before ||
+                 !is_one_instance(epoch < before ? epoch : before, epoch < before ? before : epoch),
+             "P13", "%d.%u: collective %llu ended under epoch %llu, and under %llu", p->seat,
+             p->generation, (unsigned long long)number, (unsigned long long)before,
+             (unsigned long long)epoch);
+}
+
 static void check_ok(sim_process *p, const eep_collective_result *result, const gathered *got)
 {
     const eepi_view *view = sim_committed(result->epoch);
@@ -86,6 +108,9 @@ static void check_ok(sim_process *p, const eep_collective_result *result, const 
     p->collective = result->number;
     p->collective_ok_us = sim->now_us;
     sim->collectives_ok++;
+    if (kept[at].number == result->number) {
+        check_once(p, result->number, result->epoch, kept[at].epoch);
+    }
     if (kept[at].number != result->number || kept[at].epoch != result->epoch ||
         kept[at].digest != view->digest) {
         kept[at].number = result->number;
@@ -160,8 +185,5 @@ static void *control_main(void *argument)
 
 void sim_collectives_start(sim_process *p)
 {
-    if (sim->num_hosts) { /* they work within one host */
-        return;
-    }
     (void)sim_spawn(p, control_main, p, STACK_BYTES);
 }

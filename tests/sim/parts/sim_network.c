@@ -68,6 +68,7 @@ struct eepi_network {
     pthread_t taker, placers[PLACERS];
     sim_fiber *placing[PLACERS]; /* inside eepi_placer_place; NULL: not now */
     int num_placers;
+    struct talker *talker;
     int stops; /* closed: its rings may be gone */
     eepi_network *next;
 };
@@ -104,9 +105,7 @@ eepi_lane_address eepi_network_address(const eepi_network *network)
                                .path = {{.ip_bytes = 4, .port = 1, .ip = {127, 0, 0, 1}}}};
 }
 
-/* The view has other members now. */
-
-/* Its lanes live as long as the world. */
+/* Lanes live as long as the world. */
 void eepi_network_keep(eepi_network *network, const uint32_t *generation)
 {
     for (uint32_t seat = 0; seat < network->shape.max_ranks; seat++) {
@@ -498,6 +497,11 @@ int sim_network_lets_in(const sim_process *p, uint64_t epoch)
     return 0;
 }
 
+void eepi_network_speak(eepi_network *network, uint32_t seat, uint32_t generation)
+{
+    sim_talk_speak(network->talker, seat, generation);
+}
+
 void eepi_network_kick(eepi_network *network)
 {
     sim_wake(&network->taker, 1);
@@ -550,8 +554,7 @@ eep_status eepi_network_open(const eepi_network_config *config, char *why, size_
     eepi_network *network = calloc(1, sizeof *network);
     const eepk_shape *s = config->shape;
 
-    (void)why;
-    (void)why_bytes;
+    (void)why, (void)why_bytes;
     network->process = sim_self();
     network->shape = *s;
     network->generation = config->generation;
@@ -566,6 +569,7 @@ eep_status eepi_network_open(const eepi_network_config *config, char *why, size_
                                                      eepk_slot_bytes(s), s->self, i % s->max_ranks);
         network->lanes[i].room = sim_ring_room_open(s, network->lanes[i].lane);
     }
+    network->talker = sim_talk_open(&config->talk, s->self, config->generation);
     pthread_create(&network->taker, NULL, take, network);
     for (int i = 0; i < PLACERS; i++) {
         pthread_create(&network->placers[i], NULL, place, network);
@@ -578,6 +582,7 @@ eep_status eepi_network_open(const eepi_network_config *config, char *why, size_
 void eepi_network_close(eepi_network *network)
 {
     network->stops = 1;
+    sim_talk_close(network->talker);
     sim_wake(&network->taker, SIM_MAX_PROCESSES);
     sim_wake(&network->first_arrived, PLACERS);
     pthread_join(network->taker, NULL);
