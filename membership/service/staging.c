@@ -261,8 +261,10 @@ void eepi_stage_plan(eep_context *context, const eepi_view *view)
     eepi_live live = live_of(context, view);
     bool busy;
 
+    /* A rank that has not installed the newest view yet says nothing of what comes behind it: the
+     * plan would be committed, and the view between would never be installed here (T2, M3). */
     pthread_mutex_lock(&context->lock);
-    busy = eepi_stepper_awaits_flip(&context->stepper);
+    busy = eepi_stepper_awaits_flip(&context->stepper) || context->stepper.wedged;
     pthread_mutex_unlock(&context->lock);
     if (busy) {
         hold_plan(context, view, 0);

@@ -2,9 +2,11 @@
 /* Planned changes end to end: ranks join and leave while the others step or idle; flips; and graphs
  * that stay the same over all of it. The suite is that of test_context.c. */
 #include "graphs/device/device_ops.h"
+#include "membership/context/context.h"
 #include "tests/lib/context_checks.h"
 
 #include <string.h>
+#include <unistd.h>
 
 enum { FIRST = 20, MANY = 50 };
 
@@ -247,5 +249,42 @@ Test(context, s11_a_thousand_replays_over_view_changes)
     cr_expect_eq(rank_epoch(&w.ranks[1]), 7);
     cr_expect_eq(w.ranks[1].last_active, 6);
     cr_expect_eq(eep_generation(w.ranks[0].context), 2);
+    world_close(&w);
+}
+
+static void set_wedged(const rank *r, bool is_wedged)
+{
+    pthread_mutex_lock(&r->context->lock);
+    r->context->stepper.wedged = is_wedged;
+    pthread_mutex_unlock(&r->context->lock);
+}
+
+/* Rank 1 knows the newest view and has not installed it yet, as where it cannot map all windows at
+ * once. Were a plan behind it committed, that view would never be installed: it stepped no more,
+ * and nobody else did. */
+Test(context, L1_no_plan_is_acknowledged_before_the_view_is_installed)
+{
+    enum { LOOKS = 60, LOOK_US = 10000 };
+    uint64_t epoch = 0;
+    world w;
+
+    world_open(&w, 2, 3);
+    world_start(&w);
+    world_rest(&w);
+    set_wedged(&w.ranks[1], true);
+    cr_assert_eq(rank_open(&w, 2), EEP_OK, "%s", w.ranks[2].error);
+    rank_run(&w.ranks[2]);
+    for (int i = 0; i < LOOKS; i++) {
+        usleep(LOOK_US);
+        (void)rank_sees(&w.ranks[0], 2, &epoch);
+        cr_assert_eq(epoch, 1, "a plan was committed");
+    }
+    set_wedged(&w.ranks[1], false);
+    eepi_service_wake(w.ranks[1].context);
+    WORLD_WAIT(&w, w.ranks[2].joined);
+    world_set_modes(&w, 0, 2, RANK_WORK);
+    world_advance(&w, 0, 2, FIRST);
+    world_rest(&w);
+    world_check_right(&w);
     world_close(&w);
 }
