@@ -4,6 +4,10 @@
 
 #include "membership/agent/agent_table.h"
 #include "membership/backup/backup_index.h"
+#include "membership/collective/collective.h"
+#include "membership/collective/collective_round.h"
+#include "membership/collective/collective_words.h"
+#include "membership/context/context.h"
 #include "membership/context/records.h"
 #include "membership/view/view.h"
 #include "tests/lib/check_or_abort.h"
@@ -292,11 +296,107 @@ static size_t seed_agent(int number, uint8_t *bytes_out)
     return 1 + size;
 }
 
+/* ------------------------------------------------------------------ collectives between hosts */
+
+enum { TALK_RANKS = 2, TALK_BYTES = 300 };
+
+/* A rank with a peer on another host, under their first view. */
+static eep_context *open_talker(int seat)
+{
+    eep_context *context = calloc(1, sizeof *context);
+    eepi_view *view = eepi_view_new(&shape);
+    char why[200];
+    int32_t fd;
+    CHECK(context && view);
+    context->config.rank = seat;
+    context->config.max_ranks = shape.max_ranks;
+    context->generation = 1;
+    CHECK(eepi_collectives_open(context) == EEP_OK);
+    CHECK(eepi_collectives_make(context, why, sizeof why, &fd) == EEP_OK);
+    CHECK(eepi_collectives_reach(context, 1 - seat, 1) == EEP_OK);
+    eepi_collectives_join(context);
+    view->epoch = 1;
+    view->cause = EEPI_VIEW_INITIAL;
+    for (int at = 0; at < TALK_RANKS; at++) {
+        eepi_view_seat_at(view, at)->state = EEP_SEAT_ACTIVE;
+        eepi_view_seat_at(view, at)->generation = 1;
+    }
+    eepi_collectives_follow(context, view);
+    free(view);
+    return context;
+}
+
+static void close_talker(eep_context *context)
+{
+    eepi_collectives_close(context);
+    free(context);
+}
+
+static void deliver_nothing(void *user, int seat, const void *bytes, size_t size)
+{
+    (void)user, (void)seat, (void)bytes, (void)size;
+}
+
+/* Give what an allgather takes, without waiting. */
+static eep_status give(eep_context *context)
+{
+    static const uint8_t send[TALK_BYTES] = {1, 2, 3};
+    const eepi_collective_round round = {
+        .call = "gather",
+        .what = {.kind = EEPI_COLLECTIVE_ALLGATHER, .length = TALK_BYTES},
+        .send = send,
+        .bytes = sizeof send,
+        .deliver = deliver_nothing};
+    eep_collective_result result = {.struct_bytes = sizeof result};
+    return eepi_collective_run(context, &round, &result);
+}
+
+/* Two bytes: how long the first message is; then that one, and the second. */
+static bool run_talk(const uint8_t *bytes, size_t size)
+{
+    const size_t first = size < 2 ? 0 : (size_t)(bytes[0] | bytes[1] << 8);
+    eep_context *context;
+    bool taken;
+    if (size < 2 || first > size - 2) {
+        return false;
+    }
+    context = open_talker(0);
+    CHECK(give(context) == EEP_ERR_TIMEOUT);
+    taken = eepi_collective_hear(context, 1, 1, bytes + 2, first);
+    taken &= first == size - 2 ||
+             eepi_collective_hear(context, 1, 1, bytes + 2 + first, size - 2 - first);
+    (void)give(context);
+    close_talker(context);
+    return taken;
+}
+
+static size_t seed_talk(int number, uint8_t *bytes_out)
+{
+    static uint8_t said[EEPI_TALK_BYTES];
+    eep_context *context;
+    size_t first, second;
+    if (number > 1) {
+        return 0;
+    }
+    context = open_talker(1);
+    if (number == 1) {
+        CHECK(give(context) == EEP_ERR_TIMEOUT);
+    }
+    first = eepi_collective_say(context, 0, 1, true, bytes_out + 2);
+    bytes_out[0] = (uint8_t)first;
+    bytes_out[1] = (uint8_t)(first >> 8);
+    second = eepi_collective_say(context, 0, 1, false, said);
+    memcpy(bytes_out + 2 + first, said, second);
+    close_talker(context);
+    return 2 + first + second;
+}
+
 const fuzz_target fuzz_membership_targets[] = {
     {"view", run_view, seed_view},
     {"member_record", run_record, seed_record},
     {"small_records", run_small, seed_small},
     {"backup_region", run_backup, seed_backup},
     {"agent_messages", run_agent, seed_agent},
+    {"collective_words", run_talk, seed_talk},
     {NULL, NULL, NULL},
 };
