@@ -3,9 +3,10 @@
  * collectives meanwhile, checks each row of each, and says on standard output what happens:
  *
  *   {"joined": RANK}
- *   {"steps": STEPS OK, "with": RANKS IN THE VIEW, "epoch": EPOCH}      at each change of the view
- *   {"ended": STEPS OK, "aborted": STEPS, "wrong": ROWS, "collectives": ENDED WELL, "repeated":
- * THEM}
+ *   {"steps": STEPS OK, "with": RANKS IN THE VIEW, "epoch": EPOCH, "longest_us": BETWEEN TWO STEPS}
+ *                                        at each change of the view, and four times a second
+ *   {"ended": STEPS OK, "aborted": STEPS, "wrong": ROWS, "collectives": THAT ENDED WELL,
+ *    "repeated": THAT WERE}
  *
  * With EEP_TEST_CLAIMS it takes its seat, says {"claimed": RANK}, and never joins.
  *
@@ -26,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { TELL_US = 250000 };
 enum { LAYERS = 2, HIDDEN = 64, EXPERTS = 4, TOP_K = 2, TOKENS = 6 };
 enum {
     SEAT_WAITS = 1500,
@@ -294,10 +296,40 @@ static bool is_over(const engine *e)
     return access(name, F_OK) == 0;
 }
 
+/* What was told last, and the longest time between two steps that ended well since then. */
+typedef struct story {
+    uint64_t epoch, told_us, ended_us, longest_us;
+} story;
+
+static uint64_t now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* Behind a step that ended well: each view, and four times a second. */
+static void tell(const engine *e, story *told, const eep_step *step, uint64_t num_ok)
+{
+    const uint64_t now = now_us(), gap = told->ended_us ? now - told->ended_us : 0;
+
+    told->ended_us = now;
+    told->longest_us = gap > told->longest_us ? gap : told->longest_us;
+    if (step->epoch == told->epoch && now - told->told_us < TELL_US) {
+        return;
+    }
+    fprintf(e->says, "{\"steps\": %llu, \"with\": %d, \"epoch\": %llu, \"longest_us\": %llu}\n",
+            (unsigned long long)num_ok, step->num_active, (unsigned long long)step->epoch,
+            (unsigned long long)told->longest_us);
+    *told = (story){step->epoch, now, now, 0};
+}
+
 int main(int argc, char **argv)
 {
     engine e = {.folder = argc > 1 ? argv[1] : NULL};
-    uint64_t num_ok = 0, num_aborted = 0, num_wrong_rows = 0, told_epoch = 0;
+    uint64_t num_ok = 0, num_aborted = 0, num_wrong_rows = 0;
+    story told = {0};
     pthread_t gatherer;
 
     open_engine(&e);
@@ -341,11 +373,7 @@ int main(int argc, char **argv)
         OK(status);
         num_ok++;
         num_wrong_rows += (uint64_t)num_wrong(&e, step.step);
-        if (step.epoch != told_epoch) {
-            told_epoch = step.epoch;
-            fprintf(e.says, "{\"steps\": %llu, \"with\": %d, \"epoch\": %llu}\n",
-                    (unsigned long long)num_ok, step.num_active, (unsigned long long)step.epoch);
-        }
+        tell(&e, &told, &step, num_ok);
     }
     __atomic_store_n(&e.gathers_no_more, true, __ATOMIC_RELEASE);
     pthread_join(gatherer, NULL);

@@ -21,7 +21,6 @@ sys.dont_write_bytecode = True
 from host_lab import NETLAB, HostLab, leave_out_unless_possible  # noqa: E402
 
 PROGRAM = AGENT = None
-STORE = "etcd://10.77.0.1:2379?local=/run/eep-state/eep"
 BOUND_S = 120  # of waits for what must come; no healthy run comes near it
 # On a busy machine a host that is well may not run for 200 ms; a rank that is stopped is found in time.
 LIMITS = "host_silence_us=1000000,expel_floor_us=10000000,step_deadline_us=10000000,drain_bound_us=10000000"
@@ -30,9 +29,9 @@ LIMITS = "host_silence_us=1000000,expel_floor_us=10000000,step_deadline_us=10000
 class Rank:
     """A process of host_rank.c on a host."""
 
-    def __init__(self, lab, host, rank, size, key, more=None):
+    def __init__(self, lab, host, rank, size, store, key, more=None):
         self.name, self.said = f"rank {rank} on {host}", []
-        environment = {"EEP_RANK": rank, "EEP_SIZE": size, "EEP_STORE": STORE,
+        environment = {"EEP_RANK": rank, "EEP_SIZE": size, "EEP_STORE": store,
                        "EEP_KEY_FILE": key, "EEP_NETWORK_INTERFACE": "fabric0", "EEP_LAB_CONFIG": LIMITS, **(more or {})}
         words = [f"{name}={value}" for name, value in environment.items()]
         self.log = open(f"/tmp/eep-test-rows-{os.getpid()}-{rank}", "w+", encoding="utf-8")
@@ -62,7 +61,7 @@ class Rank:
 
     def story(self):
         self.log.seek(0)
-        return f"{self.name} said {self.said}\n{self.log.read()[-3000:]}"
+        return f"{self.name} said {self.said[-20:]}\n{self.log.read()[-6000:]}"
 
     def await_view(self, num):
         return self.await_(lambda line: line.get("with") == num, f"a step with {num} ranks")
@@ -88,20 +87,22 @@ class Rank:
 
 
 class Instance:
-    """Ranks of three hosts, one or two each, and etcd on the first."""
+    """Ranks of three hosts, one or two each, and etcd on the first. `net`: of etcd and agents, 77 or 78."""
 
-    def __init__(self, lab, ranks_per_host, folder, more=None):
+    def __init__(self, lab, ranks_per_host, folder, more=None, net=77):
         self.lab, self.size, self.per_host, self.more = lab, 3 * ranks_per_host, ranks_per_host, more or {}
+        address = f"10.{net}.0.1"
+        self.store = f"etcd://{address}:2379?local=/run/eep-state/eep"
         self.key = f"{folder}/key"
         with open(self.key, "w", encoding="utf-8") as file:
             file.write(os.urandom(32).hex() + "\n")
         os.chmod(self.key, 0o600)
         self.etcd = subprocess.Popen([NETLAB, "--lab", lab.name, "run", "h1", "etcd", "--data-dir", f"{folder}/etcd",
                                       "--log-level", "fatal", "--logger", "zap",
-                                      "--listen-client-urls", "http://10.77.0.1:2379",
-                                      "--advertise-client-urls", "http://10.77.0.1:2379"],
+                                      "--listen-client-urls", f"http://{address}:2379",
+                                      "--advertise-client-urls", f"http://{address}:2379"],
                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.agents = [self.start_agent(f"h{number}", f"10.77.0.{number}:7701") for number in (1, 2, 3)]
+        self.agents = [self.start_agent(f"h{number}", f"10.{net}.0.{number}:7701") for number in (1, 2, 3)]
         self.rank = {seat: self.start(seat) for seat in range(self.size)}
         for seat in self.rank:
             self.rank[seat].await_view(self.size)
@@ -109,7 +110,7 @@ class Instance:
     def start_agent(self, host, address):
         end = time.monotonic() + BOUND_S
         while time.monotonic() < end:  # etcd may not answer yet
-            agent = subprocess.Popen([NETLAB, "--lab", self.lab.name, "run", host, AGENT, "--store", STORE,
+            agent = subprocess.Popen([NETLAB, "--lab", self.lab.name, "run", host, AGENT, "--store", self.store,
                                       "--listen", address, "--key", self.key],
                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             if "ready" in agent.stdout.readline():
@@ -121,7 +122,7 @@ class Instance:
         return f"h{1 + seat // self.per_host}"
 
     def start(self, seat, host=None, **more):
-        return Rank(self.lab, host or self.host(seat), seat, self.size, self.key, {**self.more, **more})
+        return Rank(self.lab, host or self.host(seat), seat, self.size, self.store, self.key, {**self.more, **more})
 
     def forget(self):
         for rank in self.rank.values():
@@ -145,9 +146,9 @@ class Instance:
             self.rank.pop(seat).close()
 
 
-def kill_and_return(lab, folder):
+def kill_and_return(lab, folder, **more):
     """A rank is killed, the others go on without it, and it comes back."""
-    instance = Instance(lab, 1, folder)
+    instance = Instance(lab, 1, folder, more)
     instance.forget()
     instance.signal(2, signal.SIGKILL.value)
     began = time.monotonic()
@@ -198,9 +199,14 @@ def an_interface_that_was_forgotten_is_named(lab, folder):
     return instance.end()
 
 
-def a_stopped_rank_is_left_out(lab, folder):
+def kill_and_return_over_ucx(lab, folder):
+    """The same, with rows over UCX."""
+    return kill_and_return(lab, folder, EEP_NETWORK="ucx")
+
+
+def a_stopped_rank_is_left_out(lab, folder, **more):
     """A rank that stops is silent, and the others go on without it."""
-    instance = Instance(lab, 1, folder)
+    instance = Instance(lab, 1, folder, more)
     instance.forget()
     instance.signal(1, signal.SIGSTOP.value)
     for seat in (0, 2):
@@ -210,9 +216,14 @@ def a_stopped_rank_is_left_out(lab, folder):
     return instance.end()
 
 
-def a_host_is_lost(lab, folder):
+def a_stopped_rank_is_left_out_over_ucx(lab, folder):
+    """The same, with rows over UCX."""
+    return a_stopped_rank_is_left_out(lab, folder, EEP_NETWORK="ucx")
+
+
+def a_host_is_lost(lab, folder, **more):
     """Both ranks of a host end without a word: its power is gone."""
-    instance = Instance(lab, 2, folder)
+    instance = Instance(lab, 2, folder, more)
     instance.forget()
     lab("crash", "h3")
     began = time.monotonic()
@@ -221,6 +232,55 @@ def a_host_is_lost(lab, folder):
         rank.await_view(4)
     pause = time.monotonic() - began
     return f"steps with 4 ranks after {1000 * pause:.0f} ms; {instance.end()}"
+
+
+def a_host_is_lost_over_ucx(lab, folder):
+    """The same, with rows over UCX."""
+    return a_host_is_lost(lab, folder, EEP_NETWORK="ucx")
+
+
+def steps_of(instance):
+    """How many steps each rank has ended, within a quarter of a second."""
+    for rank in instance.rank.values():
+        rank.listen(0)
+    return [rank.said[-1]["steps"] for rank in instance.rank.values()]
+
+
+def an_interface_that_flaps_costs_no_row(lab, folder, **more):
+    """An interface of one host goes down and comes up, again and again, and then the switch behind all of them fails.
+    Rows take the other interface and come back; no rank is left out, and each step goes on."""
+    instance = Instance(lab, 1, folder, {"EEP_NETWORK_INTERFACE": "fabric0,outside0", **more}, net=78)
+    instance.forget()
+    time.sleep(1)
+    steps = []
+    for flap in range(4):
+        host = f"h{1 + flap % 3}"
+        for state, seconds in (("down", 0.7), ("up", 1.0)):
+            before = steps_of(instance)
+            lab.run(host, "ip", "link", "set", "fabric0", state)
+            time.sleep(seconds)
+            after = steps_of(instance)
+            steps += [now - then for now, then in zip(after, before)]
+            assert min(steps) > 0, "\n".join(rank.story() for rank in instance.rank.values())
+    for pair in ("h1|h2,h3", "h2|h3"):
+        lab("partition", pair, "--net", "fabric")
+    before = steps_of(instance)
+    time.sleep(2)
+    assert all(now > then for now, then in zip(steps_of(instance), before)), instance.rank[0].story()
+    lab("heal")
+    time.sleep(1)
+    for rank in instance.rank.values():
+        rank.listen(0)
+        assert all(line.get("with", 3) == 3 for line in rank.said), rank.story()
+        assert "it goes from fabric0 to outside0" in rank.story(), rank.story()
+        assert "it goes from outside0 to fabric0" in rank.story(), rank.story()
+    longest = max(line.get("longest_us", 0) for rank in instance.rank.values() for line in rank.said)
+    return f"at least {min(steps)} steps while it was down or up, the longest {longest / 1000:.0f} ms; {instance.end()}"
+
+
+def an_interface_that_flaps_costs_no_row_over_ucx(lab, folder):
+    """The same, with rows over UCX."""
+    return an_interface_that_flaps_costs_no_row(lab, folder, EEP_NETWORK="ucx")
 
 
 def a_cut_between_two_hosts_costs_one_of_them(lab, folder):
@@ -251,9 +311,11 @@ def rows_that_travel_long_are_right(lab, folder):
     return instance.end()
 
 
-TESTS = [kill_and_return, any_free_seat_is_taken_from_another_host, an_interface_that_was_forgotten_is_named,
-         a_stopped_rank_is_left_out, a_host_is_lost, a_cut_between_two_hosts_costs_one_of_them, rows_that_travel_long_are_right]
-
+TESTS = [kill_and_return, kill_and_return_over_ucx, any_free_seat_is_taken_from_another_host,
+         an_interface_that_was_forgotten_is_named, a_stopped_rank_is_left_out, a_stopped_rank_is_left_out_over_ucx,
+         a_host_is_lost, a_host_is_lost_over_ucx, a_cut_between_two_hosts_costs_one_of_them,
+         rows_that_travel_long_are_right, an_interface_that_flaps_costs_no_row,
+         an_interface_that_flaps_costs_no_row_over_ucx]
 
 
 def use(build):

@@ -29,6 +29,7 @@ enum {
 
 typedef struct connection {
     int fd; /* -1: free */
+    uint32_t path;
     bool is_greeted, owes;
     uint32_t source, source_generation;
     uint64_t num_placed; /* slots of this connection */
@@ -152,7 +153,7 @@ static void accept_all(eepi_network *network, uint32_t path)
             return;
         }
         c = place_for_stranger(network->incoming, fd);
-        *c = (connection){.fd = fd};
+        *c = (connection){.fd = fd, .path = path};
         events.data.u64 = (uint64_t)(c - network->incoming->connection);
         eepi_tcp_prepare(fd);
         if (!prepare(network, c) || epoll_ctl(network->epoll, EPOLL_CTL_ADD, fd, &events) != 0) {
@@ -216,6 +217,7 @@ static bool greet(eepi_network *network, connection *c, const void *bytes)
     }
     eepi_secure_waiting_remove(&network->incoming->waiting, c);
     c->is_greeted = true;
+    eepi_ways_note_greeting(network, hello.source, c->path);
     c->source = hello.source;
     c->source_generation = hello.source_generation;
     return true;
@@ -429,6 +431,8 @@ static void handle(eepi_network *network, const struct epoll_event *event)
         pass_on(network, (uint32_t)tag & ~EEPI_LANE_EPOLL_WRITES, event->events);
     } else if (tag >= TAG_LISTENER && tag < TAG_WAKE) {
         accept_all(network, (uint32_t)(tag - TAG_LISTENER));
+    } else if (tag == EEPI_LANE_EPOLL_LINKS) {
+        eepi_ways_look(network);
     } else if (tag != TAG_WAKE && network->incoming->connection[tag].fd >= 0) {
         read_from(network, &network->incoming->connection[tag]);
     }
@@ -441,6 +445,7 @@ static void tidy_up(eepi_network *network, uint64_t now_us)
     connection *late;
     uint64_t next_us;
 
+    eepi_ways_look(network); /* whatever was told */
     while ((late = eepi_secure_waiting_expire(&incoming->waiting, now_us, &next_us))) {
         close_one(incoming, late);
     }

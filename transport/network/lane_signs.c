@@ -70,7 +70,8 @@ void eepi_lane_hear(const eepi_network *network, eepi_lane *lane, bool is_receip
     if (!is_receipt && !is_owed_nothing(lane)) {
         return;
     }
-    lane->num_failures = lane->num_refused = 0;
+    lane->num_failures = lane->num_refused = lane->num_overs = 0;
+    lane->num_returns = lane->way == 0 ? 0 : lane->num_returns;
     lane->waits_since_us = lane->base < lane->sent ? now_us : 0;
     if (!lane->is_heard || lane->is_silent || lane->is_reset) {
         lane->is_heard = true;
@@ -122,7 +123,10 @@ void eepi_lane_fail(eepi_network *network, eepi_lane *lane, uint64_t now_us)
     network->carrier->drop(network, lane);
     lane->state = EEPI_LANE_DOWN;
     lane->retry_at_us = now_us + (wait_us < LONGEST_RETRY_US ? wait_us : LONGEST_RETRY_US);
-    lane->num_failures++;
+    if (++lane->num_failures < lane->num_ways) {
+        lane->retry_at_us = now_us;
+    }
+    lane->leaves_way = true;
     if (lane->waits_since_us == 0) {
         lane->waits_since_us = now_us;
     }

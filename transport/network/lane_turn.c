@@ -108,7 +108,8 @@ void eepi_lane_abandon(eepi_network *network, eepi_lane *lane)
     eepi_lane_rewind(lane);
     lane->generation = 0;
     lane->state = EEPI_LANE_TO_NOBODY;
-    lane->num_failures = lane->num_refused = 0;
+    lane->num_failures = lane->num_refused = lane->num_overs = lane->way = 0;
+    lane->leaves_way = false;
     lane->waits_since_us = lane->lacks_since_us = 0;
     lane->is_heard = lane->is_silent = lane->is_reset = false;
 }
@@ -132,7 +133,7 @@ static void follow(eepi_network *network, eepi_lane *lane, uint64_t now_us)
 
 static void begin(eepi_network *network, eepi_lane *lane, uint64_t now_us)
 {
-    eepi_lane_take_way(network, lane);
+    eepi_lane_take_way(network, lane, now_us);
     network->carrier->begin(network, lane, now_us);
 }
 
@@ -177,6 +178,7 @@ bool eepi_lane_turn(eepi_network *network, eepi_lane *lane, uint64_t now_us, uin
     if (lane->state != EEPI_LANE_UP) {
         eepi_lane_by(next_us, lane->retry_at_us);
     }
+    any |= eepi_lane_look_at_way(network, lane, now_us, next_us);
     eepi_lane_look_at_silence(network, lane, now_us, next_us);
     return wait_for_events(network, lane) || any;
 }

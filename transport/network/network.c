@@ -48,6 +48,8 @@ static eepi_network *make(const eepi_network_config *config, const eepi_network_
         network->path[i] = (eepi_path){.interface = choice->interface[i], .listener = -1};
     }
     network->address.num_paths = (uint8_t)choice->num_interfaces;
+    network->greeted = calloc(s->max_ranks, sizeof *network->greeted);
+    is_whole = network->greeted != NULL;
     network->all_peers = choice->all_peers;
     network->doorbell = &((eepk_ring_limit *)config->ring[0])->doorbell;
     pthread_mutex_init(&network->lock, NULL);
@@ -138,9 +140,11 @@ void eepi_network_close(eepi_network *network)
         free(lane->done);
         free(lane->talk);
     }
+    eepi_ways_close(network);
     network->carrier->close(network);
     pthread_mutex_destroy(&network->lock);
     eepi_secure_key_wipe(&network->key);
+    free(network->greeted);
     free(network);
 }
 

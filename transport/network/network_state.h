@@ -31,7 +31,8 @@ enum {
     EEPI_LANE_TALK_BYTES = sizeof(eepk_put) + EEPI_TALK_BYTES,
     EEPI_LANE_GREETING_US = 2000000, /* then a connection that has said nothing is closed */
     EEPI_LANE_FOREIGN_RETRY_US = 200000,
-    EEPI_LANE_ROUND_US = 20000,         /* a lane is looked at so often, whatever happens */
+    EEPI_LANE_ROUND_US = 20000, /* a lane is looked at so often, whatever happens */
+    EEPI_LANE_EPOLL_LINKS = INT32_MAX - 2 * EEPI_MAX_PATHS, /* in that tag: interfaces, */
     EEPI_LANE_EPOLL_WRITES = 1u << 31u, /* in the tag of a poll: a lane, and not a connection */
 };
 
@@ -103,7 +104,13 @@ typedef struct eepi_lane {
     bool has_talk;   /* atomic: there may be something to say */
     uint32_t number, seat, generation; /* its ring; the process that it serves now, */
     eepi_lane_path to;                 /* and where that is reached */
-    uint32_t way, num_ways;            /* pairs of own and the peer's paths; lane_ways.c */
+    /* { pairs of own and the peer's paths; lane_ways.c */
+    uint32_t way, num_ways;
+    bool leaves_way;      /* its connection broke or was not made */
+    uint32_t num_overs;   /* to other ways, since something was acknowledged */
+    uint32_t num_returns; /* tried without a sign, since the first way brought something */
+    uint64_t way_since_us;
+    /* } */
     eepi_ring_lane *ring_lane;
     uint8_t *ring;
     eepi_lane_state state;
@@ -134,6 +141,7 @@ typedef struct eepi_lane {
 
 struct eepi_incoming;
 struct eepi_ucx;
+struct eepi_links;
 
 /* What carries messages: TCP (tcp_carrier.c, tcp_lane.c, incoming.c) or UCX (ucx_carrier.c,
  * ucx_lane.c, ucx_incoming.c). The
@@ -161,8 +169,16 @@ extern const eepi_carrier eepi_tcp_carrier, eepi_ucx_carrier;
 /* One interface of this rank. */
 typedef struct eepi_path {
     eepi_network_interface interface;
-    int listener; /* -1: none */
+    int listener;         /* -1: none */
+    bool is_down;         /* atomic */
+    uint64_t up_since_us; /* atomic: again; 0: it was never down */
 } eepi_path;
+
+/* By which of this rank's paths a seat has connected last. */
+typedef struct eepi_greeted {
+    uint32_t path;  /* atomic */
+    uint64_t at_us; /* atomic; 0: by none */
+} eepi_greeted;
 
 struct eepi_network {
     const eepi_carrier *carrier;
@@ -180,6 +196,8 @@ struct eepi_network {
     int epoll, wake_fd;
     eepi_path path[EEPI_MAX_PATHS]; /* [address.num_paths] */
     uint32_t *doorbell;
+    struct eepi_links *links;       /* of the paths, if there are several */
+    eepi_greeted *greeted;          /* [max_ranks] */
     struct eepi_incoming *incoming; /* over TCP */
     struct eepi_ucx *ucx;           /* over UCX */
     eepi_lane lane[];               /* [num_queues] */
@@ -216,7 +234,17 @@ static inline void eepi_lane_by(uint64_t *next_us, uint64_t at_us)
 }
 
 /* lane_ways.c: of the ways to its process, the one that it takes now. */
-void eepi_lane_take_way(eepi_network *network, eepi_lane *lane);
+void eepi_lane_take_way(eepi_network *network, eepi_lane *lane, uint64_t now_us);
+/* Go over to another way if there is reason to. True: its connection is dropped, and is to be made
+ * again at once. */
+bool eepi_lane_look_at_way(eepi_network *network, eepi_lane *lane, uint64_t now_us,
+                           uint64_t *next_us);
+/* The receiver thread, or before it runs. With one interface they do nothing. `tag`: in the epoll,
+ * for what is told of interfaces, which eepi_ways_look takes. */
+EEP_MUST_CHECK eep_status eepi_ways_open(eepi_network *network, uint64_t tag);
+void eepi_ways_close(eepi_network *network);
+void eepi_ways_look(eepi_network *network);
+void eepi_ways_note_greeting(eepi_network *network, uint32_t seat, uint32_t path);
 const eepi_lane_path *eepi_lane_own_path(const eepi_network *network, const eepi_lane *lane);
 
 /* lane_signs.c: what the listener hears of a lane's peer. */

@@ -37,7 +37,7 @@ eep_status eepi_tcp_open(eepi_network *network, char *why, size_t why_bytes)
         snprintf(why, why_bytes, "epoll or eventfd: %s", strerror(errno));
         return EEP_ERR_SYSTEM;
     }
-    return EEP_OK;
+    return eepi_ways_open(network, EEPI_LANE_EPOLL_LINKS);
 }
 
 void eepi_tcp_close(eepi_network *network)

@@ -35,6 +35,7 @@ static eep_status open_path(eepi_network *network, uint32_t i, char *why, size_t
 
     if (status == EEP_OK) {
         network->address.path[i] = ucx->path[i].receiver->at;
+        ucx->path[i].receiver->path = i;
         status = eepi_ucx_port_open(network, interface, false, of_sender, why, why_bytes,
                                     &ucx->path[i].sender);
     }
@@ -71,7 +72,7 @@ static eep_status open_all(eepi_network *network, char *why, size_t why_bytes)
     for (uint32_t i = 0; i < network->address.num_paths && status == EEP_OK; i++) {
         status = open_path(network, i, why, why_bytes);
     }
-    return status;
+    return status == EEP_OK ? eepi_ways_open(network, EEPI_UCX_TAG_LINKS) : status;
 }
 
 /* ------------------------------------------------------------------ closing */

@@ -58,6 +58,7 @@ ucs_status_t eepi_ucx_incoming_hello(void *user, const void *header, size_t head
         link->is_greeted = true;
         link->source = hello.source;
         link->source_generation = hello.source_generation;
+        eepi_ways_note_greeting(network, hello.source, port->path);
     }
     return UCS_OK;
 }
@@ -235,7 +236,9 @@ void *eepi_ucx_receiver_run(void *user)
                          : owes        ? OWING_MS
                                        : ROUND_MS);
         for (int i = 0; i < num; i++) {
-            if (events[i].data.u64 == EEPI_UCX_TAG_SENDER) {
+            if (events[i].data.u64 == EEPI_UCX_TAG_LINKS) {
+                eepi_ways_look(network);
+            } else if (events[i].data.u64 == EEPI_UCX_TAG_SENDER) {
                 eepk_doorbell_ring(network->doorbell);
             } else {
                 yields = 0;

@@ -6,7 +6,7 @@
 #include "transport/network/ucx_port.h"
 
 /* In the epoll of the receiver thread. */
-enum { EEPI_UCX_TAG_WAKE, EEPI_UCX_TAG_SENDER, EEPI_UCX_TAG_RECEIVER };
+enum { EEPI_UCX_TAG_WAKE, EEPI_UCX_TAG_SENDER, EEPI_UCX_TAG_RECEIVER, EEPI_UCX_TAG_LINKS };
 
 typedef struct eepi_ucx {
     struct {

@@ -69,6 +69,7 @@ struct eepi_ucx_port {
     ucp_worker_h worker;
     ucp_listener_h listener; /* of a receiver */
     int fd;                  /* readable once there is something to progress; the worker's */
+    uint32_t path;           /* of the network's */
     eepi_lane_path at;       /* where it listens */
     eepi_ucx_call *calls;    /* who wants to connect */
     eepi_ucx_link *links;
