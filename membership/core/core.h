@@ -136,6 +136,8 @@ typedef enum eepi_input_kind {
     EEPI_INPUT_BUSY,         /* suspect.seat, .generation: by its own word, for `step` us more */
     EEPI_INPUT_NOT_KILLED,   /* suspect.seat, .generation: EEPI_ACTION_KILL did not reach it */
     EEPI_INPUT_ACCUSED,      /* seats: missed a step's deadline here; step */
+    EEPI_INPUT_BLOCKED,      /* seats: what this rank has put for them was not taken for as long as
+                              * a step's deadline (rule N16); before DRAINED */
     EEPI_INPUT_DRAINED,      /* step: the highest this rank has started; none is in flight;
                               * collective: the last that has ended, no other does now; held:
                               * to which this rank holds all contributions */

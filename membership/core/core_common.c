@@ -234,3 +234,37 @@ uint64_t eepi_core_expert_bytes(const eepi_core *core)
     }
     return bytes;
 }
+
+static bool accuses(const eepi_core *core, int by, int seat)
+{
+    return eepi_core_has_reported(core, by) &&
+           core->peers[by].report_accused[seat / 64] >> (seat % 64) & 1u;
+}
+
+int eepi_core_root_accusers(const eepi_core *core, int seat)
+{
+    const core_peer *accused = &core->peers[seat];
+    int accusers = accused->evidence == EEP_FAULT_DEADLINE &&
+                   accused->evidence_by == core->config.seat && seat != core->config.seat;
+
+    for (int other = 0; other < core->config.shape.max_ranks; other++) {
+        if (other != seat && accuses(core, seat, other) && !accuses(core, other, seat)) {
+            return 0;
+        }
+        accusers += other != seat && other != core->config.seat && accuses(core, other, seat);
+    }
+    return accusers;
+}
+
+bool eepi_core_is_own_root(const eepi_core *core)
+{
+    const int own = eepi_core_root_accusers(core, core->config.seat);
+
+    for (int seat = 0; own > 1 && seat < core->config.shape.max_ranks; seat++) {
+        if (seat != core->config.seat && eepi_view_is_member(core->view, seat) &&
+            eepi_core_root_accusers(core, seat) >= own) {
+            return false;
+        }
+    }
+    return own > 1;
+}

@@ -62,4 +62,12 @@ bool eepi_core_is_unheard(const eepi_core *core, int seat);
 /* The member has promised never to serve the newest view (rule M2): it has reported under it, or
  * under a newer one. */
 bool eepi_core_has_reported(const eepi_core *core, int seat);
+/* How many members accuse the seat of missed deadlines. A seat that itself accuses another one was
+ * waiting, not stuck: it is no root of the wait-for graph (D3: an abort names who was waited for).
+ * Two that accuse each other wait for each other: one does not take the other's rows, or the rows
+ * do not come through (N16). Then who accuses whom says nothing, and how many do says who it is. */
+int eepi_core_root_accusers(const eepi_core *core, int seat);
+/* More members accuse this rank of missed deadlines than any other one: it waits for them to decide
+ * without it. */
+bool eepi_core_is_own_root(const eepi_core *core);
 #endif

@@ -225,6 +225,19 @@ void eepi_core_on_report(eepi_core *core, const eepi_report *report)
     on_suspects(core, report, is_current);
 }
 
+/* Rule N16: this rank waits for whoever does not take its rows, and says so where it is itself
+ * accused of what did not arrive. */
+void eepi_core_on_blocked(eepi_core *core, const uint64_t *seats)
+{
+    for (int seat = 0; core->has_view && seat < core->config.shape.max_ranks; seat++) {
+        const eepi_suspect suspect = {seat, eepi_view_seat_at(core->view, seat)->generation,
+                                      EEP_FAULT_DEADLINE};
+        if (seats[seat / 64] >> (seat % 64) & 1u && eepi_core_needs(core, seat)) {
+            eepi_core_on_evidence(core, &suspect, core->config.seat);
+        }
+    }
+}
+
 /* Rule M5: the first missed deadline of a living rank is remembered; a second one of the same
  * process within the window is evidence. */
 void eepi_core_on_accused(eepi_core *core, const uint64_t *seats, uint64_t step)

@@ -16,5 +16,6 @@ void eepi_core_on_told_end(eepi_core *core, const eepi_end *end, int by);
 void eepi_core_on_alive(eepi_core *core, const eepi_suspect *alive);
 void eepi_core_on_busy(eepi_core *core, const eepi_suspect *busy, uint64_t for_us);
 void eepi_core_on_report(eepi_core *core, const eepi_report *report);
+void eepi_core_on_blocked(eepi_core *core, const uint64_t *seats);
 void eepi_core_on_accused(eepi_core *core, const uint64_t *seats, uint64_t step);
 #endif

@@ -8,35 +8,17 @@
 
 #include <string.h>
 
-/* How many members accuse the seat of missed deadlines. A seat that itself accuses another one was
- * waiting, not stuck: it is no root of the wait-for graph (D3: an abort names who was waited for).
- */
-static int root_accusers(const eepi_core *core, int seat)
-{
-    const core_peer *accused = &core->peers[seat];
-    int accusers = core->peers[seat].evidence == EEP_FAULT_DEADLINE;
-
-    for (int word = 0; word < EEPK_SEAT_WORDS && eepi_core_has_reported(core, seat); word++) {
-        if (accused->report_accused[word]) {
-            return 0;
-        }
-    }
-    for (int other = 0; other < core->config.shape.max_ranks; other++) {
-        if (other != seat && other != core->config.seat && eepi_core_has_reported(core, other)) {
-            accusers += core->peers[other].report_accused[seat / 64] >> (seat % 64) & 1u;
-        }
-    }
-    return accusers;
-}
-
 /* Of those that only missed deadlines it is the one with most root accusers. It is none of them
  * where another one is left out for which they may have waited; so the one that is killed does not
  * take the next along. One that is stuck itself does not report, and is left out at the drain
  * bound. */
 static bool is_first_root(const eepi_core *core, int seat)
 {
-    const int own = root_accusers(core, seat);
+    const int own = eepi_core_root_accusers(core, seat);
 
+    if (eepi_core_is_own_root(core)) {
+        return false;
+    }
     for (int other = 0; other < core->config.shape.max_ranks; other++) {
         const int kind = eepi_core_evidence(core, other);
         int count;
@@ -46,7 +28,7 @@ static bool is_first_root(const eepi_core *core, int seat)
         if (kind != EEP_FAULT_DEADLINE) {
             return false;
         }
-        count = root_accusers(core, other);
+        count = eepi_core_root_accusers(core, other);
         if (count > own || (count == own && other < seat)) {
             return false;
         }

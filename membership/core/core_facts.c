@@ -405,6 +405,9 @@ static void on_observation(eepi_core *core, const eepi_input *input)
     case EEPI_INPUT_NOT_KILLED:
         core->peers[suspect->seat].unkillable_generation = suspect->generation;
         break;
+    case EEPI_INPUT_BLOCKED:
+        eepi_core_on_blocked(core, input->seats);
+        break;
     default: /* EEPI_INPUT_ACCUSED */
         eepi_core_on_accused(core, input->seats, input->step);
         break;
@@ -476,6 +479,7 @@ void eepi_core_on_input(eepi_core *core, const eepi_input *input)
     case EEPI_INPUT_BUSY:
     case EEPI_INPUT_NOT_KILLED:
     case EEPI_INPUT_ACCUSED:
+    case EEPI_INPUT_BLOCKED:
         on_observation(core, input);
         break;
     case EEPI_INPUT_DRAINED:

@@ -48,8 +48,8 @@ int eepi_core_order(const eepi_core *core)
     }
     if (core->suspected_epoch >= core->view->epoch || is_doubtful(core, core->config.seat) ||
         eepi_core_own_word(core, core->config.seat) != NO_EVIDENCE) {
-        /* the unsuspected ones come first */
-        return eepi_view_num_active(core->view);
+        /* the unsuspected ones come first, and who is most accused comes last */
+        return eepi_view_num_active(core->view) + eepi_core_is_own_root(core);
     }
     for (int seat = 0; seat < shape->max_ranks; seat++) {
         order += eepi_view_is_member(core->view, seat) && turn_of(shape, seat) < own &&

@@ -11,6 +11,8 @@
 #include "membership/service/store_session.h"
 #include "membership/service/tell.h"
 #include "membership/weights/weights.h"
+#include "membership/step/proxies.h"
+#include "membership/service/fence.h"
 
 /* A view may name processes that have put backups into the node's memory. */
 static void follow_backups(eep_context *context)
@@ -71,4 +73,15 @@ void eepi_feed(eep_context *context, const eepi_input *input)
     eepi_feed_posted(context);
     handle(context, *input);
     eepi_feed_posted(context);
+}
+
+void eepi_feed_blocked(eep_context *context)
+{
+    uint64_t seats[EEPK_SEAT_WORDS];
+    const eepi_input blocked = {.kind = EEPI_INPUT_BLOCKED, .seats = seats};
+
+    if (eepi_proxies_blocked(context, context->config.step_deadline_us, seats)) {
+        eepi_spare_busy(context, seats);
+        eepi_feed(context, &blocked);
+    }
 }

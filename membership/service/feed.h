@@ -10,6 +10,8 @@
 /* Handle an input, which may point to the caller's memory, behind those that were posted, and carry
  * out what follows. */
 void eepi_feed(eep_context *context, const eepi_input *input);
+/* Tell the core who takes nothing of what this rank has put for it (rule N16). */
+void eepi_feed_blocked(eep_context *context);
 /* Handle what was posted, and what is posted meanwhile. */
 void eepi_feed_posted(eep_context *context);
 #endif

@@ -132,6 +132,7 @@ static void feed_step_mail(eep_context *context, eepi_step_mail *mail)
         eepi_feed(context, &input);
     }
     if (mail->drained) {
+        eepi_feed_blocked(context);
         input = (eepi_input){.kind = EEPI_INPUT_DRAINED, .step = mail->drained_step};
         input.collective = eepi_collectives_last(context, &input.held);
         eepi_feed(context, &input);

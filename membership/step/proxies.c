@@ -277,6 +277,27 @@ void eepi_proxies_speak(const eep_context *context, uint32_t seat, uint32_t gene
     }
 }
 
+bool eepi_proxies_blocked(eep_context *context, uint64_t for_us, uint64_t *seats)
+{
+    struct eepi_proxies *proxies = proxies_of(context);
+    bool any = false;
+
+    memset(seats, 0, EEPK_SEAT_WORDS * sizeof *seats);
+    if (!proxies) {
+        return false;
+    }
+    pthread_mutex_lock(&proxies->begun_lock);
+    for (uint32_t seat = 0; seat < context->shape.max_ranks; seat++) {
+        if (proxies->generation[seat] != 0 && proxies->queue[seat] != EEPI_NO_QUEUE &&
+            eepi_network_blocked_us(proxies->network, proxies->queue[seat]) >= for_us) {
+            seats[seat / 64] |= 1ull << (seat % 64);
+            any = true;
+        }
+    }
+    pthread_mutex_unlock(&proxies->begun_lock);
+    return any;
+}
+
 /* ------------------------------------------------------------------ the gate */
 
 static eep_status move(eep_context *context, uint64_t epoch, uint64_t step, bool lets_in)

@@ -27,6 +27,10 @@ EEP_MUST_CHECK eep_status eepi_proxies_open(eep_context *context, char *why, siz
 /* Nothing is placed any more; before the tables and the window go. */
 void eepi_proxies_close(eep_context *context);
 
+/* Mark the seats of the live view that have taken nothing of what this rank has put for them for so
+ * long (rule N16). Returns whether there is one. Service thread. */
+bool eepi_proxies_blocked(eep_context *context, uint64_t for_us, uint64_t *seats);
+
 /* Where peers reach this rank's network; all zero: it has none. */
 eepi_lane_address eepi_proxies_address(const eep_context *context);
 /* How the process in a seat is reached, at that address: the one place that chooses (rule N9).

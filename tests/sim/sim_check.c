@@ -238,7 +238,7 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
     check_beginning(before, view, p);
     SIM_MUST(!sim_process_may_store(p) || p->generation >= generation ||
                  (before && eepi_view_seat_at(before, p->seat)->generation == generation) ||
-                 p->fenced || p->was_lapsed || (!p->alive && !may_reach(p, view)),
+                 p->fenced || p->was_lapsed || p->said_end || (!p->alive && !may_reach(p, view)),
              "M7", "rank %d.%u lives, or may store, and %u is let in", p->seat, p->generation,
              generation);
     SIM_MUST(!is_fault || sim_is_in(view, p) || !is_answered(p, view) || !may_reach(p, view), "P7",

@@ -99,6 +99,14 @@ static bool throw_away(eepi_lane *lane)
     return any;
 }
 
+static void note_blocked(eepi_lane *lane)
+{
+    const bool is_blocked = lane->base < lane->taken && lane->lacks_since_us == 0;
+
+    __atomic_store_n(&lane->blocked_since_us, is_blocked ? lane->waits_since_us : 0,
+                     __ATOMIC_RELAXED);
+}
+
 void eepi_lane_abandon(eepi_network *network, eepi_lane *lane)
 {
     network->carrier->drop(network, lane);
@@ -111,6 +119,7 @@ void eepi_lane_abandon(eepi_network *network, eepi_lane *lane)
     lane->num_failures = lane->num_refused = lane->num_overs = lane->way = 0;
     lane->leaves_way = false;
     lane->waits_since_us = lane->lacks_since_us = 0;
+    note_blocked(lane);
     lane->is_heard = lane->is_silent = lane->is_reset = false;
 }
 
@@ -180,5 +189,6 @@ bool eepi_lane_turn(eepi_network *network, eepi_lane *lane, uint64_t now_us, uin
     }
     any |= eepi_lane_look_at_way(network, lane, now_us, next_us);
     eepi_lane_look_at_silence(network, lane, now_us, next_us);
+    note_blocked(lane);
     return wait_for_events(network, lane) || any;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening and closing the network of a rank, and whom it reaches. */
+#include "graphs/base/clock.h"
 #include "graphs/base/thread.h"
 #include "graphs/device/rings.h"
 #include "graphs/kernels/compiler_macros.h"
@@ -211,6 +212,15 @@ void eepi_network_speak(eepi_network *network, uint32_t seat, uint32_t generatio
 
     __atomic_store_n(&lane->has_talk, true, __ATOMIC_RELEASE);
     eepi_network_kick(network);
+}
+
+uint64_t eepi_network_blocked_us(const eepi_network *network, uint32_t queue)
+{
+    const uint64_t since_us =
+        __atomic_load_n(&network->lane[queue].blocked_since_us, __ATOMIC_RELAXED);
+    const uint64_t now_us = eepi_now_us();
+
+    return since_us != 0 && since_us < now_us ? now_us - since_us : 0;
 }
 
 void eepi_network_kick(eepi_network *network)

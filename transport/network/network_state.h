@@ -132,9 +132,10 @@ typedef struct eepi_lane {
     eepi_lane_batch batch;
     uint8_t answer[sizeof(uint64_t)]; /* part of an acknowledgement, or of the answer */
     size_t answer_bytes;
-    uint64_t waits_since_us; /* for the peer's next sign; 0: it owes none */
-    uint64_t lacks_since_us; /* this rank itself cannot connect; 0: it can */
-    uint32_t num_refused;    /* in a row: nobody is there, */
+    uint64_t blocked_since_us; /* atomic: nothing of what was put is placed; 0: all is */
+    uint64_t waits_since_us;   /* for the peer's next sign; 0: it owes none */
+    uint64_t lacks_since_us;   /* this rank itself cannot connect; 0: it can */
+    uint32_t num_refused;      /* in a row: nobody is there, */
     uint64_t refused_since_us, reset_told_us;
     bool is_heard, is_silent, is_reset; /* as the listener was told */
 } eepi_lane;

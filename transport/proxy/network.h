@@ -80,6 +80,9 @@ uint32_t eepi_network_reach(eepi_network *network, uint32_t seat, uint32_t gener
 /* Of those that are reached, these are [max_ranks] the members; 0: none of that seat. The lane to
  * an older process is abandoned with what it holds (rules N5, N6). Any thread. */
 void eepi_network_keep(eepi_network *network, const uint32_t *generation);
+/* For how long the peer of that ring has taken nothing of what is put there for it, by its
+ * acknowledgements; 0: there is nothing, or this rank itself cannot send. Any thread. */
+uint64_t eepi_network_blocked_us(const eepi_network *network, uint32_t queue);
 /* `alive` comes with the first sign of life of each process that is reached at another host, and
  * not only when a silence ends. */
 bool eepi_network_tells_beats(void);

@@ -42,6 +42,7 @@ typedef struct cluster_process {
     eepi_core *core;
     int alive, over, leaving;
     uint64_t stopped_until_us; /* the process: takes no input, runs no step */
+    uint64_t blocked;          /* seats that take none of its rows (rule N16) */
     uint64_t collective;       /* the newest that it knows to have ended (rule P13) */
     uint64_t stuck_until_us;   /* its rank thread only: runs no step and does not drain */
     uint64_t fill_delay_us, die_at_ack_us;

@@ -50,6 +50,10 @@ static void give_mail(cluster *c, cluster_process *p)
                                      .seats = mail.accused_seats,
                                      .step = mail.accused_step});
     }
+    if (mail.drained && p->blocked) {
+        const uint64_t seats[EEPK_SEAT_WORDS] = {p->blocked};
+        cluster_feed_to(c, p, (eepi_input){.kind = EEPI_INPUT_BLOCKED, .seats = seats});
+    }
     if (mail.drained) {
         cluster_feed_to(c, p,
                         (eepi_input){.kind = EEPI_INPUT_DRAINED,

@@ -58,6 +58,49 @@ Test(core_found, M5_a_fault_view_settles_the_evidence_against_those_whom_it_keep
     }
 }
 
+/* Rank 3 takes nobody's rows. It misses all of them and accuses all others, whose steps its abort
+ * words end: they have missed nothing, and know only what they could not deliver. */
+Test(core_found, N16_of_those_whose_rows_are_not_taken_nobody_is_to_blame)
+{
+    FOR_SEEDS(&wide, c)
+    {
+        for (int seat = 0; seat < 5; seat++) {
+            if (seat != 3) {
+                cluster_at(c, seat)->blocked = 1ull << 3;
+                accuse(c, 3, seat);
+            }
+        }
+        expect_serving(c, 4);
+        EXPECT(c, !eepi_view_is_member(c->view, 3));
+    }
+}
+
+/* Rank 0 reaches nobody: all miss its rows, and it knows of all that they take none. */
+Test(core_found, N16_one_whose_rows_go_nowhere_is_the_one)
+{
+    FOR_SEEDS(&wide, c)
+    {
+        cluster_at(c, 0)->blocked = 0x1e;
+        for (int seat = 1; seat < 5; seat++) {
+            accuse(c, seat, 0);
+        }
+        expect_serving(c, 4);
+        EXPECT(c, !eepi_view_is_member(c->view, 0));
+    }
+}
+
+/* Rows that somebody has not taken accuse nobody by themselves: another one has ended. */
+Test(core_found, N16_what_is_blocked_beside_an_end_accuses_nobody)
+{
+    FOR_SEEDS(&wide, c)
+    {
+        cluster_at(c, 0)->blocked = 1ull << 2;
+        cluster_crash(c, 3);
+        expect_serving(c, 4);
+        EXPECT(c, eepi_view_is_member(c->view, 2));
+    }
+}
+
 static int has_let_3_go(cluster *c)
 {
     return !eepi_view_is_member(c->view, 3);

@@ -43,6 +43,7 @@ struct lane {
     flight *first, *last;
     uint64_t rests_until_us; /* then all of it comes in a burst */
     uint64_t held_until_us;  /* what was sent does not arrive */
+    uint64_t blocked_us;     /* since when `first` is the first */
     int holds_words;         /* those beside the slots neither */
     sim_ring_room *room;
 };
@@ -105,7 +106,7 @@ eepi_lane_address eepi_network_address(const eepi_network *network)
                                .path = {{.ip_bytes = 4, .port = 1, .ip = {127, 0, 0, 1}}}};
 }
 
-/* Lanes live as long as the world. */
+/* Its lanes live as long as the world. */
 void eepi_network_keep(eepi_network *network, const uint32_t *generation)
 {
     for (uint32_t seat = 0; seat < network->shape.max_ranks; seat++) {
@@ -175,12 +176,20 @@ static void forget_those_over(lane *l)
     while (l->first && l->first->state == FLIGHT_OVER) {
         flight *f = l->first;
         l->first = f->next;
+        l->blocked_us = sim->now_us;
         if (!l->first) {
             l->last = NULL;
         }
         free(f->bytes);
         free(f);
     }
+}
+
+uint64_t eepi_network_blocked_us(const eepi_network *network, uint32_t queue)
+{
+    const lane *l = &network->lanes[queue];
+
+    return l->first ? sim->now_us - l->blocked_us : 0;
 }
 
 static void append(lane *l, flight *f)
@@ -190,6 +199,7 @@ static void append(lane *l, flight *f)
         l->last->next = f;
     } else {
         l->first = f;
+        l->blocked_us = sim->now_us;
     }
     l->last = f;
 }

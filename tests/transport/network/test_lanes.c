@@ -192,8 +192,10 @@ Test(lanes, one_that_acknowledges_nothing_is_silent_until_it_does)
     put_rows(&a, to_b, 2, 4);
     hold(&b);
     AWAIT(lost(&a, 1) == EEP_FAULT_SILENT);
+    cr_expect_geq(eepi_network_blocked_us(a.network, to_b), silent_us, "N16");
     let_go(&b);
     AWAIT(num_alive(&a) == 2);
+    AWAIT(eepi_network_blocked_us(a.network, to_b) == 0);
     AWAIT(has_tag(&b, &a, 2));
     check_rows(&b, &a, 2, 4);
     close_rank(&a);
