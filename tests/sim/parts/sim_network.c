@@ -177,9 +177,7 @@ static void forget_those_over(lane *l)
         flight *f = l->first;
         l->first = f->next;
         l->blocked_us = sim->now_us;
-        if (!l->first) {
-            l->last = NULL;
-        }
+        l->last = l->first ? l->last : NULL;
         free(f->bytes);
         free(f);
     }
@@ -187,9 +185,7 @@ static void forget_those_over(lane *l)
 
 uint64_t eepi_network_blocked_us(const eepi_network *network, uint32_t queue)
 {
-    const lane *l = &network->lanes[queue];
-
-    return l->first ? sim->now_us - l->blocked_us : 0;
+    return network->lanes[queue].first ? sim->now_us - network->lanes[queue].blocked_us : 0;
 }
 
 static void append(lane *l, flight *f)
