@@ -75,6 +75,13 @@ holds|yes|collectives|two numbers, one leaves and one joins|-DLEAVE
 holds|yes|collectives|two numbers, a death, a rank joins|-DFAULTS=1
 holds|no|collectives|the leaver dies|-DFAULTS=1 -DLEAVE
 holds|no|collectives|three numbers, a death|-DFAULTS=1 -DNUMBERS=3
+holds|yes|pairs|3 hosts, two broken ways|-DWAYS=2
+holds|no|pairs|3 hosts, three broken ways|
+holds|yes|pairs|2 hosts, two broken ways|-DHOSTS=2 -DWAYS=2
+holds|yes|forgets|2 ranks, a snapshot is restored|
+holds|no|forgets|3 ranks, a snapshot is restored|-DRANKS=3 -DEPOCHS=3
+holds|yes|ends|3 processes on two hosts|
+holds|no|ends|4 processes on two hosts|-DPROCESSES=4
 caught|yes|agreement|M4: no answer is taken for a yes|-DSTEPS=0 -DCAS_AMBIGUOUS_BLIND
 caught|yes|agreement|M4: the register does not compare|-DSTEPS=0 -DCAS_UNCONDITIONAL
 caught|yes|agreement|M2: commit before the reports|-DSTEPS=2 -DCRASHES=0 -DCOMMIT_BEFORE_REPORTS
@@ -141,6 +148,17 @@ caught|yes|collectives|P13: the ledger stays open|-DFAULTS=1 -DNOT_CLOSED
 caught|no|collectives|P13: the ledger stays open at a plan (H51)|-DNOT_CLOSED
 caught|yes|collectives|P13: bound to its first epoch for ever (H51)|-DBOUND_FOR_EVER
 caught|yes|collectives|P13: a contribution is written over|-DWRITE_OVER
+caught|yes|pairs|N10: both hosts of a pair go|-DBOTH_ENDS_GO
+caught|yes|pairs|N10: decided before those who stay have reported|-DDECIDES_UNHEARD
+caught|no|pairs|N10: a host that is gone is waited for|-DNO_BOUND
+caught|no|pairs|N10: experts break no tie|-DCOVERAGE_BREAKS_NO_TIE
+caught|yes|forgets|N19: what has forgotten is believed|-DBELIEVES
+caught|yes|forgets|N19: the first older answer counts|-DFIRST_ANSWER_COUNTS
+caught|yes|forgets|N19: views on a store that has forgotten|-DCOMMITS_THOUGH_FORGOTTEN
+caught|no|forgets|N19, M3: no member is asked|-DNOBODY_IS_ASKED
+caught|yes|ends|N8: a successor elsewhere shows an end|-DA_SUCCESSOR_ELSEWHERE_SHOWS_IT
+caught|yes|ends|N9: absence is an end|-DABSENCE_IS_AN_END
+caught|yes|ends|N9: any free lock is an end|-DANY_FREE_LOCK_SHOWS_IT
 caught|no|collectives|M2: the fault view before the reports|-DFAULTS=1 -DCOMMIT_BEFORE_REPORTS
 TXT
 }
