@@ -100,6 +100,7 @@ static eep_status open_roll(eepi_agent *agent, const eepi_agent_config *config, 
 {
     const eepi_agent_roll_config roll = {.store = config->store,
                                          .host = agent->host,
+                                         .home = agent->home,
                                          .generation = agent->file.generation,
                                          .address = config->listen,
                                          .found = found,
@@ -108,7 +109,12 @@ static eep_status open_roll(eepi_agent *agent, const eepi_agent_config *config, 
     uint64_t generation = 0;
     eep_status status = eepi_agent_roll_open(&roll, &generation, &agent->roll);
 
-    if (status != EEP_OK) {
+    if (status == EEP_ERR_CONFLICT) {
+        snprintf(error_out, error_bytes,
+                 "an agent runs on another machine, or in another pid or time namespace, under "
+                 "this host's name: give each an EEP_HOST_ID of its own, or none; behind a new "
+                 "start of this machine try again once its lease has ended");
+    } else if (status != EEP_OK) {
         snprintf(error_out, error_bytes, "no store answers at %.200s: %s", config->store,
                  eep_strerror(status));
     } else if (generation != agent->file.generation) {

@@ -3,6 +3,7 @@
 #include "membership/agent/agent_roll.h"
 
 #include "graphs/base/clock.h"
+#include "membership/context/config.h"
 #include "membership/store/store_client.h"
 
 #include <inttypes.h>
@@ -24,15 +25,29 @@ typedef struct roll_value {
     char address[EEPI_BOARD_ADDRESS_BYTES];
 } roll_value;
 
+/* At a store that several hosts reach: it vanishes soon behind its agent. */
+typedef struct roll_lease {
+    uint64_t host, home;
+} roll_lease;
+
 struct eepi_agent_roll {
     eepi_agent_roll_config config;
     eepi_store_client *client;
     roll_value own;
-    char key[EEPI_STORE_KEY_MAX];
+    char key[EEPI_STORE_KEY_MAX], lease_key[EEPI_STORE_KEY_MAX];
     uint64_t put_id;   /* of the newest put of the own entry */
     uint64_t again_us; /* when it is put again; 0: the store has it, or answers yet */
     bool is_outlived;
 };
+
+static void put_lease(eepi_agent_roll *roll)
+{
+    const roll_lease lease = {roll->own.host, roll->config.home};
+
+    if (eepi_store_keeps(roll->client)) {
+        (void)eepi_store_put(roll->client, roll->lease_key, &lease, sizeof lease, 1);
+    }
+}
 
 static void put_own(eepi_agent_roll *roll)
 {
@@ -40,6 +55,7 @@ static void put_own(eepi_agent_roll *roll)
     if (roll->is_outlived) { /* the newer one's stays */
         return;
     }
+    put_lease(roll);
     roll->put_id = eepi_store_put(roll->client, roll->key, &roll->own, sizeof roll->own, 0);
 }
 
@@ -90,6 +106,31 @@ static eep_status follow_predecessor(eepi_agent_roll *roll)
     return EEP_ERR_UNREACHABLE;
 }
 
+/* Rule N12. EEP_ERR_CONFLICT: an agent of the same host id runs elsewhere. */
+static eep_status take_lease(eepi_agent_roll *roll)
+{
+    eepi_store_reply reply;
+    roll_lease there;
+    eep_status status;
+
+    if (!eepi_store_keeps(roll->client)) {
+        return EEP_OK;
+    }
+    status = eepi_store_client_wait(roll->client, eepi_store_get(roll->client, roll->lease_key),
+                                    BOUND_US, &reply);
+    if (status == EEP_OK && reply.status == EEP_OK && reply.size == sizeof there) {
+        memcpy(&there, reply.value, sizeof there);
+        if (there.host == roll->own.host && there.home != roll->config.home) {
+            return EEP_ERR_CONFLICT;
+        }
+    }
+    if (status == EEP_OK) {
+        status = eepi_store_client_wait(
+            roll->client, eepi_store_lease(roll->client, eepi_config_lease_us()), BOUND_US, &reply);
+    }
+    return status == EEP_OK ? reply.status : status;
+}
+
 eep_status eepi_agent_roll_open(const eepi_agent_roll_config *config, uint64_t *generation_out,
                                 eepi_agent_roll **roll_out)
 {
@@ -105,7 +146,12 @@ eep_status eepi_agent_roll_open(const eepi_agent_roll_config *config, uint64_t *
     roll->own = (roll_value){ROLL_VERSION, config->host, config->generation, ""};
     snprintf(roll->own.address, sizeof roll->own.address, "%s", config->address);
     snprintf(roll->key, sizeof roll->key, EEPI_KEY_AGENT "%016" PRIx64, config->host);
-    status = follow_predecessor(roll);
+    snprintf(roll->lease_key, sizeof roll->lease_key, EEPI_KEY_AGENT "lease/%016" PRIx64,
+             config->host);
+    status = take_lease(roll);
+    if (status == EEP_OK) {
+        status = follow_predecessor(roll);
+    }
     if (status != EEP_OK) {
         eepi_agent_roll_close(roll);
         return status;
@@ -136,6 +182,9 @@ static void take_value(eepi_agent_roll *roll, const eepi_store_reply *reply)
 
     if (reply->size == 0 && reply->key && strcmp(reply->key, roll->key) == 0) {
         put_own(roll); /* somebody has cleared the store */
+    }
+    if (reply->size == 0 && reply->key && strcmp(reply->key, roll->lease_key) == 0) {
+        put_lease(roll); /* this process stood still for longer than it lasts */
     }
     if (!read_value(reply, &value)) {
         return;

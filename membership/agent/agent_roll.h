@@ -2,7 +2,8 @@
 /* Where other hosts' agents are: each puts its address into the store, under its host, and watches
  * those of the others. The store says no more than that, and its loss costs nothing but new ones.
  *
- *   agent/HOST    version, host, generation, address
+ *   agent/HOST          version, host, generation, address
+ *   agent/lease/HOST    host, home: at a store that several hosts reach, with a lease
  *
  * The value names the agent's generation (rules N12, N20): an older one's, put late, is passed over
  * by all, and its successor puts its own again. The links' thread alone uses it. */
@@ -17,7 +18,7 @@ typedef struct eepi_agent_roll eepi_agent_roll;
 
 typedef struct eepi_agent_roll_config {
     const char *store; /* read during the open alone */
-    uint64_t host, generation;
+    uint64_t host, home, generation;
     const char *address;
     void (*found)(void *user, uint64_t host, uint64_t generation, const char *address);
     /* A newer agent of this host has put its address: our words are void (rule N12). Once. */
@@ -27,6 +28,7 @@ typedef struct eepi_agent_roll_config {
 
 /* Connect, and ask for the own entry, each at most for 5 s. `generation_out`: that of the config,
  * or a higher one, where the store knows an agent of this host that was as new: its file is gone.
+ * EEP_ERR_CONFLICT: an agent of this host's name holds its lease, and runs elsewhere.
  * EEP_ERR_UNREACHABLE, EEP_ERR_STATE, EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status eepi_agent_roll_open(const eepi_agent_roll_config *config,
                                                uint64_t *generation_out,

@@ -31,6 +31,8 @@ typedef struct absent {
     uint32_t holder;            /* of this rank's seat, which the view does not know; 0: none */
     uint64_t holder_revision;
     uint32_t ended[MAX_SEATS]; /* the newest end that was told */
+    int32_t namesake; /* a seat: its process runs elsewhere under this host's name; or -1 */
+    uint32_t namesake_generation;
 } absent;
 
 /* ------------------------------------------------------------------ what the store has */
@@ -83,6 +85,40 @@ static void note_lease(absent *of, const eep_context *context, const eepi_store_
     if (seat == context->config.rank && of->holder == generation) {
         of->holder = 0;
     }
+}
+
+/* One of this host's name on another machine, or in another namespace: its lease shows that it is
+ * there. */
+static void note_namesake(absent *of, const eep_context *context, const eepi_store_reply *entry)
+{
+    eepi_lease_value value;
+    int32_t seat;
+    uint32_t generation;
+
+    if (entry->size == sizeof value && eepi_lease_of(entry->key, MAX_SEATS, &seat, &generation)) {
+        memcpy(&value, entry->value, sizeof value);
+        if (value.host == context->process.host && value.home != context->process.home) {
+            of->namesake = seat;
+            of->namesake_generation = generation;
+        }
+    }
+}
+
+/* N9: ranks of one host see each other's processes, and share memory. */
+static eep_status check_name(eep_context *context, absent *of)
+{
+    eep_status status;
+
+    of->namesake = -1;
+    status = for_each(context, EEPI_KEY_LEASE, note_namesake, of);
+    if (status != EEP_OK || of->namesake < 0) {
+        return status == EEP_OK ? EEP_OK : eepi_store_is_silent(context, status);
+    }
+    return eepi_fail(context, EEP_ERR_UNSUPPORTED,
+                     "rank %d (generation %u) runs on another machine, or in another pid or time "
+                     "namespace, under this host's name: give each an EEP_HOST_ID of its own, or "
+                     "none; behind a new start of this machine try again once that lease has ended",
+                     of->namesake, of->namesake_generation);
 }
 
 /* ------------------------------------------------------------------ who is missed */
@@ -357,6 +393,11 @@ eep_status eepi_lapse_await(eep_context *context)
     of = calloc(1, sizeof *of);
     if (!of) {
         return EEP_ERR_NO_MEMORY;
+    }
+    status = check_name(context, of);
+    if (status != EEP_OK) {
+        free(of);
+        return status;
     }
     status = settle(context, of);
     free(of->view);

@@ -44,11 +44,11 @@ static void own_key(const eep_context *context, char key_out[EEPI_STORE_KEY_MAX]
 
 static uint64_t put(eep_context *context)
 {
+    const eepi_lease_value value = {context->process.host, context->process.home};
     char key[EEPI_STORE_KEY_MAX];
 
     own_key(context, key);
-    return eepi_store_put(context->store, key, &context->process.host, sizeof context->process.host,
-                          1);
+    return eepi_store_put(context->store, key, &value, sizeof value, 1);
 }
 
 static eep_status answer_to(eep_context *context, uint64_t id)

@@ -10,9 +10,14 @@
 
 #include "eep/eep.h"
 
-/* How long nobody may have seen a lease before it counts as lapsed: as long as it lasts, and as much
- * again for an election of the store, which is over within the 2 s that each lease lasts at least. */
+/* How long nobody may have seen a lease before it counts as lapsed: as long as it lasts, and as
+ * much again for an election of the store, which is over within the 2 s that each lease lasts at
+ * least. */
 uint64_t eepi_lease_lapse_us(void);
+/* The value: where its holder runs. */
+typedef struct eepi_lease_value {
+    uint64_t host, home; /* eepi_host_id, eepi_process_home */
+} eepi_lease_value;
 /* The seat and generation that such a key names; false: it is none. */
 bool eepi_lease_of(const char *key, int32_t max_ranks, int32_t *seat_out, uint32_t *generation_out);
 

@@ -25,7 +25,8 @@ typedef struct warned {
 struct eepi_fence {
     int num_warned;
     uint64_t asked_us;      /* agents were asked last */
-    uint32_t *behind_gates; /* [max_ranks] generations that agents are asked to kill; 0: none */
+    uint32_t *behind_gates; /* [max_ranks] generations that agents are to kill; 0: none */
+    bool has_proposed;      /* the last view that has left out some of them */
     warned victims[];       /* [max_ranks] */
 };
 
@@ -51,11 +52,24 @@ void eepi_fence_close(eep_context *context)
 void eepi_note_behind_gates(eep_context *context, const eepi_view *view,
                             const eepi_suspect *suspect)
 {
-    if (context->config.kill_fence && view->proposer == context->config.rank &&
+    if (context->config.kill_fence &&
         eepi_peer_is_remote(context, suspect->seat, suspect->generation)) {
         context->fence->behind_gates[suspect->seat] = suspect->generation;
         context->fence->asked_us = 0;
+        context->fence->has_proposed = view->proposer == context->config.rank;
     }
+}
+
+/* All members know whom a view left out. Whoever proposed it asks for the kill, and the lowest
+ * member does: so somebody asks as long as an instance is there. */
+static bool asks(const eep_context *context, const eepi_view *view)
+{
+    int lowest = 0;
+
+    while (lowest < view->shape.max_ranks && !eepi_view_is_member(view, lowest)) {
+        lowest++;
+    }
+    return context->fence->has_proposed || lowest == context->config.rank;
 }
 
 void eepi_kill_behind_gates(eep_context *context)
@@ -72,7 +86,7 @@ void eepi_kill_behind_gates(eep_context *context)
         if (victim.generation != 0 && (!eepi_view_may_live_outside(view, seat, victim.generation) ||
                                        !eepi_peer_is_remote(context, seat, victim.generation))) {
             context->fence->behind_gates[seat] = 0; /* another process has the seat */
-        } else if (victim.generation != 0) {
+        } else if (victim.generation != 0 && asks(context, view)) {
             (void)eepi_rank_agent_kill(context, &victim);
         }
     }

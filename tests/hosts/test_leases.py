@@ -106,7 +106,6 @@ def laboratory():
     try:
         with HostLab(4, "--share", folder) as lab:
             instance = Instance(lab, 2, folder, {"EEP_LEASE_US": LEASE_S * 1000000})
-            instance.agents.append(instance.start_agent("h4", "10.77.0.4:7701"))
             yield lab, instance
     finally:
         shutil.rmtree(folder)
@@ -130,6 +129,7 @@ def await_seats(instance, hosts, wanted, **more):
 
 def test_an_instance_begins_again_over_a_host_that_is_lost():
     with laboratory() as (lab, instance):
+        instance.agents.append(instance.start_agent("h4", "10.77.0.4:7701"))
         lab("crash", "h3")
         for host in ("h1", "h2"):  # before they have agreed to leave the lost ones out
             lab.run(host, "pkill", "-KILL", "-f", f"^{test_rows.PROGRAM}$")
@@ -141,6 +141,7 @@ def test_an_instance_begins_again_over_a_host_that_is_lost():
 
 def test_a_claim_on_a_host_that_is_lost():
     with laboratory() as (lab, instance):
+        instance.agents.append(instance.start_agent("h4", "10.77.0.4:7701"))
         instance.forget()
         instance.signal(5, signal.SIGKILL.value)  # both ranks of its host
         instance.lose([4, 5])
@@ -151,6 +152,19 @@ def test_a_claim_on_a_host_that_is_lost():
         instance.lose([5])
         took = await_seats(instance, {4: "h3", 5: "h3"}, lambda line: line.get("with") == 6)
         print(f"      it serves with the seat {took:.1f} s after the host was lost; {instance.end()}")
+
+
+def test_two_machines_with_one_name():
+    with laboratory() as (lab, instance):
+        agent = lab.run("h4", "env", f"EEP_HOST_ID={lab.name}-h1", test_rows.AGENT, "--store", test_rows.STORE, "--listen",
+                        "10.77.0.4:7702", "--key", instance.key, status=None)
+        assert "an agent runs on another machine" in agent, agent
+        twin = instance.start(5, "h4", EEP_HOST_ID=f"{lab.name}-h1")
+        while twin.listen(1):
+            pass
+        assert "EEP_HOST_ID of its own" in twin.story(), twin.story()
+        twin.close()
+        print(f"      it is refused by name; {instance.end()}")
 
 
 def main():

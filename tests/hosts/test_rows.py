@@ -34,7 +34,7 @@ class Rank:
         environment = {"EEP_RANK": rank, "EEP_SIZE": size, "EEP_STORE": store,
                        "EEP_KEY_FILE": key, "EEP_NETWORK_INTERFACE": "fabric0", "EEP_LAB_CONFIG": LIMITS, **(more or {})}
         words = [f"{name}={value}" for name, value in environment.items()]
-        self.log = open(f"/tmp/eep-test-rows-{os.getpid()}-{rank}", "w+", encoding="utf-8")
+        self.log = open(f"/tmp/eep-test-rows-{os.getpid()}-{host}-{rank}", "w+", encoding="utf-8")
         self.child = subprocess.Popen([NETLAB, "--lab", lab.name, "run", host, "env", *words, PROGRAM],
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
         self.bytes = ""
@@ -283,6 +283,27 @@ def an_interface_that_flaps_costs_no_row_over_ucx(lab, folder):
     return an_interface_that_flaps_costs_no_row(lab, folder, EEP_NETWORK="ucx")
 
 
+def a_hung_rank_is_killed_though_the_proposer_has_ended(lab, folder):
+    """A rank hangs alone on a host that is cut off. The rank that left it out ends; another one asks for the kill."""
+    limits = LIMITS.replace("host_silence_us=1000000", "host_silence_us=3000000")  # agents have given the connections up
+    instance = Instance(lab, 1, folder, {"EEP_LAB_CONFIG": limits})
+    instance.forget()
+    lab("partition", "h3|h1,h2", "--net", "fabric")
+    instance.signal(2, signal.SIGSTOP.value)
+    for seat in (0, 1):
+        instance.rank[seat].await_view(2)
+    instance.forget()
+    instance.signal(0, signal.SIGKILL.value)
+    instance.rank[1].await_view(1)
+    instance.lose([0])
+    lab("heal")
+    began = time.monotonic()
+    hung = instance.rank.pop(2)
+    assert hung.child.wait(BOUND_S) != 0, hung.story()
+    hung.close()
+    return f"killed {time.monotonic() - began:.1f} s after its host was reached again; {instance.end()}"
+
+
 def a_cut_between_two_hosts_costs_one_of_them(lab, folder):
     """Two hosts do not reach each other any more. Both reach the third: it serves on with one of them."""
     instance = Instance(lab, 1, folder)
@@ -313,7 +334,8 @@ def rows_that_travel_long_are_right(lab, folder):
 
 TESTS = [kill_and_return, kill_and_return_over_ucx, any_free_seat_is_taken_from_another_host,
          an_interface_that_was_forgotten_is_named, a_stopped_rank_is_left_out, a_stopped_rank_is_left_out_over_ucx,
-         a_host_is_lost, a_host_is_lost_over_ucx, a_cut_between_two_hosts_costs_one_of_them,
+         a_host_is_lost, a_host_is_lost_over_ucx, a_hung_rank_is_killed_though_the_proposer_has_ended,
+         a_cut_between_two_hosts_costs_one_of_them,
          rows_that_travel_long_are_right, an_interface_that_flaps_costs_no_row,
          an_interface_that_flaps_costs_no_row_over_ucx]
 
