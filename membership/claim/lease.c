@@ -75,14 +75,31 @@ eep_status eepi_lease_take(eep_context *context)
     return status == EEP_OK ? EEP_OK : eepi_store_is_silent(context, status);
 }
 
+void eepi_lease_drop(eep_context *context)
+{
+    char key[EEPI_STORE_KEY_MAX];
+
+    if (context->claim.has_lease) {
+        own_key(context, key);
+        (void)!answer_to(context, eepi_store_remove(context->store, key));
+    }
+    context->claim.has_lease = false;
+}
+
+/* Two that took the seat at once have put one key, and whoever lost has dropped it. */
 eep_status eepi_lease_watch(eep_context *context)
 {
     char key[EEPI_STORE_KEY_MAX];
 
+    if (!context->claim.has_lease) {
+        return EEP_OK;
+    }
     own_key(context, key);
-    return !context->claim.has_lease || eepi_store_watch(context->store, key) != 0
-               ? EEP_OK
-               : EEP_ERR_NO_MEMORY;
+    if (eepi_store_watch(context->store, key) == 0) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    eepi_lease_put(context);
+    return EEP_OK;
 }
 
 void eepi_lease_put(eep_context *context)

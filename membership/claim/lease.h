@@ -24,6 +24,9 @@ bool eepi_lease_of(const char *key, int32_t max_ranks, int32_t *seat_out, uint32
 /* Before this rank's record is put. Calling thread of eep_open. */
 EEP_MUST_CHECK eep_status eepi_lease_take(eep_context *context);
 
+/* The seat is another's: its key has no lease of this process any more. */
+void eepi_lease_drop(eep_context *context);
+
 /* Service thread. Begin to watch the own key. EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status eepi_lease_watch(eep_context *context);
 /* Put it, behind a reconnection. */

@@ -311,6 +311,7 @@ static eep_status claim_any(eep_context *context)
             if (status != EEP_ERR_SEAT_TAKEN) {
                 return status;
             }
+            eepi_lease_drop(context);
             eepi_claim_give_back(context);
             context->generation = 0;
         }

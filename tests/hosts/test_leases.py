@@ -19,8 +19,8 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True
-import test_instance  # noqa: E402
-import test_rows  # noqa: E402
+import test_instance as played  # noqa: E402
+import test_rows as rows  # noqa: E402
 from host_lab import LACKS, HostLab, leave_out_unless_possible, run_tests  # noqa: E402
 from test_instance import World, free_port  # noqa: E402
 from test_rows import Instance  # noqa: E402
@@ -132,7 +132,7 @@ def test_an_instance_begins_again_over_a_host_that_is_lost():
         instance.agents.append(instance.start_agent("h4", "10.77.0.4:7701"))
         lab("crash", "h3")
         for host in ("h1", "h2"):  # before they have agreed to leave the lost ones out
-            lab.run(host, "pkill", "-KILL", "-f", f"^{test_rows.PROGRAM}$")
+            lab.run(host, "pkill", "-KILL", "-f", f"^{rows.PROGRAM}$")
         instance.lose(range(6))
         took = await_seats(instance, {seat: instance.host(seat) if seat < 4 else "h4" for seat in range(6)},
                            lambda line: line.get("with") == 6)
@@ -156,7 +156,7 @@ def test_a_claim_on_a_host_that_is_lost():
 
 def test_two_machines_with_one_name():
     with laboratory() as (lab, instance):
-        agent = lab.run("h4", "env", f"EEP_HOST_ID={lab.name}-h1", test_rows.AGENT, "--store", test_rows.STORE, "--listen",
+        agent = lab.run("h4", "env", f"EEP_HOST_ID={lab.name}-h1", rows.AGENT, "--store", rows.STORE, "--listen",
                         "10.77.0.4:7702", "--key", instance.key, status=None)
         assert "an agent runs on another machine" in agent, agent
         twin = instance.start(5, "h4", EEP_HOST_ID=f"{lab.name}-h1")
@@ -173,8 +173,8 @@ def main():
     if not shutil.which("etcd"):
         print("no etcd here (Debian: etcd-server)")
         sys.exit(LACKS)
-    BUILD = test_instance.BUILD = os.path.realpath(sys.argv[1])
-    test_rows.use(BUILD)
+    BUILD = played.BUILD = os.path.realpath(sys.argv[1])
+    rows.use(BUILD)
     run_tests(globals())
 
 
