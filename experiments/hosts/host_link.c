@@ -325,6 +325,7 @@ static void *run(void *argument)
 eep_status host_link_open(const host_connect_config *config, host_link **link_out)
 {
     host_link *self = calloc(1, sizeof *self);
+    const int buffer = SOCKET_BUFFER_BYTES;
     char why[EEPI_THREAD_ERROR_BYTES];
     if (!self) {
         return EEP_ERR_NO_MEMORY;
@@ -339,6 +340,8 @@ eep_status host_link_open(const host_connect_config *config, host_link **link_ou
         free(self);
         return EEP_ERR_SYSTEM;
     }
+    /* all ranks of a host may be started at once */
+    setsockopt(self->orders[0], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
     pthread_mutex_init(&self->lock, NULL);
     if (eepi_thread_start(&self->thread, "eep-host-link", EEPI_STACK_BYTES, run, self) != EEP_OK) {
         say(self, eepi_thread_error(errno, why, sizeof why));

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""eep-run over three hosts of tools/netlab, two ranks each, with a key and an etcd cluster of three:
+"""eep-run over three or four hosts of tools/netlab, two ranks each, with a key and an etcd cluster of three:
 ranks, agents, hosts and the network between them fail, and the oracle finds every token right.
 
     tests/hosts/test_run.py BUILD [NAME...] [--rows FILE]      only the tests whose names contain one;
@@ -36,6 +36,7 @@ class Laboratory:
 
     def __init__(self, lab, folder):
         self.lab, self.folder, self.etcd, self.fronts = lab, folder, {}, 0
+        self.hosts = range(1, lab.hosts + 1)
         self.key = f"{folder}/key"
         with open(self.key, "w", encoding="utf-8") as file:
             file.write(os.urandom(32).hex() + "\n")
@@ -60,7 +61,7 @@ class Laboratory:
         hosts = [{"name": f"h{n}", "address": f"10.78.0.{n}:7800", "agent": f"10.77.0.{n}:7700", "ranks": 2,
                   "start": f"{door} run h{n} env EEP_KEY_FILE={self.key} {BUILD}/experiments/eep-run --worker 10.78.0.{n}:7800",
                   "environment": {"EEP_NETWORK_INTERFACE": "fabric0", "EEP_BULK_INTERFACE": "fabric0",
-                                  "EEP_LAB_CONFIG": LIMITS}} for n in HOSTS]
+                                  "EEP_LAB_CONFIG": LIMITS}} for n in self.hosts]
         commands = {"partition": f'{door} partition "$HOSTS|$OTHERS" --net fabric',
                     "one-way": f'{door} one-way "$HOSTS" "$OTHERS" --net fabric',
                     "delay": f'{door} delay "$HOSTS" "$OTHERS" "$MS" --net fabric',
@@ -101,6 +102,9 @@ class Laboratory:
         done = subprocess.run([NETLAB, "--lab", self.lab.name, "run", "h1", f"{BUILD}/experiments/eep-ctl", "--out", self.out,
                                "wait", "settled", "--timeout", "30"], capture_output=True, check=False)
         return done.returncode == 0
+
+    def vacant(self):
+        return [str(seat["seat"]) for seat in json.loads(self.ctl("--json", "status"))["seats"] if seat["state"] == "vacant"]
 
     def num_ranks(self, host):
         """Processes of ranks that live there."""
@@ -228,7 +232,23 @@ def the_host_of_a_front_dies(lab):
     return lab.run("--requests", 40, host="h2")
 
 
-TESTS = [a_host_stands_still_and_goes_on, an_agent_dies_and_nobody_is_left_out, what_eep_ctl_asks_for_is_done,
+def four_hosts_are_cut_in_halves(lab):
+    """Each half reaches etcd, and one of them goes on alone."""
+    front = lab.start_front("--serve", *LOAD)
+    lab.await_(lab.serves, "serving")
+    lab.ctl("partition", "h1,h2|h3,h4/2")
+    lab.await_(lambda: len(lab.vacant()) == 4, "the end of one half")
+    lab.await_(lambda: lab.serves() and not lab.ctl("pending").count("--"), "the end of the partition")
+    lab.ctl("rejoin", ",".join(lab.vacant()))
+    lab.await_(lambda: lab.serves() and not lab.vacant(), "the return of that half")
+    lab.ctl("finish")
+    summary = lab.end(front)
+    assert len({fault["rank"] // 4 for fault in summary["faults"] if fault["expelled"]}) == 1, summary["faults"]
+    return summary
+
+
+four_hosts_are_cut_in_halves.hosts = 4
+TESTS = [four_hosts_are_cut_in_halves, a_host_stands_still_and_goes_on, an_agent_dies_and_nobody_is_left_out, what_eep_ctl_asks_for_is_done,
          a_worker_dies_and_is_started_again, a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies, a_rank_is_killed_and_comes_back, a_rank_stops_and_is_left_out, a_host_is_killed_and_comes_back,
          ranks_come_back_on_another_host, a_partition_costs_one_side_and_heals, one_way_drop, a_nic_goes_down_and_up]
 
@@ -261,7 +281,7 @@ def main():
         os.makedirs(folder)
         begin = time.monotonic()
         try:
-            with HostLab(3, "--share", folder) as lab:
+            with HostLab(getattr(test, "hosts", 3), "--share", folder) as lab:
                 summary = test(Laboratory(lab, folder))
                 pauses = [(fault["kind"], fault["rank"], fault["pause_ms"]) for fault in summary["faults"]]
                 rows += [(test.__name__, fault) for fault in summary["faults"]]
