@@ -127,18 +127,21 @@ class Laboratory:
         return summary
 
 
-def a_rank_is_killed_and_comes_back(lab):
-    return lab.run(*LOAD, "--kill", "2@1", "--rejoin", "2@1.5")
+def ranks_and_an_agent_die_and_a_rank_stops(lab):
+    """Each rank comes back. Without an agent ranks speak for themselves: nobody is left out for it."""
+    summary = lab.run(*LOAD, "--kill", "2@0.5", "--rejoin", "2@1", "--agent-kill", "h2/1@joined:2+300ms",
+                      "--kill", "3@joined:2+2", "--rejoin", "3@exited:3+300ms", "--stop", "1@joined:3+300ms",
+                      "--rejoin", "1@exited:1+300ms")
+    assert [(fault["kind"], fault["rank"]) for fault in summary["faults"]] == [("kill", 2), ("kill", 3), ("stop", 1)], \
+        summary["faults"]
+    return summary
 
 
-def a_rank_stops_and_is_left_out(lab):
-    """It is silent for longer than --expel-ms, and another process takes its seat."""
-    return lab.run(*LOAD, "--stop", "3@1", "--rejoin", "3@exited:3+500ms")
-
-
-def a_host_is_killed_and_comes_back(lab):
-    return lab.run(*LOAD, "--host-kill", "h3@1", "--host-start", "h3@2.5",
-                   "--rejoin", "4,5@4")
+def hosts_stand_still_and_lose_power(lab):
+    """Their ranks are left out. They come back when one host goes on, and the other has booted."""
+    return lab.run(*LOAD, "--host-freeze", "h2/1.5@0.5", "--rejoin", "2,3@exited:3+500ms",
+                   "--host-kill", "h3@joined:3+500ms", "--host-start", "h3@expelled:5+500ms",
+                   "--rejoin", "4,5@exited:5+1500ms")
 
 
 def ranks_come_back_on_another_host(lab):
@@ -146,29 +149,11 @@ def ranks_come_back_on_another_host(lab):
     return lab.run(*LOAD, "--host-kill", "h3@1", "--rejoin", "4=h1@3", "--rejoin", "5=h2@3")
 
 
-def a_partition_costs_one_side_and_heals(lab):
-    """h3 is cut from both others: its ranks are left out, and come back when it is healed."""
-    return lab.run(*LOAD, "--partition", "h1,h2|h3/2.5@1", "--rejoin", "4,5@4.5")
-
-
-def one_way_drop(lab):
-    return lab.run(*LOAD, "--one-way", "h1,h2|h3/2.5@1", "--rejoin", "4,5@4.5")
-
-
-def a_nic_goes_down_and_up(lab):
-    return lab.run(*LOAD, "--nic-down", "h3/2.5@1", "--rejoin", "4,5@4.5")
-
-
-def a_host_stands_still_and_goes_on(lab):
-    """It is left out, its ranks end when they go on, and come back."""
-    return lab.run(*LOAD, "--host-freeze", "h2/2.5@1", "--rejoin", "2,3@4.5")
-
-
-def an_agent_dies_and_nobody_is_left_out(lab):
-    """Ranks speak for themselves until the next agent is there. Then a rank dies, and is found."""
-    summary = lab.run(*LOAD, "--agent-kill", "h2/1@1", "--kill", "3@3.5", "--rejoin", "3@4")
-    assert [fault["kind"] for fault in summary["faults"]] == ["kill"], summary["faults"]
-    return summary
+def a_partition_a_dead_interface_and_a_one_way_drop(lab):
+    """h3 is cut from both others, each time in another way. Its ranks are left out, and come back."""
+    return lab.run(*LOAD, "--partition", "h1,h2|h3/1.5@0.5", "--rejoin", "4,5@exited:5#1+1500ms",
+                   "--nic-down", "h3/1.5@joined:5#1+500ms", "--rejoin", "4,5@exited:5#2+1500ms",
+                   "--one-way", "h1,h2|h3/1.5@joined:5#2+500ms", "--rejoin", "4,5@exited:5#3+1500ms")
 
 
 def what_eep_ctl_asks_for_is_done(lab):
@@ -248,9 +233,9 @@ def four_hosts_are_cut_in_halves(lab):
 
 
 four_hosts_are_cut_in_halves.hosts = 4
-TESTS = [four_hosts_are_cut_in_halves, a_host_stands_still_and_goes_on, an_agent_dies_and_nobody_is_left_out, what_eep_ctl_asks_for_is_done,
-         a_worker_dies_and_is_started_again, a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies, a_rank_is_killed_and_comes_back, a_rank_stops_and_is_left_out, a_host_is_killed_and_comes_back,
-         ranks_come_back_on_another_host, a_partition_costs_one_side_and_heals, one_way_drop, a_nic_goes_down_and_up]
+TESTS = [ranks_and_an_agent_die_and_a_rank_stops, hosts_stand_still_and_lose_power, ranks_come_back_on_another_host,
+         a_partition_a_dead_interface_and_a_one_way_drop, four_hosts_are_cut_in_halves, what_eep_ctl_asks_for_is_done,
+         a_worker_dies_and_is_started_again, a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies]
 
 
 def write_rows(path, rows, commit):
