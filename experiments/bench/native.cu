@@ -10,7 +10,7 @@
 #define BENCH_CUDA_KERNEL(name, args_type)                                                         \
     extern "C" __global__ void bench_##name##_cuda(const __grid_constant__ args_type args)         \
     {                                                                                              \
-        eepk_##name##_body(&args, eepk_here());                                                         \
+        eepk_##name##_body(&args, eepk_here());                                                    \
     }
 EEPK_FIXED_KERNEL_LIST(BENCH_CUDA_KERNEL)
 #undef BENCH_CUDA_KERNEL
@@ -24,7 +24,7 @@ static const void *const kernels[BENCH_NUM_KERNELS] = {
 #define BENCH_KERNEL_ENTRY(name, args) (const void *)bench_##name##_cuda,
     EEPK_FIXED_KERNEL_LIST(BENCH_KERNEL_ENTRY)
 #undef BENCH_KERNEL_ENTRY
-        (const void *)bench_stamp_cuda,
+        (const void *) bench_stamp_cuda,
 };
 
 static const char *text_of(cudaError_t error)

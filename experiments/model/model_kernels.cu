@@ -6,21 +6,20 @@
 
 #include <cuda_runtime.h>
 
-#define CUDA_KERNEL(of, name, args_type)                                                             \
+#define CUDA_KERNEL(of, name, args_type)                                                           \
     extern "C" __global__ void of##_##name##_cuda(const __grid_constant__ args_type args)          \
     {                                                                                              \
         of##_##name##_body(&args, eepk_here());                                                    \
     }
 #define MODEL_CUDA_KERNEL(name, args_type) CUDA_KERNEL(model, name, args_type)
-#define FAULT_CUDA_KERNEL(name, args_type)   CUDA_KERNEL(fault, name, args_type)
+#define FAULT_CUDA_KERNEL(name, args_type) CUDA_KERNEL(fault, name, args_type)
 MODEL_KERNEL_LIST(MODEL_CUDA_KERNEL)
 FAULT_KERNEL_LIST(FAULT_CUDA_KERNEL)
 
 static const void *const kernels[MODEL_PLUGIN_NUM_KERNELS] = {
 #define MODEL_ENTRY(name, args) (const void *)model_##name##_cuda,
-#define FAULT_ENTRY(name, args)   (const void *)fault_##name##_cuda,
-    MODEL_KERNEL_LIST(MODEL_ENTRY) FAULT_KERNEL_LIST(FAULT_ENTRY)
-};
+#define FAULT_ENTRY(name, args) (const void *)fault_##name##_cuda,
+    MODEL_KERNEL_LIST(MODEL_ENTRY) FAULT_KERNEL_LIST(FAULT_ENTRY)};
 
 static const char *text_of(cudaError_t error)
 {

@@ -11,18 +11,20 @@
 #define EEPI_CUDA_KERNEL(name, args_type)                                                          \
     extern "C" __global__ void eepk_##name##_cuda(const __grid_constant__ args_type args)          \
     {                                                                                              \
-        eepk_##name##_body(&args, eepk_here());                                                         \
+        eepk_##name##_body(&args, eepk_here());                                                    \
     }
 EEPK_KERNEL_LIST(EEPI_CUDA_KERNEL)
 #undef EEPI_CUDA_KERNEL
 
 const eep_kernel eepi_cuda_kernels[EEPI_NUM_KERNELS] = {
-#define EEPI_KERNEL_ENTRY(name, args) EEP_KERNEL(#name, NULL, (const void *)eepk_##name##_cuda, NULL, 0),
+#define EEPI_KERNEL_ENTRY(name, args)                                                              \
+    EEP_KERNEL(#name, NULL, (const void *)eepk_##name##_cuda, NULL, 0),
     EEPK_KERNEL_LIST(EEPI_KERNEL_ENTRY)
 #undef EEPI_KERNEL_ENTRY
 };
 
-/* The least change of the clock that deadlines go by, over enough looks for some hundred changes. */
+/* The least change of the clock that deadlines go by, over enough looks for some hundred changes.
+ */
 extern "C" __global__ void eepi_clock_cuda(uint64_t *step_ns)
 {
     uint64_t last = eepk_now_ns(), least = UINT64_MAX;

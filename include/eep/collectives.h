@@ -40,11 +40,12 @@
  * both are the same on all members, and the number has ended; EEP_ERR_TIMEOUT; EEP_ERR_ABORTED;
  * EEP_ERR_EVICTED, EEP_ERR_DRAINED this process is out of the view; EEP_ERR_NO_MEMORY,
  * EEP_ERR_SYSTEM before anything was given; EEP_ERR_CHECKSUM the number has ended, and what a
- * member gave to it was damaged in memory before this rank could take it. If this rank's service is over for a failure of its
- * own, they end with the status of eep_step_begin: EEP_ERR_SYSTEM where it cannot make or map the
- * window memory that the agreed view names. Cost: one copy in, one copy out of each contribution
- * and its checksum, and at most one sleep. Between hosts each contribution goes to each member once,
- * and a number ends one message later, when all members have said that they hold all of it. */
+ * member gave to it was damaged in memory before this rank could take it. If this rank's service is
+ * over for a failure of its own, they end with the status of eep_step_begin: EEP_ERR_SYSTEM where
+ * it cannot make or map the window memory that the agreed view names. Cost: one copy in, one copy
+ * out of each contribution and its checksum, and at most one sleep. Between hosts each contribution
+ * goes to each member once, and a number ends one message later, when all members have said that
+ * they hold all of it. */
 #ifndef EEP_COLLECTIVES_H
 #define EEP_COLLECTIVES_H
 

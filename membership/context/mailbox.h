@@ -27,7 +27,9 @@ typedef struct eepi_sign {
 eepi_evidence *eepi_evidence_open(void);
 void eepi_evidence_close(eepi_evidence *evidence);
 /* One that finds no room is dropped: there is room for EEPI_SIGNS_PER_SEAT of each seat. */
-enum { EEPI_SIGNS_PER_SEAT = 5 }; /* a bell, as both threads hear it, what came of it, a lane's two */
+enum {
+    EEPI_SIGNS_PER_SEAT = 5
+}; /* a bell, as both threads hear it, what came of it, a lane's two */
 void eepi_evidence_post(eepi_evidence *evidence, const eepi_sign *sign);
 /* Take all that wait, oldest first; what comes later is taken later. Returns how many. The bytes
  * stay until the next call; service thread. */

@@ -121,8 +121,8 @@ eep_status eepi_record_decode(const void *bytes, size_t size, const eepi_view_sh
         head->bulk_address_bytes > BULK_ADDRESS_MAX ||
         size != s.address + head->bulk_address_bytes || head->seat < 0 ||
         head->seat >= shape->max_ranks || head->generation == 0 || head->has_checkpoint > 1 ||
-        head->follows_lapse > 1 ||
-        !eepi_rates_are_sane(head->rates) || !eepi_lane_address_is_sane(&head->lane)) {
+        head->follows_lapse > 1 || !eepi_rates_are_sane(head->rates) ||
+        !eepi_lane_address_is_sane(&head->lane)) {
         return EEP_ERR_PROTOCOL;
     }
     experts = (const int32_t *)(from + s.experts);

@@ -151,8 +151,8 @@ static bool leaves_by_plan(const eepi_core *core)
     const int seats = eepi_core_group_seats(core);
     const int first = core->config.seat - core->config.seat % seats;
     /* N21: where all leases had lapsed, others go on from there without this rank */
-    bool leaves = core->leaving ||
-                  (eepi_core_instance_has_ended(core) && !eepi_view_has_lapsed(core->view));
+    bool leaves =
+        core->leaving || (eepi_core_instance_has_ended(core) && !eepi_view_has_lapsed(core->view));
 
     for (int mate = first; mate < first + seats; mate++) {
         leaves |= core->peers[mate].leaving != 0;

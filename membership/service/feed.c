@@ -85,3 +85,12 @@ void eepi_feed_blocked(eep_context *context)
         eepi_feed(context, &blocked);
     }
 }
+
+void eepi_feed_words(eep_context *context)
+{
+    eepi_input input = {.kind = EEPI_INPUT_EVIDENCE};
+
+    while (eepi_words_take(context, &input.suspect)) {
+        eepi_feed(context, &input);
+    }
+}

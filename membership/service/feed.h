@@ -12,6 +12,8 @@
 void eepi_feed(eep_context *context, const eepi_input *input);
 /* Tell the core who takes nothing of what this rank has put for it (rule N16). */
 void eepi_feed_blocked(eep_context *context);
+/* Tell it what this rank's engine says of others. */
+void eepi_feed_words(eep_context *context);
 /* Handle what was posted, and what is posted meanwhile. */
 void eepi_feed_posted(eep_context *context);
 #endif

@@ -102,16 +102,6 @@ static void feed_evidence(eep_context *context)
     }
 }
 
-/* What this rank's engine says of others. */
-static void feed_words(eep_context *context)
-{
-    eepi_input input = {.kind = EEPI_INPUT_EVIDENCE};
-
-    while (eepi_words_take(context, &input.suspect)) {
-        eepi_feed(context, &input);
-    }
-}
-
 static void feed_step_mail(eep_context *context, eepi_step_mail *mail)
 {
     eepi_input input;
@@ -182,7 +172,7 @@ static void feed_mail(eep_context *context)
     }
     eepi_store_note_leaving(context, mail.leave);
     feed_evidence(context);
-    feed_words(context);
+    eepi_feed_words(context);
     if (mail.ready) {
         context->service->has_told = true;
         feed_order(context);

@@ -170,8 +170,8 @@ void *eepi_view_wishes(const eepi_view *view);
 bool eepi_view_has_checkpoint(const eepi_view *view, int seat);
 /* EEPI_SEAT_IS_FENCED. */
 bool eepi_view_is_fenced(const eepi_view *view, int seat);
-/* Rule N21: it has no members, since the leases of those of the view before had lapsed. All seats are
- * fenced. (Members that leave in order are in quarantine.) */
+/* Rule N21: it has no members, since the leases of those of the view before had lapsed. All seats
+ * are fenced. (Members that leave in order are in quarantine.) */
 bool eepi_view_has_lapsed(const eepi_view *view);
 /* That process was left out, and the view does not show its end: the seat is in quarantine, or
  * fenced. */

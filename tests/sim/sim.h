@@ -21,7 +21,7 @@
  * parts/sim_descriptors.c: the system calls that agents need
  * parts/sim_leases.c: leases that lapse, and what may follow
  * parts/sim_network.c: a network to PROXY peers
- * parts/sim_rings.c: what room its rings have
+ * parts/sim_rings.c: what it says of itself, and what room its rings have
  * talk/sim_talk.c: what hosts of ranks say beside their rows
  * sim_kernels.c: the product's kernel bodies, with a point to stop at between loads and stores
  * sim_rank.c: an engine: opens, loads, captures, steps

@@ -52,7 +52,7 @@ Test(gate_epoch, N18_a_newer_epoch_at_the_gate_is_read_at_once)
         tell_begin(&w, ++epoch);
     } while (!reads_within(&w.ranks[0], 100) && ++tries < 100);
     cr_assert_lt(tries, 100, "the register is not read");
-    usleep(200000); /* for the answer */
+    usleep(200000);        /* for the answer */
     tell_begin(&w, epoch); /* the same once more is no news */
     cr_assert_not(reads_within(&w.ranks[0], 200));
     world_close(&w);

@@ -84,28 +84,6 @@ static uint64_t drawn_of(uint64_t what)
 
 /* ------------------------------------------------------------------ who is PROXY */
 
-eep_status eepi_network_plan(bool spans_hosts, eepk_shape *shape, char *why, size_t why_bytes)
-{
-    shape->num_queues = 0;
-    shape->ring_slots = 0;
-    if (sim->kinds >> SIM_PROXY & 1u) {
-        shape->num_queues = 2 * shape->max_ranks;
-        shape->ring_slots = sim_ring_slots(shape);
-    }
-    (void)spans_hosts;
-    (void)why;
-    (void)why_bytes;
-    return EEP_OK;
-}
-
-eepi_lane_address eepi_network_address(const eepi_network *network)
-{
-    (void)network;
-    return (eepi_lane_address){.kind = EEPI_LANE_TCP,
-                               .num_paths = 1,
-                               .path = {{.ip_bytes = 4, .port = 1, .ip = {127, 0, 0, 1}}}};
-}
-
 /* Its lanes live as long as the world. */
 void eepi_network_keep(eepi_network *network, const uint32_t *generation)
 {
@@ -115,11 +93,6 @@ void eepi_network_keep(eepi_network *network, const uint32_t *generation)
             *far = (far_peer){0};
         }
     }
-}
-
-bool eepi_network_tells_beats(void)
-{
-    return sim->num_hosts > 0 && !sim->has_agents;
 }
 
 /* Of the pairs of a history all, or half. */

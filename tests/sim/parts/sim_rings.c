@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How much room the rings of the simulated network have (transport/proxy/ring_lane.h). */
+/* What the simulated network says of itself, and how much room its rings have
+ * (transport/proxy/ring_lane.h). */
 #include "experiments/base/random.h"
 #include "graphs/device/rings.h"
 #include "tests/sim/sim.h"
+#include "transport/proxy/network.h"
 #include "transport/proxy/ring_lane.h"
 
 #include <stdlib.h>
@@ -81,4 +83,34 @@ void sim_ring_complete(sim_ring_room *room, uint64_t claim)
 {
     room->kept[(room->first + room->num++) % room->num_slots] = claim;
     sim_ring_give_back(room);
+}
+
+/* ------------------------------------------------------------------ what a network says of itself
+ */
+
+eep_status eepi_network_plan(bool spans_hosts, eepk_shape *shape, char *why, size_t why_bytes)
+{
+    shape->num_queues = 0;
+    shape->ring_slots = 0;
+    if (sim->kinds >> SIM_PROXY & 1u) {
+        shape->num_queues = 2 * shape->max_ranks;
+        shape->ring_slots = sim_ring_slots(shape);
+    }
+    (void)spans_hosts;
+    (void)why;
+    (void)why_bytes;
+    return EEP_OK;
+}
+
+eepi_lane_address eepi_network_address(const eepi_network *network)
+{
+    (void)network;
+    return (eepi_lane_address){.kind = EEPI_LANE_TCP,
+                               .num_paths = 1,
+                               .path = {{.ip_bytes = 4, .port = 1, .ip = {127, 0, 0, 1}}}};
+}
+
+bool eepi_network_tells_beats(void)
+{
+    return sim->num_hosts > 0 && !sim->has_agents;
 }
