@@ -138,6 +138,7 @@ static void count_rank(const eepk_shape *s, const uint8_t *image, uint32_t layer
             packed[seat]++;
             sum->far_pairs += seat != source;
         }
+        sum->far_rows += __builtin_popcountll(seats & ~(1ull << source));
         if (eepk_goes_by_window(&at, source)) {
             sum->sent_rows += __builtin_popcountll(seats);
         } else {
@@ -169,6 +170,7 @@ bench_traffic bench_traffic_of(const eepk_shape *s, const uint8_t *const *images
     sum.tokens /= s->num_layers;
     sum.sent_rows /= s->num_layers;
     sum.own_rows /= s->num_layers;
+    sum.far_rows /= s->num_layers;
     sum.far_pairs /= s->num_layers;
     sum.pairs /= s->num_layers;
     return sum;
@@ -183,6 +185,7 @@ bench_bytes bench_bytes_of(const eepk_shape *s, const bench_traffic *t)
     return (bench_bytes){
         .dispatch_path = (t->tokens + t->own_rows) * row + (2 * t->sent_rows + t->pairs) * sent,
         .dispatch_least = t->tokens * row + t->pairs * sent,
+        .dispatch_far = t->far_rows * sent,
         .combine_path = (2 * t->far_pairs + t->pairs + t->tokens) * row,
         .combine_least = t->pairs * row + t->tokens * row,
     };

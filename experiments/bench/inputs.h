@@ -33,6 +33,7 @@ typedef struct bench_traffic {
     double tokens;            /* rows that come in and go out */
     double sent_rows;         /* a token once per window that it goes to */
     double own_rows;          /* tokens that their own rank reads where they are */
+    double far_rows;          /* a token once per other rank that it goes to */
     double pairs;             /* rows that experts get and give back */
     double far_pairs;         /* those of them that are another rank's */
     uint32_t max_packed_rows; /* of any rank in any layer */
@@ -47,6 +48,7 @@ bench_traffic bench_traffic_of(const eepk_shape *shape, const uint8_t *const *im
  * Routing, lists, counts and tags are left out of both. */
 typedef struct bench_bytes {
     double dispatch_path, dispatch_least, combine_path, combine_least;
+    double dispatch_far; /* of rows that go to other ranks, once */
 } bench_bytes;
 
 bench_bytes bench_bytes_of(const eepk_shape *shape, const bench_traffic *traffic);

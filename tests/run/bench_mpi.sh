@@ -27,6 +27,9 @@ for ranks in 2 8; do
 done
 awk -F, '/^mpi/ && NF != 12 {exit 1}' "$tmp/rows.csv" || fail "a row has not 12 fields"
 "$bench" --quick --network --ranks 3 >"$tmp/out" 2>&1 || fail "--network: status $?"
+"$bench" --quick --network --ucx --ranks 3 >"$tmp/out" 2>&1 || fail "--network --ucx: status $?"
+"$bench" --quick --ucx >"$tmp/out" 2>&1
+[ $? -eq 2 ] || fail "--ucx without --network is not refused"
 for bad in "--ranks 1" "--ranks 33" "--layers 65" "--nothing"; do
     # shellcheck disable=SC2086
     "$bench" $bad >"$tmp/out" 2>&1

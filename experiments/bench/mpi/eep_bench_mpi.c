@@ -35,6 +35,8 @@ static const args_row rows[] = {
      "give MPI's rows huge pages; libeep's windows have none"},
     {"--network", ARGS_FLAG, AT(network), 0, 0, NULL, NULL, NULL,
      "both sides over TCP on the loopback interface, in the place of shared memory"},
+    {"--ucx", ARGS_FLAG, AT(ucx), 0, 0, NULL, NULL, NULL,
+     "with --network: libeep's rows over UCX (EEP_NETWORK=ucx)"},
     {"--csv", ARGS_TEXT, AT(csv), 0, 0, NULL, "FILE", NULL, "keep rows, with how they were made"},
     {"--append", ARGS_FLAG, AT(append), 0, 0, NULL, NULL, NULL, "behind those that the file has"},
     {"--commit", ARGS_TEXT, AT(commit), 0, 0, NULL, "ID", NULL,
@@ -122,6 +124,8 @@ static int run_job(const char *program, const mpi_bench_options *o, int ranks, b
         (void)setenv("OMPI_MCA_pml", "ob1", 1);
         (void)setenv("OMPI_MCA_btl", "tcp,self", 1);
         (void)setenv("OMPI_MCA_btl_tcp_if_include", "lo", 1);
+        (void)setenv("EEP_NETWORK", o->ucx ? "ucx" : "tcp", 1);
+        (void)setenv("EEP_NETWORK_INTERFACE", "lo", 1);
     }
     if (fd < 0 || argc + n + 4 > MOST_WORDS || setenv(result_variable, path, 1) != 0) {
         fprintf(stderr, "eep-bench-mpi: no job can be started\n");
@@ -189,6 +193,10 @@ int main(int argc, char **argv)
     output_begin();
     if (!args_begin(&table, &o, argc, argv, &result)) {
         return result;
+    }
+    if (o.ucx && !o.network) {
+        fprintf(stderr, "eep-bench-mpi: --ucx is for --network\n");
+        return ARGS_EXIT_USAGE;
     }
     if (mpi_bench_missing()) {
         fprintf(stderr, "eep-bench-mpi: %s\n", mpi_bench_missing());

@@ -331,6 +331,9 @@ static void put_all(bench_report *report, const bench *b)
     bench_report_value(report, "least_bytes", "bytes", bytes->dispatch_least);
     bench_report_value(report, "dispatch_path_bytes", "bytes", bytes->dispatch_path);
     bench_report_value(report, "combine_path_bytes", "bytes", bytes->combine_path);
+    if (network) {
+        bench_report_value(report, "dispatch_far_bytes", "bytes", bytes->dispatch_far);
+    }
     put_stats(report, b, "least_copy", b->us[COPY]);
     put_ratio(report, b, "dispatch_over_copy", phases[DISPATCH], b->us[COPY], 0, copy);
     put_ratio(report, b, "combine_over_copy", phases[COMBINE], b->us[COPY], 0, copy);
@@ -361,7 +364,9 @@ static int measure(bench *b, bench_report *report, const mpi_bench_options *o)
                            "bf16, steps per block %d%s%s",
                            b->job.num_ranks, o->layers, o->experts, o->topk, o->hidden, o->tokens,
                            b->steps, o->mpi_huge ? ", huge pages for MPI" : "",
-                           o->network ? ", both over TCP" : "");
+                           !o->network ? ""
+                           : o->ucx    ? ", libeep over UCX's tcp, MPI over TCP"
+                                       : ", both over TCP");
         bench_report_check(report, "outputs_wrong", (double)wrong, wrong == 0);
     }
     if (wrong) {

@@ -10,7 +10,7 @@
 typedef struct mpi_bench_options {
     const char *csv, *commit;
     int ranks, blocks, steps, layers, tokens, hidden, experts, topk;
-    bool quick, append, mpi_huge, network;
+    bool quick, append, mpi_huge, network, ucx;
     args_given given;
 } mpi_bench_options;
 
