@@ -190,9 +190,6 @@ void world_advance(world *w, int32_t first, int32_t last, uint64_t more);
 void world_rest(world *w);
 /* No wrong number and no capture since the join, on all ranks that are open. */
 void world_check_right(world *w);
-/* Views come in the number that the embedded store's answers make; at etcd, whose answers come
- * later, there may be a planned one more. */
-bool world_store_is_etcd(void);
 void world_expect_epoch(uint64_t epoch, uint64_t expected);
 void world_check_never_aborted(world *w, int32_t first, int32_t last);
 

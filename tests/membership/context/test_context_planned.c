@@ -29,8 +29,7 @@ Test(context, a_rank_joins_while_others_step)
         cr_expect_eq(fourth.generation, 1);
         world_expect_epoch(epoch, 2);
         cr_expect_eq(w.ranks[seat].last_active, 4);
-        cr_expect(seat == 3 || world_store_is_etcd() ||
-                  rank_events(&w.ranks[seat], EEP_EVENT_FLIPPED) == 1);
+        cr_expect(seat == 3 || rank_events(&w.ranks[seat], EEP_EVENT_FLIPPED) == 1);
     }
     world_close(&w);
 }
