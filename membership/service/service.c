@@ -8,7 +8,6 @@
 #include "graphs/device/device_ops.h"
 #include "membership/agent/rank_agent.h"
 #include "membership/backup/backups.h"
-#include "membership/claim/lease.h"
 #include "membership/collective/collective.h"
 #include "membership/context/context.h"
 #include "membership/context/event.h"
@@ -519,7 +518,6 @@ static void serve_round(eep_context *context)
     feed_loads(context);
     feed_order(context);
     eepi_store_put_own_end(context);
-    eepi_lease_look(context);
     run_retries(context);
     eepi_fill_go_on(context);
     tick.step = step_begun(context);

@@ -96,6 +96,7 @@ void eepi_store_probe(eep_context *context)
     uint64_t now = eepi_now_us();
     char key[EEPI_STORE_KEY_MAX];
 
+    eepi_lease_look(context);
     if ((!eepi_core_is_wedged(context->core) && !session->takes_nothing) ||
         session->probe_id != 0 || now - session->probe_us < EEPI_PROBE_PERIOD_US ||
         now - session->heard_us < EEPI_PROBE_PERIOD_US) {

@@ -156,7 +156,7 @@ def test_a_claim_on_a_host_that_is_lost():
 
 def test_two_machines_with_one_name():
     with laboratory() as (lab, instance):
-        agent = lab.run("h4", "env", f"EEP_HOST_ID={lab.name}-h1", rows.AGENT, "--store", rows.STORE, "--listen",
+        agent = lab.run("h4", "env", f"EEP_HOST_ID={lab.name}-h1", rows.AGENT, "--store", instance.store, "--listen",
                         "10.77.0.4:7702", "--key", instance.key, status=None)
         assert "an agent runs on another machine" in agent, agent
         twin = instance.start(5, "h4", EEP_HOST_ID=f"{lab.name}-h1")
