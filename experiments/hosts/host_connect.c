@@ -7,6 +7,7 @@
 #include "transport/secure/tcp_socket.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -178,6 +179,7 @@ void host_connect_close(host_connect *self)
     const struct timespec nap = {0, 10000000};
     while (self->starter && !child_has_ended(self->starter, NULL)) {
         if (now_ns() > end_ns) {
+            kill(-self->starter, SIGTERM); /* what it has started here, in its group */
             child_kill(self->starter, NULL);
             break;
         }

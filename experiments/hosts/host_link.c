@@ -19,7 +19,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SOCKET_BUFFER_BYTES = 1 << 20, RETRY_MS = 300, END_MS = 8000, ORDERS_AT_ONCE = 64 };
+enum {
+    SOCKET_BUFFER_BYTES = 1 << 20,
+    RETRY_MS = 300,
+    END_TRIES = 10,
+    END_MS = 8000,
+    ORDERS_AT_ONCE = 64
+};
 static const uint64_t MS = 1000000;
 
 /* From the caller's thread to the link's. */
@@ -279,6 +285,28 @@ static void pause_link(host_link *self)
     (void)poll(&set, 1, RETRY_MS);
 }
 
+/* The run ends before the worker that was started here was reached: it would wait for ever. */
+static void end_started(host_link *self)
+{
+    const host_message end = {.kind = REMOTE_END};
+    char why[HOST_NOTE_BYTES];
+    for (int i = 0; i < END_TRIES && self->connect.starter; i++) {
+        eep_status status = host_connect_try(&self->connect, &self->stream, &self->clock, why);
+        if (status == EEP_OK) {
+            self->end_ns = now_ns() + (uint64_t)END_MS * MS;
+            if (worker_stream_put(&self->stream, &end, NULL, 0) == EEP_OK) {
+                (void)!serve(self);
+            }
+            worker_stream_close(&self->stream);
+            return;
+        }
+        if (self->connect.is_fatal) {
+            return;
+        }
+        (void)poll(NULL, 0, RETRY_MS);
+    }
+}
+
 static void *run(void *argument)
 {
     host_link *self = argument;
@@ -311,6 +339,9 @@ static void *run(void *argument)
         }
     }
     lose_seats(self);
+    if (!self->end_ns) {
+        end_started(self);
+    }
     for (int s = 0; s < EEP_MAX_RANKS; s++) {
         if (self->seat[s].fd >= 0) {
             end_seat(&self->seat[s]); /* nobody reads it any more */
