@@ -197,14 +197,14 @@ static int end_was_asked_for(const eepi_view *before)
     return stay == 0;
 }
 
-/* Rule M8: nobody of an instance that has ended is left when the next one begins, and its steps
- * are below those of the next one (D5). */
+/* Rule M8: nobody of an instance that has ended is left when the next one begins, but one whose
+ * lease has lapsed (N21). And its steps are below those of the next one (D5). */
 static void check_beginning(const eepi_view *before, const eepi_view *view, const sim_process *p)
 {
     if (!before || view->cause != EEPI_VIEW_INITIAL || p->former || sim_is_in(view, p)) {
         return;
     }
-    SIM_MUST(!p->released_epoch || !p->alive || p->said_end, "M8",
+    SIM_MUST(!p->released_epoch || !p->alive || p->said_end || p->was_lapsed, "M8",
              "rank %d.%u, whose instance ended with epoch %llu, lives when %llu begins", p->seat,
              p->generation, (unsigned long long)p->released_epoch, (unsigned long long)view->epoch);
     SIM_MUST(p->epoch == 0 || p->epoch > before->epoch || p->step < view->first_step, "D5",

@@ -22,7 +22,7 @@ static struct {
     uint32_t serial[EEPI_VIEW_COLOURS]; /* and of their memory */
     bool takes_no_report;               /* the store */
     /* of all inputs: */
-    int kills, plans, drained, evicted, uncovered;
+    int kills, plans, drained, evicted, uncovered, reads;
     uint64_t plan_digest; /* of the last plan, */
     uint32_t plan_serial[EEPI_VIEW_COLOURS];
     char why[EEPI_CORE_WHY_BYTES];
@@ -42,6 +42,7 @@ static inline void feed(eepi_input input)
         listens |= actions[i].kind == EEPI_ACTION_LISTEN;
         reported = actions[i].kind == EEPI_ACTION_REPORT ? actions[i].report.epoch : reported;
         t.kills += actions[i].kind == EEPI_ACTION_KILL;
+        t.reads += actions[i].kind == EEPI_ACTION_READ;
         if (actions[i].kind == EEPI_ACTION_PLAN) {
             t.plans++;
             t.plan_digest = actions[i].view->digest;

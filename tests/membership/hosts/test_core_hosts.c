@@ -499,3 +499,19 @@ Test(core_hosts, N19_a_store_that_shows_less_commits_nothing)
     free(old);
     eepi_core_close(t.core);
 }
+
+/* H25: a watch is open and says nothing, and a report shows what it has missed. */
+Test(core_hosts, N18_a_report_under_a_newer_view_makes_it_read)
+{
+    eepi_report newer = {.seat = 1, .generation = 1, .highest_step = 7};
+    int reads;
+
+    open_hosts(2);
+    reads = t.reads;
+    report(1, 0, NULL);
+    cr_expect_eq(t.reads, reads, "nothing is new");
+    newer.epoch = eepi_core_view(t.core)->epoch + 1;
+    feed((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &newer});
+    cr_expect_eq(t.reads, reads + 1);
+    eepi_core_close(t.core);
+}
