@@ -19,7 +19,7 @@
 #define AVAIL_REPAIR_MOST_H  1000
 /* Pauses. */
 #define AVAIL_DETECT_S              0.0002
-#define AVAIL_RECOVERY_S            0.0222
+#define AVAIL_RECOVERY_S            0.0205
 #define AVAIL_REINTEGRATION_S       0.0053
 #define AVAIL_PAPER_DETECT_S        0
 #define AVAIL_PAPER_RECOVERY_S      11

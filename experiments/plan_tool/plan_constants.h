@@ -29,9 +29,9 @@
       "a checkpoint, for each node: libeep's default (repair/link_costs.c)")                       \
     X(BACKGROUND_MBS, "background_mbs", 1000, "MB/s",                                              \
       "into each rank behind traffic: background_bytes_per_s (docs/DEFAULTS.md)")                  \
-    X(DETECT_MS, "detect_ms", 0.156, "ms",                                                         \
+    X(DETECT_MS, "detect_ms", 0.205, "ms",                                                         \
       "the end of a process: median of 90 kills on this host, experiments/results/pause.csv")      \
-    X(AGREE_MS, "agree_ms", 4.220, "ms", "median, experiments/results/pause.csv")                  \
+    X(AGREE_MS, "agree_ms", 1.987, "ms", "median, experiments/results/pause.csv")                  \
     X(DEADLINE_MS, "deadline_ms", 1000, "ms",                                                      \
       "a rank that lives and is silent, instead of detect_ms: arXiv 2605.10670, and "              \
       "EEP_PROFILE_QUICK")                                                                         \
