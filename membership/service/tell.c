@@ -24,7 +24,7 @@ typedef struct peer_told {
     eepi_view_seat seat; /* of the last document that was told */
     int32_t cause;       /* 1 + the eep_fault_kind it is expelled for; 0: none is known; */
     bool ended;          /* and then its process ended, or was killed */
-    uint64_t silent_ms;  /* its heart has not beaten for so long by then */
+    uint64_t silent_ms;  /* its heart has not beaten for so long by then; 0: that is not known */
     uint32_t report_generation;
     uint64_t report_epoch;               /* newest report */
     uint64_t acks[EEPI_ACK_FLIPPED + 1]; /* digests, by kind */
@@ -100,10 +100,11 @@ static void note_cause(eep_context *context, const eepi_suspect *suspect)
     const eepk_window_header *header =
         eepi_peer_header(context, suspect->seat, suspect->generation);
     peer_told *told = &context->told->peers[suspect->seat];
+    const uint64_t now_ns = eepi_now_ns();
     uint64_t beat_ns = header ? __atomic_load_n(&header->heartbeat_ns, __ATOMIC_ACQUIRE) : 0;
 
     told->cause = suspect->kind + 1;
-    told->silent_ms = beat_ns ? (eepi_now_ns() - beat_ns) / 1000000u : 0;
+    told->silent_ms = beat_ns && beat_ns < now_ns ? (now_ns - beat_ns) / 1000000u : 0;
 }
 
 void eepi_tell_suspected(eep_context *context, const eepi_suspect *suspect)
@@ -158,7 +159,8 @@ static void add_cause(text *t, const peer_told *told, unsigned view_cause)
         add(t, "device failed");
         break;
     case EEP_FAULT_SILENT:
-        add(t, "silent for %llu ms", (unsigned long long)told->silent_ms);
+        add(t, told->silent_ms ? "silent for %llu ms" : "silent",
+            (unsigned long long)told->silent_ms);
         break;
     case EEP_FAULT_DEADLINE:
         add(t, "missed deadlines");
