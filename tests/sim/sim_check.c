@@ -462,6 +462,21 @@ static void note_links(sim_process *p, const char *key, const void *bytes, size_
     free(copy);
 }
 
+/* Rule N20: a put without compare may come late, behind its writer's successor. */
+static void check_key(const sim_process *p, const char *key)
+{
+    static const char *const prefixes[] = {EEPI_KEY_REPORT, EEPI_KEY_ACK};
+
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        const size_t length = strlen(prefixes[i]);
+        unsigned seat = 0, generation = 0;
+        SIM_MUST(strncmp(key, prefixes[i], length) != 0 ||
+                     (sscanf(key + length, "%u/%u", &seat, &generation) == 2 &&
+                      (int)seat == p->seat && generation == p->generation),
+                 "N20", "%d.%u puts %s", p->seat, p->generation, key);
+    }
+}
+
 /* Rule M2: a report is put when no step of its epoch or an older one is in flight, and the gate of
  * the own window lets nothing of it in. */
 void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t size)
@@ -470,6 +485,7 @@ void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t si
     void *copy;
 
     check_own_end(p, key, bytes, size);
+    check_key(p, key);
     note_links(p, key, bytes, size);
     if (strncmp(key, EEPI_KEY_REPORT, strlen(EEPI_KEY_REPORT)) != 0) {
         return;
