@@ -171,12 +171,15 @@ static int mate_leaves(const sim_process *p)
     return 0;
 }
 
-/* Its group has lost a rank, or it has said itself that it has failed: no view can have it, so it
- * has ended its service (P11). */
+/* Its group has lost a rank, it has said itself that it has failed, or it has no memory for a view:
+ * no view can have it, so it has ended its service (P11, P7). */
 static int has_given_up(const sim_process *p)
 {
     const eep_context *context = p->rank.context; /* its engine may not know it yet */
 
+    if (p->over && p->ended == EEP_ERR_SYSTEM) {
+        return 1;
+    }
     return (p->failed || sim_group_is_disturbed(p)) &&
            ((p->over && p->ended == EEP_ERR_EVICTED) || p->said_end ||
             (context && context->outcome.ended == EEP_ERR_EVICTED));
