@@ -84,6 +84,20 @@ class Words(unittest.TestCase):
                 eep_lab.Run.burn(run, wrong)
 
 
+    def test_verbs_of_hosts_have_the_texts_of_the_command_line(self):
+        run, said = eep_lab.Run.__new__(eep_lab.Run), []
+        run.do = lambda verb, what="": said.append(f"{verb} {what}")
+        run.host_kill("h2", when="1.5")
+        run.host_freeze("h1,h2", seconds=0.4)
+        run.partition("h1|h2,h3", "4s", when="1")
+        run.one_way("h1|h2")
+        run.delay("h1|h2", 20, seconds=1)
+        run.nic_down("h3", "300ms")
+        run.heal(when="joined:3")
+        self.assertEqual(said, ["host-kill h2@1.5", "host-freeze h1,h2/0.4s", "partition h1|h2,h3/4s@1",
+                                "one-way h1|h2", "delay h1|h2:20/1s", "nic-down h3/300ms", "heal @joined:3"])
+
+
 class Sweep(unittest.TestCase):
     def setUp(self):
         FakeRun.made, FakeRun.failing, FakeRun.interrupted = [], set(), set()

@@ -511,12 +511,13 @@ void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t si
     free(copy);
 }
 
-/* The newest epoch whose document the writer of a record has; who is no member writes none back. */
+/* The newest epoch whose document the writer of a record has. Who is no member writes none back,
+ * nor who serves no more, though its engine may not know that yet. */
 uint64_t sim_known_epoch(const sim_process *p, const char *key)
 {
     const eepi_view *view;
 
-    if (p->over || !p->rank.context ||
+    if (p->over || !p->rank.context || p->rank.context->outcome.ended != EEP_OK ||
         strncmp(key, EEPI_KEY_MEMBER, strlen(EEPI_KEY_MEMBER)) != 0) {
         return 0;
     }

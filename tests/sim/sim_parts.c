@@ -102,7 +102,9 @@ bool eepi_process_kill(int pidfd)
 eep_status eepi_seat_look(const char *store_path, int32_t seat, eepi_seat_holder *holder_out)
 {
     (void)store_path;
-    *holder_out = sim->seat_file[sim_self()->host][seat];
+    *holder_out = seat < SIM_MAX_SEATS
+                      ? sim->seat_file[sim_self()->host][seat]
+                      : (eepi_seat_holder){0}; /* agents look at all there may be */
     return EEP_OK;
 }
 

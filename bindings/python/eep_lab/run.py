@@ -199,6 +199,75 @@ class Run:
         """Start the store again, empty."""
         self.do("store-start", event_text(None, None, when))
 
+    # ------------------------------------------------------------ hosts and their network (--hosts)
+
+    def _at_hosts(self, verb: str, what: str, duration: Optional[str], when: Optional[str],
+                  seconds: Optional[float] = None) -> list[int]:
+        duration = duration_text(verb, duration, seconds)
+        return self.do(verb, event_text(None, what + (f"/{duration}" if duration else ""), when))
+
+    def host_kill(self, host: str, when: Optional[str] = None) -> list[int]:
+        """SIGKILL all ranks and the agent of a host, or what the file of hosts says."""
+        return self._at_hosts("host-kill", host, None, when)
+
+    def host_start(self, host: str, when: Optional[str] = None) -> list[int]:
+        """Bring the host back: its worker and its agent, without ranks."""
+        return self._at_hosts("host-start", host, None, when)
+
+    def host_freeze(self, host: str, duration: Optional[str] = None, when: Optional[str] = None, *,
+                    seconds: Optional[float] = None) -> list[int]:
+        """SIGSTOP all ranks and the agent of a host; SIGCONT after `duration` or `seconds`, if one
+        is given."""
+        return self._at_hosts("host-freeze", host, duration, when, seconds)
+
+    def host_cont(self, host: str, when: Optional[str] = None) -> list[int]:
+        """SIGCONT them."""
+        return self._at_hosts("host-cont", host, None, when)
+
+    def agent_kill(self, host: str, duration: Optional[str] = None, when: Optional[str] = None, *,
+                   seconds: Optional[float] = None) -> list[int]:
+        """SIGKILL the agent of a host; it starts again after `duration` or `seconds`, if one is
+        given."""
+        return self._at_hosts("agent-kill", host, duration, when, seconds)
+
+    def agent_start(self, host: str, when: Optional[str] = None) -> list[int]:
+        """Start it again."""
+        return self._at_hosts("agent-start", host, None, when)
+
+    def partition(self, sides: str, duration: Optional[str] = None, when: Optional[str] = None, *,
+                  seconds: Optional[float] = None) -> list[int]:
+        """Nothing gets from one of both sides to the other ("h1|h2,h3"), for `duration` or
+        `seconds` or until `heal`."""
+        return self._at_hosts("partition", sides, duration, when, seconds)
+
+    def one_way(self, sides: str, duration: Optional[str] = None, when: Optional[str] = None, *,
+                seconds: Optional[float] = None) -> list[int]:
+        """Nothing gets from the first side to the second."""
+        return self._at_hosts("one-way", sides, duration, when, seconds)
+
+    def delay(self, sides: str, ms: int, duration: Optional[str] = None,
+              when: Optional[str] = None, *, seconds: Optional[float] = None) -> list[int]:
+        """What both sides send to each other takes `ms` milliseconds longer."""
+        return self._at_hosts("delay", f"{sides}:{ms}", duration, when, seconds)
+
+    def reset(self, sides: str, duration: Optional[str] = None, when: Optional[str] = None, *,
+              seconds: Optional[float] = None) -> list[int]:
+        """Connections between both sides are reset and refused."""
+        return self._at_hosts("reset", sides, duration, when, seconds)
+
+    def heal(self, when: Optional[str] = None) -> list[int]:
+        """Partition, one-way, delay and reset are over, everywhere."""
+        return self._at_hosts("heal", "", None, when)
+
+    def nic_down(self, host: str, duration: Optional[str] = None, when: Optional[str] = None, *,
+                 seconds: Optional[float] = None) -> list[int]:
+        """A host's interface goes down."""
+        return self._at_hosts("nic-down", host, duration, when, seconds)
+
+    def nic_up(self, host: str, when: Optional[str] = None) -> list[int]:
+        """It is up again."""
+        return self._at_hosts("nic-up", host, None, when)
+
     # ------------------------------------------------------------ questions
 
     def status(self) -> dict[str, Any]:
