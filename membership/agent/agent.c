@@ -112,8 +112,7 @@ static eep_status open_roll(eepi_agent *agent, const eepi_agent_config *config, 
     if (status == EEP_ERR_CONFLICT) {
         snprintf(error_out, error_bytes,
                  "an agent runs on another machine, or in another pid or time namespace, under "
-                 "this host's name: give each an EEP_HOST_ID of its own, or none; behind a new "
-                 "start of this machine try again once its lease has ended");
+                 "this host's name: give each an EEP_HOST_ID of its own, or none");
     } else if (status != EEP_OK) {
         snprintf(error_out, error_bytes, "no store answers at %.200s: %s", config->store,
                  eep_strerror(status));

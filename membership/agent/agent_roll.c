@@ -106,23 +106,38 @@ static eep_status follow_predecessor(eepi_agent_roll *roll)
     return EEP_ERR_UNREACHABLE;
 }
 
-/* Rule N12. EEP_ERR_CONFLICT: an agent of the same host id runs elsewhere. */
-static eep_status take_lease(eepi_agent_roll *roll)
+/* An agent of the same host id has its lease elsewhere, or from before a new start of the machine.
+ */
+static bool has_namesake(eepi_agent_roll *roll, eep_status *status_out)
 {
     eepi_store_reply reply;
     roll_lease there;
+
+    *status_out = eepi_store_client_wait(
+        roll->client, eepi_store_get(roll->client, roll->lease_key), BOUND_US, &reply);
+    if (*status_out != EEP_OK || reply.status != EEP_OK || reply.size != sizeof there) {
+        return false;
+    }
+    memcpy(&there, reply.value, sizeof there);
+    return there.host == roll->own.host && there.home != roll->config.home;
+}
+
+/* Rule N12. EEP_ERR_CONFLICT: an agent of the same host id runs elsewhere, and goes on with its
+ * lease. */
+static eep_status take_lease(eepi_agent_roll *roll)
+{
+    const uint64_t until_us = eepi_now_us() + 2 * eepi_config_lease_us();
+    eepi_store_reply reply;
     eep_status status;
 
     if (!eepi_store_keeps(roll->client)) {
         return EEP_OK;
     }
-    status = eepi_store_client_wait(roll->client, eepi_store_get(roll->client, roll->lease_key),
-                                    BOUND_US, &reply);
-    if (status == EEP_OK && reply.status == EEP_OK && reply.size == sizeof there) {
-        memcpy(&there, reply.value, sizeof there);
-        if (there.host == roll->own.host && there.home != roll->config.home) {
+    while (has_namesake(roll, &status)) {
+        if (eepi_now_us() >= until_us) {
             return EEP_ERR_CONFLICT;
         }
+        (void)poll(NULL, 0, POLL_MS);
     }
     if (status == EEP_OK) {
         status = eepi_store_client_wait(

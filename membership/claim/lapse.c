@@ -104,20 +104,36 @@ static void note_namesake(absent *of, const eep_context *context, const eepi_sto
     }
 }
 
-/* N9: ranks of one host see each other's processes, and share memory. */
+/* N9: ranks of one host see each other's processes, and share memory. Behind a new start of this
+ * machine it is its own name: then those leases end by themselves. */
 static eep_status check_name(eep_context *context, absent *of)
 {
-    eep_status status;
+    const struct timespec pause = {.tv_nsec = LOOK_US * 1000};
+    const uint64_t until_us = eepi_now_us() + eepi_lease_lapse_us();
+    bool is_said = false;
 
-    of->namesake = -1;
-    status = for_each(context, EEPI_KEY_LEASE, note_namesake, of);
-    if (status != EEP_OK || of->namesake < 0) {
-        return status == EEP_OK ? EEP_OK : eepi_store_is_silent(context, status);
+    for (;;) {
+        of->namesake = -1;
+        const eep_status status = for_each(context, EEPI_KEY_LEASE, note_namesake, of);
+        if (status != EEP_OK || of->namesake < 0) {
+            return status == EEP_OK ? EEP_OK : eepi_store_is_silent(context, status);
+        }
+        if (eepi_now_us() >= until_us) {
+            break;
+        }
+        if (!is_said) {
+            is_said = true;
+            eepi_log(context, EEP_LOG_INFO,
+                     "rank %d (generation %u) has a lease under this host's name from another "
+                     "machine or namespace, or from before a new start: it is waited for",
+                     of->namesake, of->namesake_generation);
+        }
+        nanosleep(&pause, NULL);
     }
     return eepi_fail(context, EEP_ERR_UNSUPPORTED,
                      "rank %d (generation %u) runs on another machine, or in another pid or time "
                      "namespace, under this host's name: give each an EEP_HOST_ID of its own, or "
-                     "none; behind a new start of this machine try again once that lease has ended",
+                     "none",
                      of->namesake, of->namesake_generation);
 }
 

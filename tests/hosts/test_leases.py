@@ -160,7 +160,8 @@ def test_two_machines_with_one_name():
                         "10.77.0.4:7702", "--key", instance.key, status=None)
         assert "an agent runs on another machine" in agent, agent
         twin = instance.start(5, "h4", EEP_HOST_ID=f"{lab.name}-h1")
-        while twin.listen(1):
+        assert twin.child.wait(30) != 0, twin.story()  # once the other's lease has outlasted two of its length
+        while twin.listen(0):
             pass
         assert "EEP_HOST_ID of its own" in twin.story(), twin.story()
         twin.close()
