@@ -21,6 +21,7 @@ FIGURES = {
     "timeline": ("timeline.py", f"{RESULTS}/demo"),
     "restart": ("timeline.py", f"{RESULTS}/restart/demo-elastic", "--beside",
                 f"{RESULTS}/restart/demo-restart"),
+    "host-loss": ("timeline.py", f"{RESULTS}/host-loss"),
     "pause-parts": ("pause_parts.py",),
     "source-mix": ("source_mix.py",),
     "throughput-kept": ("throughput_kept.py",),
