@@ -22,9 +22,14 @@ int sim_hosts_are_cut(int from, int to)
     return sim->now_us < sim->cut_until_us[from][to];
 }
 
+static uint64_t id_of(int host)
+{
+    return sim->num_hosts ? 1000 + (uint64_t)host : 1;
+}
+
 uint64_t eepi_host_id(void)
 {
-    return sim->num_hosts ? 1000 + (uint64_t)sim_self()->host : 1;
+    return id_of(sim_self()->host);
 }
 
 int sim_hosts_hear(const sim_process *from, int to)
@@ -193,7 +198,8 @@ void sim_check_hosts(const eepi_view *before, const eepi_view *view)
     for (int i = 0; before && i < sim->num_processes; i++) {
         const sim_process *p = sim->process[i];
         if (eepi_view_is_fenced(view, p->seat) && !eepi_view_is_fenced(before, p->seat) &&
-            eepi_view_seat_at(view, p->seat)->generation == p->generation && !p->former) {
+            eepi_view_seat_at(view, p->seat)->generation == p->generation && !p->former &&
+            eepi_view_seat_at(view, p->seat)->host == id_of(p->host)) { /* and no namesake */
             SIM_MUST(sim_hosts_fence(before, view, p), "N7",
                      "rank %d.%u is taken for fenced in epoch %llu beside a member of its host",
                      p->seat, p->generation, (unsigned long long)view->epoch);
