@@ -19,6 +19,20 @@ static double used_by(int who)
                                        : 0;
 }
 
+char machine_process_state(pid_t pid)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    size_t bytes = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    if (file) {
+        fclose(file);
+    }
+    text[bytes] = '\0';
+    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
+    return end && end[1] == ' ' ? end[2] : '\0';
+}
+
 /* utime and stime: fields 14 and 15, behind a name that may hold anything but its last ')'. */
 static double ticks_of(pid_t pid)
 {

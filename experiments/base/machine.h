@@ -24,4 +24,6 @@ typedef struct machine_use {
 bool machine_time_now(const pid_t *pids, size_t num, machine_time *time_out);
 /* Between two moments; num_cpus 0 where there is no time between them. */
 machine_use machine_use_between(const machine_time *begin, const machine_time *end);
+/* The letter of /proc/PID/stat: 'T' stands still, 'Z' has ended; 0: there is none. */
+char machine_process_state(pid_t pid);
 #endif

@@ -2,6 +2,7 @@
 /* Ranks as child processes, or as threads of one child process that is told by orders. */
 #include "experiments/children/supervisor.h"
 
+#include "experiments/base/machine.h"
 #include "experiments/base/child.h"
 #include "experiments/rank/joiner_nice.h"
 #include "experiments/rank/rank.h"
@@ -409,20 +410,6 @@ void supervisor_on_frozen(supervisor *self, int seat)
     self->seat[seat].is_held = true;
 }
 
-static char state_of_process(pid_t pid)
-{
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *file = fopen(path, "re");
-    size_t bytes = file ? fread(text, 1, sizeof text - 1, file) : 0;
-    if (file) {
-        fclose(file);
-    }
-    text[bytes] = '\0';
-    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
-    return end && end[1] == ' ' ? end[2] : '\0';
-}
-
 char supervisor_state(const supervisor *self, int seat)
 {
     const supervisor_seat *entry = &self->seat[seat];
@@ -430,7 +417,7 @@ char supervisor_state(const supervisor *self, int seat)
         return 'Z';
     }
     if (!self->options->threads && !self->links) {
-        return state_of_process(entry->pid);
+        return machine_process_state(entry->pid);
     }
     struct pollfd end = {.fd = entry->end_fd, .events = POLLIN};
     bool is_held = self->links ? host_link_is_halted(host_links_of_seat(self->links, seat), seat)

@@ -2,6 +2,8 @@
 /* Rank processes of a worker. */
 #include "experiments/hosts/worker_ranks.h"
 
+#include "experiments/base/machine.h"
+
 #include "experiments/base/child.h"
 #include "experiments/rank/rank_main.h"
 
@@ -181,25 +183,11 @@ void worker_ranks_signal_all(worker_ranks *self, int signal_number)
     }
 }
 
-static bool is_stopped(pid_t pid)
-{
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *file = fopen(path, "re");
-    size_t bytes = file ? fread(text, 1, sizeof text - 1, file) : 0;
-    if (file) {
-        fclose(file);
-    }
-    text[bytes] = '\0';
-    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
-    return end && strncmp(end, ") T", 3) == 0;
-}
-
 bool worker_ranks_halted(worker_ranks *self, int seat, bool *is_halted_out)
 {
     worker_rank *rank = &self->seat[seat];
     bool before = rank->is_halted;
-    rank->is_halted = rank->pid && is_stopped(rank->pid);
+    rank->is_halted = rank->pid && machine_process_state(rank->pid) == 'T';
     *is_halted_out = rank->is_halted;
     return rank->pid && rank->is_halted != before;
 }
