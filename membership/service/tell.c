@@ -163,7 +163,10 @@ static void add_cause(text *t, const peer_told *told, unsigned view_cause)
             (unsigned long long)told->silent_ms);
         break;
     case EEP_FAULT_DEADLINE:
-        add(t, "missed deadlines");
+        add(t,
+            told->silent_ms ? "missed deadlines, last heartbeat %llu ms before"
+                            : "missed deadlines",
+            (unsigned long long)told->silent_ms);
         break;
     case EEP_FAULT_BAD_ANSWER:
         add(t, "answered wrongly");

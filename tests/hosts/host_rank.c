@@ -3,8 +3,8 @@
  * collectives meanwhile, checks each row of each, and says on standard output what happens:
  *
  *   {"joined": RANK}
- *   {"steps": STEPS OK, "with": RANKS IN THE VIEW, "epoch": EPOCH, "longest_us": BETWEEN TWO STEPS}
- *                                        at each change of the view, and four times a second
+ *   {"steps": STEPS OK, "with": RANKS IN THE VIEW, "epoch": EPOCH, "longest_us": BETWEEN TWO STEPS,
+ *    "collectives": THAT ENDED WELL}     at each change of the view, and four times a second
  *   {"ended": STEPS OK, "aborted": STEPS, "wrong": ROWS, "collectives": THAT ENDED WELL,
  *    "repeated": THAT WERE}
  *
@@ -73,9 +73,10 @@ typedef struct engine {
     int32_t *topk, *num;
     int rank;
     FILE *says;
-    const char *folder;                            /* NULL: none */
-    bool gathers_no_more;                          /* atomic */
-    uint64_t num_gathered, num_repeated, num_last; /* by its thread; the newest number */
+    const char *folder;              /* NULL: none */
+    bool gathers_no_more;            /* atomic */
+    uint64_t num_gathered;           /* atomic */
+    uint64_t num_repeated, num_last; /* by its thread; the newest number */
     uint64_t num_wrong_gathers;
 } engine;
 
@@ -256,7 +257,7 @@ static void check_gathered(engine *e, const uint8_t *rows, const uint64_t *sizes
         }
     }
     e->num_last = result->number;
-    e->num_gathered++;
+    __atomic_fetch_add(&e->num_gathered, 1, __ATOMIC_RELAXED);
     e->num_wrong_gathers += is_wrong;
 }
 
@@ -319,9 +320,12 @@ static void tell(const engine *e, story *told, const eep_step *step, uint64_t nu
     if (step->epoch == told->epoch && now - told->told_us < TELL_US) {
         return;
     }
-    fprintf(e->says, "{\"steps\": %llu, \"with\": %d, \"epoch\": %llu, \"longest_us\": %llu}\n",
+    fprintf(e->says,
+            "{\"steps\": %llu, \"with\": %d, \"epoch\": %llu, \"longest_us\": %llu, "
+            "\"collectives\": %llu}\n",
             (unsigned long long)num_ok, step->num_active, (unsigned long long)step->epoch,
-            (unsigned long long)told->longest_us);
+            (unsigned long long)told->longest_us,
+            (unsigned long long)__atomic_load_n(&e->num_gathered, __ATOMIC_RELAXED));
     *told = (story){step->epoch, now, now, 0};
 }
 

@@ -63,6 +63,10 @@ class Rank:
         self.log.seek(0)
         return f"{self.name} said {self.said[-20:]}\n{self.log.read()[-6000:]}"
 
+    def await_collective(self):
+        """One has ended well since it joined: a rank that joined just now may have had no time for one."""
+        self.await_(lambda line: line.get("collectives", 0) > 0, "a collective")
+
     def await_view(self, num):
         return self.await_(lambda line: line.get("with") == num, f"a step with {num} ranks")
 
@@ -129,6 +133,8 @@ class Instance:
             rank.forget()
 
     def end(self):
+        for rank in self.rank.values():
+            rank.await_collective()
         for rank in self.rank.values():
             rank.child.stdin.close()
         ended = [rank.end() for rank in self.rank.values()]

@@ -267,7 +267,7 @@ Test(context_log, a_missed_deadline_is_told_as_the_cause)
     WORLD_WAIT(&w, w.ranks[0].last_active == 2 && w.ranks[2].last_active == 2);
     world_advance(&w, 0, 0, 3);
     for (int32_t seat = 0; seat <= 2; seat += 2) {
-        cr_expect_eq(count(seat, EEP_LOG_INFO, "left: rank 1 (generation 1: missed deadlines)",
+        cr_expect_eq(count(seat, EEP_LOG_INFO, "left: rank 1 (generation 1: missed deadlines",
                            "after a fault", NULL),
                      1, "rank %d", seat);
     }

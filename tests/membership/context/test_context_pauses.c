@@ -232,21 +232,25 @@ static char left_because[3][160]; /* what the log says of the end of rank 2 */
 
 static void note_silence(void *user, eep_log_level level, const char *line)
 {
-    static const char said[] = "left: rank 2 (generation 1: silent for ";
-    const char *at = strstr(line, said);
+    static const char *const said[] = {
+        "left: rank 2 (generation 1: silent for ",
+        "left: rank 2 (generation 1: missed deadlines, last heartbeat "};
     const char *left = strstr(line, "left: rank 2");
 
     if (left) {
         snprintf(left_because[((const rank *)user)->seat], sizeof left_because[0], "%s", left);
     }
-    if (at && level == EEP_LOG_INFO) {
-        __atomic_store_n(&silent_ms[((const rank *)user)->seat],
-                         (unsigned)strtoul(at + strlen(said), NULL, 10), __ATOMIC_SEQ_CST);
+    for (int i = 0; left && level == EEP_LOG_INFO && i < 2; i++) {
+        if (strncmp(left, said[i], strlen(said[i])) == 0) {
+            __atomic_store_n(&silent_ms[((const rank *)user)->seat],
+                             (unsigned)strtoul(left + strlen(said[i]), NULL, 10), __ATOMIC_SEQ_CST);
+        }
     }
 }
 
 /* One that is stopped for longer than that is killed and expelled, and the logs of the others say
- * for how long its heart had not beaten. */
+ * for how long its heart had not beaten. A step's deadline is as long as the floor of silence: one
+ * that hears of the missed deadline first names that. */
 Test(context_pauses, M5_a_process_that_stays_stopped_is_told_as_silent)
 {
     int there[2], back[2], status = 0;
