@@ -14,7 +14,9 @@ python=/usr/bin/python3
 "$python" "$root/bindings/python/eep_build.py" --tree "$build/python" --libeep "$build/libeep.so"
 export PYTHONPATH=$build/python PYTHONDONTWRITEBYTECODE=1
 "$python" -m eep --version
-"$python" "$root/tests/python/test_binding.py"
+for tests in binding binding_device binding_members; do
+    "$python" "$root/tests/python/test_$tests.py"
+done
 "$python" "$root/tests/python/test_binding_ends.py"
 "$python" "$root/tests/python/test_binding_ranks.py"
 "$python" "$root/tests/python/test_binding_many.py" 400

@@ -30,7 +30,11 @@ types)
     cd "$dir/site"
     "$python" -m mypy --strict --cache-dir "$dir/mypy" -p eep
     ;;
-calls) "$python" "$root/tests/python/test_binding.py" ;;
+calls)
+    for tests in binding binding_device binding_members; do
+        "$python" "$root/tests/python/test_$tests.py"
+    done
+    ;;
 ends) "$python" "$root/tests/python/test_binding_ends.py" --all ;;
 ranks) "$python" "$root/tests/python/test_binding_ranks.py" ;;
 many) "$python" "$root/tests/python/test_binding_many.py" 1000 ;;

@@ -1,28 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A rank (eep/eep.h): its weights, its step graphs, its steps, and what it tells."""
+"""A rank (eep/eep.h): its step graphs, its steps, its log lines and events."""
 import time
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Type, Union
 
-import numpy as np
-
-from .arrays import Array, register
 from .buffers import (Arguments, Buffers, Form, FormSizes, combine_arguments, dispatch_arguments,
                       form_sizes, make_buffers)
-from .checkpoint import Checkpoint
 from .collective import Collectives
 from .configuration import Config
 from .control import Control
 from .device import Device, Graph, Stream, begin_capture, end_capture, wait_in_slices
 from .errors import (TIMEOUT, BadStepInput, Drained, EepError, Invalid, KernelFailed, NotFound, State,
-                     error_of)
+                     check, error_of)
 from .kernels import fail_if_any
 from .loading import ffi, lib, text_of
 from .objects import leaked, microseconds
-from .reports import (BadInput, Counters, EventRecord, Fault, LogLine, Placement, ShapeInfo, Snapshot,
-                      StepWords, enum_name, plain, seats_of, sized, take_records)
+from .observation import Observation
+from .reports import BadInput, EventRecord, LogLine, ShapeInfo, StepWords, enum_name, sized, take_records
 from .store import ERROR_BYTES, Store
+from .weights import Weights
 
 _JOIN_SLICE_US = 100000
 _LOG, _EVENT = ffi.addressof(lib, "eepy_log"), ffi.addressof(lib, "eepy_event")
@@ -84,7 +81,7 @@ class Step:
             context._end_with_care(status)
 
 
-class Context(Control, Collectives):
+class Context(Control, Collectives, Observation, Weights):
     """One rank of an instance. Opening takes the seat, with a new generation.
 
     A rank's life: open; fill `slot_alloc` of what `slot_expert` asks for; `capture()` a step;
@@ -205,10 +202,6 @@ class Context(Control, Collectives):
         if hasattr(self, "_streams") and self.closed:
             self._give_back()
 
-    def _check(self, status: int, call: str) -> None:
-        if status != 0:
-            raise error_of(status, call)
-
     # ------------------------------------------------------------ who it is
 
     @property
@@ -242,63 +235,6 @@ class Context(Control, Collectives):
             self._streams.append(self._stream)
         return self._stream
 
-    # ------------------------------------------------------------ weights
-
-    def slot_expert(self, layer: int, slot: int) -> int:
-        """The logical expert that the slot is to hold; -1: none. Between open and join."""
-        return int(lib.py_slot_expert(self._handle, layer, slot))
-
-    def slot_set(self, layer: int, slot: int, tensors: Sequence[Any]) -> List[Array]:
-        """Give a slot its memory: one array for each tensor, borrowed until the close, filled with
-        the weights of `slot_expert` before the join. A repair overwrites it. All slots have the
-        same sizes, and no two share memory."""
-        arrays = [register(self.device, tensor) for tensor in tensors]
-        self._check(lib.py_slot_set(self._handle, layer, slot, _tensors(arrays), len(arrays)),
-                    "eep_slot_set")
-        self._kept[(layer, slot)] = arrays
-        return arrays
-
-    def slot_alloc(self, layer: int, slot: int, shapes: Sequence[Any],
-                   dtype: Any = "float32") -> List[Array]:
-        """The same in new memory of the device: a shape for each tensor. Fill them by
-        `array.write(...)`, or `array[...] = ...` on the host."""
-        return self.slot_set(layer, slot, [self.device.zeros(shape, dtype, "device")
-                                           for shape in shapes])
-
-    def backup_wanted(self, layer: int, expert: int) -> bool:
-        """Whether this rank is meant to put a copy of the expert into its node's memory."""
-        return bool(lib.py_backup_wanted(self._handle, layer, expert))
-
-    def backup_set(self, layer: int, expert: int, tensors: Sequence[Any]) -> None:
-        """Copy an expert from host memory into the node's, for repairs. Its tensors have a slot's
-        sizes. Before the join."""
-        arrays = [register(self.device, tensor) for tensor in tensors]
-        self._check(lib.py_backup_set(self._handle, layer, expert, _tensors(arrays), len(arrays)),
-                    "eep_backup_set")
-
-    def checkpoint_set(self, checkpoint: Checkpoint, names: Sequence[str],
-                       first_layer: int = 0) -> None:
-        """Say that all experts' weights lie in a checkpoint: a name for each tensor of a slot, with
-        {layer} and {expert}. Repairs read it last. Between open and join."""
-        texts = [ffi.new("char[]", name.encode()) for name in names]
-        self._check(lib.py_checkpoint_set_names(
-            self._handle, checkpoint._handle, len(texts), ffi.new("char *[]", texts), first_layer),
-            "eep_checkpoint_set_names")
-
-    def checkpoint_load(self, layer: int, expert: int, tensors: Sequence[Any]) -> None:
-        """Read an expert from the checkpoint into arrays of the host."""
-        arrays = [register(self.device, tensor) for tensor in tensors]
-        self._check(lib.py_checkpoint_load(self._handle, layer, expert, _tensors(arrays),
-                                           len(arrays)), "eep_checkpoint_load")
-
-    def physical_to_logical(self) -> "np.ndarray[Any, Any]":
-        """Which expert lies in which slot by the newest view: int32 [num_layers, num_slots], -1:
-        none. A copy, for inspection."""
-        found = np.empty((self.config.num_layers, self.config.num_slots), np.int32)
-        self._check(lib.eepy_slots_copy(self._handle, ffi.cast("int32_t *", found.ctypes.data),
-                                        found.nbytes), "eep_physical_to_logical")
-        return found
-
     # ------------------------------------------------------------ the step, at capture time
 
     def buffers(self, out_dtype: Any = None, memory: str = "pinned", chain: int = 0,
@@ -320,7 +256,7 @@ class Context(Control, Collectives):
     def shape(self, shape: int) -> ShapeInfo:
         """The size of steps of that shape."""
         info = sized("eep_shape_info")
-        self._check(lib.py_shape_get(self._handle, shape, info), "eep_shape_get")
+        check(lib.py_shape_get(self._handle, shape, info), "eep_shape_get")
         return ShapeInfo(info.max_tokens, info.num_chunks, info.chunk_tokens, info.rows_capacity)
 
     @contextmanager
@@ -343,18 +279,18 @@ class Context(Control, Collectives):
     def latch(self, stream: Optional[Stream] = None, shape: int = 0) -> None:
         """The first node of a step of that shape. Steps run in this stream from now on."""
         where = stream or self.stream
-        self._check(lib.py_step_latch_shape(self._handle, shape, where._handle)
+        check(lib.py_step_latch_shape(self._handle, shape, where._handle)
                     if shape else lib.py_step_latch(self._handle, where._handle), "eep_step_latch")
         self._runs_in(where)
 
     def finish(self, stream: Optional[Stream] = None) -> None:
         """The last node of a step."""
-        self._check(lib.py_step_finish(self._handle, (stream or self.stream)._handle),
+        check(lib.py_step_finish(self._handle, (stream or self.stream)._handle),
                     "eep_step_finish")
 
     def use_stream(self, stream: Stream) -> None:
         """The stream in which steps run from now on (eep_step_stream)."""
-        self._check(lib.py_step_stream(self._handle, stream._handle), "eep_step_stream")
+        check(lib.py_step_stream(self._handle, stream._handle), "eep_step_stream")
         self._runs_in(stream)
 
     def _runs_in(self, stream: Stream) -> None:
@@ -393,7 +329,7 @@ class Context(Control, Collectives):
     def dispatch_receive(self, layer: int, chain: int = 0,
                          stream: Optional[Stream] = None) -> None:
         """The second half: `rows` and `slot_begin` are there behind it."""
-        self._check(lib.py_dispatch_receive(self._handle, layer, chain,
+        check(lib.py_dispatch_receive(self._handle, layer, chain,
                                             (stream or self.stream)._handle), "eep_dispatch_receive")
 
     def combine_send(self, layer: int, *, rows: Any, topk_weights: Any, num_tokens: Any, out: Any,
@@ -406,7 +342,7 @@ class Context(Control, Collectives):
 
     def combine_receive(self, layer: int, chain: int = 0, stream: Optional[Stream] = None) -> None:
         """The second half: `out` is there behind it."""
-        self._check(lib.py_combine_receive(self._handle, layer, chain,
+        check(lib.py_combine_receive(self._handle, layer, chain,
                                            (stream or self.stream)._handle), "eep_combine_receive")
 
     def _put(self, function: Callable[..., int], call: str, layer: int, stream: Optional[Stream],
@@ -414,7 +350,7 @@ class Context(Control, Collectives):
         where = stream or self.stream
         arguments.struct.chunk = chunk
         where._keep(arguments)
-        self._check(function(self._handle, layer, where._handle, arguments.struct), call)
+        check(function(self._handle, layer, where._handle, arguments.struct), call)
         if arguments.num_rows:
             self._rows[(layer, arguments.struct.chain)] = arguments.num_rows
 
@@ -424,7 +360,7 @@ class Context(Control, Collectives):
     def step_words(self) -> StepWords:
         """Addresses for kernels that may take long: they look whether their step is over."""
         words = sized("eep_step_words")
-        self._check(lib.py_step_words_get(self._handle, words), "eep_step_words_get")
+        check(lib.py_step_words_get(self._handle, words), "eep_step_words_get")
         return StepWords(*(int(ffi.cast("uintptr_t", getattr(words, name)))
                            for name in ("running", "given_up", "aborted")))
 
@@ -490,7 +426,7 @@ class Context(Control, Collectives):
         status = lib.py_bad_input_get(self._handle, bad)
         if status == NotFound.status:
             return None
-        self._check(status, "eep_bad_input_get")
+        check(status, "eep_bad_input_get")
         return BadInput(enum_name("eep_bad_kind", bad.kind), bad.layer, bad.token, bad.k, bad.value,
                         bad.num_bad_tokens, bad.chain, bad.step)
 
@@ -501,100 +437,19 @@ class Context(Control, Collectives):
     def busy(self, seconds: float) -> None:
         """This rank compiles or collects garbage for so long: peers wait. 0: not any more. Any
         thread."""
-        self._check(lib.py_busy(self._handle, microseconds(seconds)), "eep_busy")
+        check(lib.py_busy(self._handle, microseconds(seconds)), "eep_busy")
 
     def drain(self) -> None:
         """Ask to leave: go on stepping until Drained."""
-        self._check(lib.py_drain(self._handle), "eep_drain")
+        check(lib.py_drain(self._handle), "eep_drain")
 
     def end_instance(self) -> None:
         """End the instance for all its ranks: each steps until Drained. Several may ask; where the
         end has come already, nothing happens."""
         try:
-            self._check(lib.py_instance_end(self._handle), "eep_instance_end")
+            check(lib.py_instance_end(self._handle), "eep_instance_end")
         except Drained:
             pass
-
-    # ------------------------------------------------------------ observation
-
-    def snapshot(self) -> Snapshot:
-        """View, seats and counters, all of one epoch. Any thread."""
-        snapshot, counters = sized("eep_snapshot"), sized("eep_counters")
-        seats = ffi.new("eep_seat[]", max(1, self.config.max_ranks, self.config.num_ranks))
-        self._check(lib.py_snapshot_get(self._handle, snapshot, counters, seats), "eep_snapshot_get")
-        return Snapshot(snapshot.epoch, snapshot.num_active, snapshot.max_ranks,
-                        seats_of(seats, snapshot.max_ranks), plain(Counters, counters))
-
-    def faults(self) -> List[Fault]:
-        """Expulsions that were not taken yet, oldest first. Any thread."""
-        found: List[Fault] = []
-        fault = sized("eep_fault")
-        while True:
-            status = lib.py_fault_next(self._handle, fault)
-            if status == NotFound.status:
-                return found
-            self._check(status, "eep_fault_next")
-            found.append(Fault(fault.seat, fault.generation, enum_name("eep_fault_kind", fault.kind),
-                               fault.epoch, fault.time_ns))
-
-    def loads(self) -> "np.ndarray[Any, Any]":
-        """Tokens of this rank that each expert got: uint64 [num_layers, num_experts]. Any thread."""
-        found = np.zeros((self.config.num_layers, self.config.num_experts), np.uint64)
-        self._check(lib.py_loads_get(self._handle, ffi.cast("uint64_t *", found.ctypes.data)),
-                    "eep_loads_get")
-        return found
-
-    def loads_set(self, loads: Any) -> None:
-        """Loads [num_layers, num_experts] that placement goes by from now on; None: the measured
-        ones. The same on all ranks. Any thread."""
-        values = None if loads is None else np.ascontiguousarray(loads, np.uint32)
-        shape = (self.config.num_layers, self.config.num_experts)
-        if values is not None and values.shape != shape:
-            raise Invalid(f"eep_loads_set: loads have shape {values.shape}: it must be {shape}")
-        pointer = ffi.NULL if values is None else ffi.cast("uint32_t *", values.ctypes.data)
-        self._check(lib.py_loads_set(self._handle, pointer), "eep_loads_set")
-
-    def waits(self) -> "np.ndarray[Any, Any]":
-        """How long receives waited for each seat, in nanoseconds: uint64 [max_ranks]. Any thread."""
-        found = np.zeros(max(self.config.max_ranks, self.config.num_ranks), np.uint64)
-        self._check(lib.py_waits_get(self._handle, ffi.cast("uint64_t *", found.ctypes.data)),
-                    "eep_waits_get")
-        return found
-
-    def placement(self) -> Placement:
-        """The placement of the newest view. Any thread."""
-        shape = self._placement_shape()
-        experts, pinned = np.empty(shape, np.int32), np.empty(shape, np.uint8)
-        info = sized("eep_placement_info")
-        self._check(lib.py_placement_get(
-            self._handle, info, ffi.cast("int32_t *", experts.ctypes.data),
-            ffi.cast("uint8_t *", pinned.ctypes.data)), "eep_placement_get")
-        return Placement(info.epoch, info.number, info.own_number,
-                         enum_name("eep_order_state", info.own_state), info.num_unmet,
-                         info.num_unreachable, experts, pinned.astype(bool))
-
-    def placement_set(self, number: int, experts: Any, pinned: Any = None) -> None:
-        """Order a placement with a number: experts [num_layers, max_ranks, num_slots], -1: libeep
-        decides, None: nothing is given any more; pinned, the same shape. Any thread after the
-        join."""
-        shape = self._placement_shape()
-        order = sized("eep_placement")
-        order.number = number
-        kept = []
-        for name, values, kind, ctype in (("experts", experts, np.int32, "int32_t *"),
-                                          ("pinned", pinned, np.uint8, "uint8_t *")):
-            if values is not None:
-                array = np.ascontiguousarray(values, kind)
-                if array.shape != shape:
-                    raise Invalid(f"eep_placement_set: {name} have shape {array.shape}: it must be "
-                                  f"{shape}")
-                kept.append(array)
-                setattr(order, name, ffi.cast(ctype, array.ctypes.data))
-        self._check(lib.py_placement_set(self._handle, order), "eep_placement_set")
-
-    def _placement_shape(self) -> Any:
-        config = self.config
-        return (config.num_layers, max(config.max_ranks, config.num_ranks), config.num_slots)
 
     # ------------------------------------------------------------ log lines and events
 
@@ -618,12 +473,3 @@ class Context(Control, Collectives):
         """A descriptor that is readable while `poll` has something; -1 without `log` and `event`.
         For select, or asyncio's add_reader."""
         return -1 if self._queue[0] == ffi.NULL else int(lib.eepy_queue_fd(self._queue[0]))
-
-
-def _tensors(arrays: Sequence[Array]) -> Any:
-    made = ffi.new("eep_tensor[]", max(1, len(arrays)))
-    for at, array in enumerate(arrays):
-        made[at].data, made[at].bytes = ffi.cast("void *", array.address), array.nbytes
-    return made
-
-
