@@ -4,7 +4,8 @@
 ranks, agents, hosts and the network between them fail, and the oracle finds every token right.
 
     tests/hosts/test_run.py BUILD [NAME...] [--rows FILE]      only the tests whose names contain one;
-                   a row for each fault that expelled a rank, with the parts of its pause, into FILE
+                   a row for each fault that expelled a rank, with the parts of its pause, into FILE,
+                   beside what a compare-and-swap at etcd took from the first host in that test
 
 Exit status 77: this machine lets no laboratory run, or has no etcd.
 """
@@ -247,14 +248,29 @@ TESTS = [ranks_and_an_agent_die_and_a_rank_stops, hosts_stand_still_and_lose_pow
          a_worker_dies_and_is_started_again, a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies]
 
 
+def start_clock(lab):
+    """Times of a compare-and-swap; what each fault waits for goes through the same register."""
+    return subprocess.Popen([NETLAB, "--lab", lab.name, "run", "h1", f"{HERE}/cas_clock.py",
+                             *(f"http://10.78.0.{n}:2379" for n in HOSTS)], stdout=subprocess.PIPE, text=True)
+
+
+def read_clock(clock):
+    """n, p50 and p99 in ms."""
+    clock.kill()
+    took = sorted(float(line) for line in clock.communicate()[0].splitlines())
+    assert took, "no compare-and-swap was answered"
+    return len(took), took[len(took) // 2], took[min(len(took) - 1, len(took) * 99 // 100)]
+
+
 def write_rows(path, rows, commit):
     with open(path, "w", encoding="utf-8") as file:
         file.write(f"# commit {commit}\n# machine {os.cpu_count()} cores, Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}\n"
                    f"# command tests/hosts/test_run.py BUILD --rows FILE, 3 hosts of tools/netlab, 2 ranks each, {LIMITS}\n")
-        file.write(",".join(("test", *PARTS)) + "\n")
-        for test, fault in rows:
+        file.write(",".join(("test", *PARTS, "cas_n", "cas_p50_ms", "cas_p99_ms")) + "\n")
+        for test, fault, cas in rows:
             if fault["expelled"]:
-                file.write(",".join([test, *("" if fault[part] is None else str(fault[part]) for part in PARTS)]) + "\n")
+                said = [fault[part] for part in PARTS] + list(cas)
+                file.write(",".join([test, *("" if value is None else str(value) for value in said)]) + "\n")
 
 
 def main():
@@ -276,9 +292,13 @@ def main():
         begin = time.monotonic()
         try:
             with HostLab(getattr(test, "hosts", 3), "--share", folder) as lab:
-                summary = test(Laboratory(lab, folder))
+                laboratory = Laboratory(lab, folder)
+                clock = start_clock(lab) if rows_path else None
+                summary = test(laboratory)
                 pauses = [(fault["kind"], fault["rank"], fault["pause_ms"]) for fault in summary["faults"]]
-                rows += [(test.__name__, fault) for fault in summary["faults"]]
+                if clock:
+                    cas = read_clock(clock)
+                    rows += [(test.__name__, fault, cas) for fault in summary["faults"]]
                 print(f"ok    {test.__name__} ({time.monotonic() - begin:.1f} s): {pauses}", flush=True)
         except AssertionError as error:
             failed += 1
