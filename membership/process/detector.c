@@ -25,8 +25,9 @@ typedef struct watched {
     uint64_t heard_us; /* when a new beat was last seen, extended by our own gaps */
     uint64_t last_beat;
     told told;
-    bool rang;                       /* so the bell thread said */
-    uint64_t look_us, look_after_us; /* rang: the next look at its process, and how long after */
+    bool rang;              /* so the bell thread said */
+    uint64_t look_us;       /* rang or silent: the next look at its process; 0: now */
+    uint64_t look_after_us; /* from that look to the one behind it; 0: not known yet */
 } watched;
 
 struct eepi_detector {
@@ -57,6 +58,7 @@ static sign end_silence(watched *peer, uint64_t now)
     const bool was_silent = peer->told == TOLD_SILENT;
 
     peer->heard_us = now;
+    peer->look_us = peer->look_after_us = 0;
     if (was_silent) {
         peer->told = TOLD_NOTHING;
     }
@@ -86,6 +88,31 @@ static void await_end(eepi_detector *d, watched *peer, uint64_t now)
     look_by(d, peer->look_us);
 }
 
+static void look_later(watched *peer, uint64_t now)
+{
+    peer->look_us = now + peer->look_after_us;
+    peer->look_after_us =
+        peer->look_after_us < LONGEST_LOOK_US / 2 ? 2 * peer->look_after_us : LONGEST_LOOK_US;
+}
+
+/* Has a silent process ended? On a machine without a free processor many members are silent at
+ * once, and each of them looks at all the others. So looks at one process come less and less often.
+ */
+static bool is_found_ended(const eepi_detector *d, watched *peer, uint64_t now)
+{
+    if (now < peer->look_us) {
+        return false;
+    }
+    if (eepi_process_look(peer->pid, peer->pid_start) != EEPI_PROCESS_RUNS) {
+        return true;
+    }
+    if (peer->look_after_us == 0) {
+        peer->look_after_us = d->config.period_us;
+    }
+    look_later(peer, now);
+    return false;
+}
+
 /* A member whose bell has rung. */
 static sign look_at_dying(eepi_detector *d, watched *peer, uint64_t now)
 {
@@ -105,9 +132,7 @@ static sign look_at_dying(eepi_detector *d, watched *peer, uint64_t now)
             peer->told = TOLD_EXIT;
             return SIGN_EXIT;
         }
-        peer->look_us = now + peer->look_after_us;
-        peer->look_after_us =
-            peer->look_after_us < LONGEST_LOOK_US / 2 ? 2 * peer->look_after_us : LONGEST_LOOK_US;
+        look_later(peer, now);
     }
     look_by(d, peer->look_us);
     return SIGN_NONE;
@@ -130,7 +155,7 @@ static sign listen_to(eepi_detector *d, watched *peer, uint64_t now)
     if (silent_us < d->config.suspect_us || peer->told == TOLD_EXIT) {
         return SIGN_NONE;
     }
-    if (eepi_process_look(peer->pid, peer->pid_start) != EEPI_PROCESS_RUNS) {
+    if (is_found_ended(d, peer, now)) {
         peer->told = TOLD_EXIT;
         return SIGN_EXIT;
     }
@@ -170,13 +195,12 @@ static void tell(const eepi_detector *d, int32_t seat, uint32_t generation, sign
 /* Look at all members, or, between two such rounds, at those alone whose bell has rung. */
 static void listen_round(eepi_detector *d, uint64_t now, uint64_t gap_us, bool is_whole)
 {
+    pthread_mutex_lock(&d->lock);
     for (int32_t seat = 0; seat < d->config.max_ranks; seat++) {
         watched *peer = &d->peers[seat];
-        uint32_t generation;
+        const uint32_t generation = peer->generation;
         sign seen = SIGN_NONE;
 
-        pthread_mutex_lock(&d->lock);
-        generation = peer->generation;
         if (peer->header && (is_whole || peer->rang || peer->told == TOLD_RANG)) {
             if (gap_us > 2 * d->config.period_us) { /* rule M6: we were away, not they */
                 peer->heard_us += gap_us;
@@ -187,9 +211,13 @@ static void listen_round(eepi_detector *d, uint64_t now, uint64_t gap_us, bool i
                 seen = listen_to(d, peer, now);
             }
         }
-        pthread_mutex_unlock(&d->lock);
-        tell(d, seat, generation, seen);
+        if (seen != SIGN_NONE) {
+            pthread_mutex_unlock(&d->lock);
+            tell(d, seat, generation, seen);
+            pthread_mutex_lock(&d->lock);
+        }
     }
+    pthread_mutex_unlock(&d->lock);
 }
 
 static void tell_of_host(const eepi_detector *d, int32_t seat, uint32_t generation,
