@@ -11,6 +11,8 @@ trap 'rm -rf "$tmp"' EXIT
 mkdir "$tmp/t"
 export TMPDIR=$tmp/t
 unset XDG_RUNTIME_DIR
+# As under nohup, which ./check may be run with: a run that is to end by SIGHUP is started without that.
+trap '' HUP
 bad=0
 fail() { echo "$*" >&2; bad=1; }
 small=(--quiet --ranks 2 --experts 8 --slots 8 --topk 2 --layers 2 --hidden 32 --inner 32 --input 4 --output 4:16)
@@ -43,15 +45,32 @@ await() {
     local end=$((SECONDS + 60))
     until "$@"; do [ $SECONDS -lt $end ] || { fail "this did not come about: $*"; return 1; }; sleep 0.02; done
 }
+ranks_of() { cat /proc/"$1"/task/*/children 2>/dev/null; }
+tell() { # PID DIR: what a run's threads and its ranks' do, what it has said, and what it answers
+    local task
+    # shellcheck disable=SC2046
+    for task in $(printf '/proc/%s/task/* ' "$1" $(ranks_of "$1")); do
+        echo "$task: $(grep -E '^(Name|State|ShdPnd|SigBlk|SigIgn):' "$task/status" | tr '\n\t' '  ')in $(cat "$task/wchan")"
+    done
+    cat "$2.log"
+    "$bin/eep-ctl" --out "$2" status
+}
+ends() { # PID DIR: a run that is to end, and its exit status in `status`; one that goes on is told of, and killed
+    local end=$((SECONDS + 30))
+    while jobs -rp | grep -qx "$1"; do
+        [ $SECONDS -lt $end ] || { fail "the run in $2 goes on"; tell "$1" "$2" >&2; kill -KILL "$1"; break; }
+        sleep 0.02
+    done
+    wait "$1" 2>/dev/null; status=$?
+}
 serve() { # DIR OPTIONS...: a run that serves, in the background; its id is in `pid`
     local dir=$1; shift
-    # Not by the shell alone: it starts background jobs with SIGINT and SIGQUIT ignored.
-    "$bin/eep-run" "${small[@]}" --serve --requests 20 --rate 50 --out "$dir" "$@" >"$dir.log" 2>&1 &
+    # The shell starts background jobs with SIGINT and SIGQUIT ignored, and eep-run ends by them all the same.
+    env --default-signal=HUP "$bin/eep-run" "${small[@]}" --serve --requests 20 --rate 50 --out "$dir" "$@" >"$dir.log" 2>&1 &
     pid=$!
     await test -S "$dir/control.sock"
     "$bin/eep-ctl" --out "$dir" --timeout 60 wait settled >/dev/null || fail "$dir does not serve"
 }
-ranks_of() { cat /proc/"$1"/task/*/children 2>/dev/null; }
 gone() { local p; for p in $1; do [ ! -e "/proc/$p" ] || fail "process $p outlived its launcher ($2)"; done; }
 
 # Every program: what it prints is lost, so its exit status is not 0.
@@ -151,7 +170,7 @@ for signal in TERM HUP QUIT INT; do
     serve "$tmp/$signal"
     ranks=$(ranks_of "$pid")
     kill -PIPE "$pid" # of no consequence
-    kill -$signal "$pid"; wait "$pid"; status=$?
+    kill -$signal "$pid"; ends "$pid" "$tmp/$signal"
     [ $status -eq 1 ] || fail "SIG$signal: exit status $status, not 1"
     rows_of "$tmp/$signal"
     grep -q '"oracle":.*"not checked: interrupted"' "$tmp/$signal/summary.json" || fail "SIG$signal: no verdict"
@@ -162,23 +181,19 @@ for signal in TERM HUP QUIT INT; do
 done
 # --repeat: the runs so far are kept, and the one that was interrupted writes its rows. It gets the signal
 # twice, from its group and from its parent, which is one.
-setsid "$bin/eep-run" --no-picture "${small[@]}" --requests 20 --rate 20 --repeat 50 --out "$tmp/many" >"$tmp/many.log" 2>&1 &
-await test -S "$tmp/many/0002/control.sock"
-"$bin/eep-ctl" --out "$tmp/many/0002" --timeout 60 wait settled >/dev/null || fail "the second run does not serve"
-pid=$(cat /proc/*/stat 2>/dev/null | awk -v parent=$$ '$2 == "(eep-run)" && $4 == parent { print $1 }')
-kill -TERM -- "-$pid"; wait; status=$?
-[ -n "$pid" ] && ! [ -e "/proc/$pid" ] || fail "--repeat went on"
-# On a busy machine the second run may have ended before the signal came.
-kept=$(grep -c "  met *$" "$tmp/many.log")
-[ "$kept" -ge 1 ] || { fail "--repeat ended without a run"; cat "$tmp/many.log"; }
-/usr/bin/python3 -c 'import json,sys; assert len(json.load(open(sys.argv[1]))["runs"]) == int(sys.argv[2])' "$tmp/many/repeat.json" "$kept" ||
-    { fail "an interrupted --repeat does not keep its $kept runs"; cat "$tmp/many.log"; }
-last=$(printf '%s/many/%04d' "$tmp" $((kept + 1)))
-if grep -q "interrupted: see $last.log" "$tmp/many.log"; then
-    rows_of "$last"
-else
-    fail "--repeat: not said"; cat "$tmp/many.log"
-fi
+setsid "$bin/eep-run" --no-picture "${small[@]}" --serve --requests 20 --rate 20 --repeat 50 --out "$tmp/many" >"$tmp/many.log" 2>&1 &
+pid=$! # setsid makes no process here: the shell's jobs lead no group
+for run in 0001 0002; do
+    await test -S "$tmp/many/$run/control.sock"
+    "$bin/eep-ctl" --out "$tmp/many/$run" --timeout 60 wait settled >/dev/null || fail "run $run does not serve"
+    [ $run != 0001 ] || "$bin/eep-ctl" --out "$tmp/many/$run" finish >/dev/null
+done
+kill -TERM -- "-$pid"; ends "$pid" "$tmp/many"
+[ "$(grep -c "  met *$" "$tmp/many.log")" -eq 1 ] && grep -q "interrupted: see $tmp/many/0002.log" "$tmp/many.log" ||
+    { fail "--repeat: not said"; cat "$tmp/many.log"; }
+/usr/bin/python3 -c 'import json,sys; assert len(json.load(open(sys.argv[1]))["runs"]) == 1' "$tmp/many/repeat.json" ||
+    { fail "an interrupted --repeat does not keep the run before"; cat "$tmp/many.log"; }
+rows_of "$tmp/many/0002"
 left "--repeat"
 
 # A signal while the oracle is at work, which is slow here, ends both; so does the end of the launcher.
@@ -187,29 +202,29 @@ cp "$bin/eep-run" "$tmp/slow"
 printf '#!/bin/sh\nexec sleep 600\n' >"$tmp/slow/eep-oracle"
 chmod +x "$tmp/slow/eep-oracle"
 for signal in TERM KILL; do
-    "$tmp/slow/eep-run" --no-picture "${small[@]}" --requests 4 --rate 50 --out "$tmp/slow/$signal" >"$tmp/slow.log" 2>&1 &
+    "$tmp/slow/eep-run" --no-picture "${small[@]}" --requests 4 --rate 50 --out "$tmp/slow/$signal" >"$tmp/slow/$signal.log" 2>&1 &
     pid=$!
     oracle=
     sleeps() { for p in $(ranks_of $pid); do [ "$(cat "/proc/$p/comm" 2>/dev/null)" != sleep ] || oracle=$p; done; [ -n "$oracle" ]; }
     await sleeps
-    kill -$signal $pid; wait $pid 2>/dev/null; status=$?
+    kill -$signal $pid; ends $pid "$tmp/slow/$signal"
     # It would go on for ten minutes.
     [ -n "$oracle" ] && await test ! -e "/proc/$oracle" || fail "SIG$signal: the oracle ('$oracle') went on"
     [ $signal = KILL ] && continue
     [ $status -eq 1 ] || fail "SIG$signal in the oracle: exit status $status"
-    grep -q "oracle     not checked: interrupted" "$tmp/slow.log" || { fail "SIG$signal in the oracle: not said"; cat "$tmp/slow.log"; }
+    grep -q "oracle     not checked: interrupted" "$tmp/slow/$signal.log" || { fail "SIG$signal in the oracle: not said"; cat "$tmp/slow/$signal.log"; }
     rows_of "$tmp/slow/$signal"
 done
 rm -rf "$tmp"/t/*
 # Started with nohup it does not end by SIGHUP; a second signal, a while after the first, ends it at
 # once, whatever it does then.
-(trap '' HUP; exec "$bin/eep-run" --no-picture "${small[@]}" --serve --requests 9 --out "$tmp/nohup" >"$tmp/nohup.log" 2>&1) &
+"$bin/eep-run" --no-picture "${small[@]}" --serve --requests 9 --out "$tmp/nohup" >"$tmp/nohup.log" 2>&1 &
 pid=$!
 await test -S "$tmp/nohup/control.sock"
 kill -HUP "$pid"
 "$bin/eep-ctl" --out "$tmp/nohup" --timeout 60 wait settled >/dev/null || fail "nohup: SIGHUP ended it"
 ranks=$(ranks_of "$pid")
-kill -TERM "$pid"; sleep 0.6; kill -TERM "$pid" 2>/dev/null; wait "$pid"; status=$?
+kill -TERM "$pid"; sleep 0.6; kill -TERM "$pid" 2>/dev/null; ends "$pid" "$tmp/nohup"
 [ $status -eq 1 ] || fail "two signals: exit status $status, not 1"
 gone "$ranks" "two signals"
 left "two signals"
@@ -221,7 +236,7 @@ echo keep >"$tmp/victim"
 ln -s "$tmp/victim" "$tmp/full/tokens.csv" # no link is followed, and no FIFO waited for
 mkfifo "$tmp/full/requests.csv"
 ln -s "$tmp/victim" "$tmp/full/summary.json"
-"$bin/eep-ctl" --out "$tmp/full" finish >/dev/null; wait "$pid"; status=$?
+"$bin/eep-ctl" --out "$tmp/full" finish >/dev/null; ends "$pid" "$tmp/full"
 [ $status -eq 1 ] || fail "files that cannot be made: exit status $status, not 1"
 for file in steps.csv events.csv trace.json; do grep -qF "'$tmp/full/$file' cannot be written: Is a directory" "$tmp/full.log" || { fail "a file, $file, is not named"; cat "$tmp/full.log"; }; done
 ! grep -q "did not come to its end\|rows, summary.json" "$tmp/full.log" && grep -qF "what could be written: $tmp/full" "$tmp/full.log" || { fail "the verdict of a run that lacks files"; cat "$tmp/full.log"; }
@@ -252,13 +267,13 @@ expect 1 "eep-run: cannot start $tmp/alone/eep-oracle: No such file or directory
 
 # Ranks that still load their weights do not hear that the run ends.
 for mode in --store-process --threads; do
-    "$bin/eep-run" $mode --quiet --no-picture --ranks 2 --experts 32 --slots 32 --layers 8 --hidden 512 --inner 1024 --out "$tmp/loads$mode" >"$tmp/said" 2>&1 & pid=$!
+    "$bin/eep-run" $mode --quiet --no-picture --ranks 2 --experts 32 --slots 32 --layers 8 --hidden 512 --inner 1024 --out "$tmp/loads$mode" >"$tmp/loads$mode.log" 2>&1 & pid=$!
     starts() { [ -n "$(ranks_of $pid)" ]; }
-    await starts; sleep 0.3; kill -TERM $pid; wait $pid; status=$?
+    await starts; sleep 0.3; kill -TERM $pid; ends $pid "$tmp/loads$mode"
     # A wait that reaches the bound of 5 s is told.
-    [ $status -eq 1 ] && ! grep -q "did not end when told to" "$tmp/said" &&
-        grep -q "before it served: there are no rows" "$tmp/said" && [ "$(ls "$tmp/loads$mode")" = run.json ] ||
-        { fail "a signal while ranks load, $mode: exit status $status"; cat "$tmp/said"; }
+    [ $status -eq 1 ] && ! grep -q "did not end when told to" "$tmp/loads$mode.log" &&
+        grep -q "before it served: there are no rows" "$tmp/loads$mode.log" && [ "$(ls "$tmp/loads$mode")" = run.json ] ||
+        { fail "a signal while ranks load, $mode: exit status $status"; cat "$tmp/loads$mode.log"; }
 done
 
 # A folder that others can change is not written into.
@@ -277,10 +292,11 @@ if [ "$(id -u)" -eq 0 ]; then
     # That user puts another folder in its place, while the run serves: nothing comes into that one, and all into the first.
     mkdir "$tmp/theirs" "$tmp/theirs/out" "$tmp/roots"; chown -R 65534 "$tmp/theirs"; echo keep >"$tmp/roots/summary.json"
     exchange() { mv "$tmp/theirs/out" "$tmp/theirs/away"; ln -s "$tmp/roots" "$tmp/theirs/out"; }
-    SUDO_UID=65534 "$bin/eep-run" "${small[@]}" --requests 4 --rate 50 --serve --quiet --out "$tmp/theirs/out" >"$tmp/said" 2>&1 & pid=$!
+    SUDO_UID=65534 "$bin/eep-run" "${small[@]}" --requests 4 --rate 50 --serve --quiet --out "$tmp/theirs/out" >"$tmp/theirs/away.log" 2>&1 & pid=$!
     can_be_asked() { [ -S "$tmp/theirs/out/control.sock" ]; }
     await can_be_asked; exchange
-    "$bin/eep-ctl" --out "$tmp/theirs/away" finish >>"$tmp/said" 2>&1; wait $pid || { fail "a run whose folder was exchanged"; cat "$tmp/said"; }
+    "$bin/eep-ctl" --out "$tmp/theirs/away" finish; ends $pid "$tmp/theirs/away"
+    [ $status -eq 0 ] || { fail "a run whose folder was exchanged: exit status $status"; cat "$tmp/theirs/away.log"; }
     [ "$(ls -A "$tmp/roots"; cat "$tmp/roots/summary.json")" = "summary.json
 keep" ] || fail "a run wrote through an exchanged folder: $(ls -A "$tmp/roots")"
     [ -s "$tmp/theirs/away/summary.json" ] && [ -s "$tmp/theirs/away/oracle.json" ] && [ ! -e "$tmp/theirs/away/.held" ] ||
@@ -318,7 +334,7 @@ serve "$tmp/own" --no-picture --no-oracle --store-process --dummy-burn 60@0
 begin=$(seconds_of "$pid")
 burnt() { now=$(seconds_of "$pid"); awk "BEGIN { exit !($now > $begin + 0.4) }"; }
 await burnt
-"$bin/eep-ctl" --out "$tmp/own" finish >/dev/null; wait "$pid"
+"$bin/eep-ctl" --out "$tmp/own" finish >/dev/null; ends "$pid" "$tmp/own"
 /usr/bin/python3 - "$tmp/own/summary.json" "$begin" "$now" <<'PY' || fail "CPU time of the run's own processes counts as others'"
 import json, sys
 summary, took = json.load(open(sys.argv[1])), float(sys.argv[3]) - float(sys.argv[2])
@@ -340,7 +356,7 @@ kill -KILL "$pid"; wait "$pid" 2>/dev/null
 [ -n "$folder" ] && [ -d "$tmp/t/$folder" ] || fail "the killed run's folder is not there: this tests nothing"
 serve "$tmp/next"
 [ ! -e "$tmp/t/$folder" ] || fail "the killed run's folder is left"
-kill -TERM "$pid"; wait "$pid"
+kill -TERM "$pid"; ends "$pid" "$tmp/next"
 left "the next run"
 [ $bad -eq 0 ] && echo "results survive closed pipes, full devices, signals and a second run"
 exit $bad
