@@ -262,10 +262,10 @@ static bool cancel(void *user, int number, char error[CONTROL_ERROR_BYTES])
 /* ---------------------------------------------------------------- each round */
 
 /* After a finish no joiner is waited for, unless nothing is served without it: it may hold the only
- * copies of some experts. */
+ * copies of some experts. So does a rank of the first view. */
 static void end_joiners(launcher *self)
 {
-    bool ends = self->ending.finishing && launcher_uncovered(self) == 0 &&
+    bool ends = self->ending.finishing && self->run.start_ns && launcher_uncovered(self) == 0 &&
                 self->options.baseline != OPTIONS_RESTART; /* there they are no joiners */
     for (int seat = 0; ends && seat < self->run.max_ranks; seat++) {
         const record_process *process = launcher_process_of(self, seat);

@@ -173,6 +173,20 @@ wait $run || fail "eep-run's exit code"
 run=
 [ "$(grep -v "^#" "$tmp/room/events.csv" | grep -c store-)" = 2 ] || fail "refused commands have rows: $(grep store- "$tmp/room/events.csv")"
 
+# A finish while the ranks start, for longer than it waits for joiners: they serve first, and the run is good.
+"$bin/eep-run" --no-picture --quiet "${small[@]}" --layers 8 --hidden 256 --serve --out "$tmp/early" >"$tmp/log" 2>&1 &
+run=$!
+ranks=
+for _ in $(seq 2000); do ranks=$(cat /proc/"$run"/task/*/children); [ "$(wc -w <<<"$ranks")" -ge 4 ] && break; done
+# shellcheck disable=SC2086
+kill -STOP $ranks || fail "the ranks are not there to be stopped"
+"$bin/eep-ctl" --out "$tmp/early" finish || fail "finish"
+sleep 2.5
+# shellcheck disable=SC2086
+kill -CONT $ranks 2>/dev/null
+wait $run || fail "a finish at the start: exit status $?"
+run=
+
 # ---- the Python module
 EEP_RUN="$bin/eep-run" PYTHONPATH="$here/../../bindings/python" PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - "$bin/eep-ctl" "$tmp" <<'PY' || fail "the Python module"
 import pathlib, subprocess, sys
