@@ -295,3 +295,13 @@ int eepi_ports_device(const eepi_ports *ports, const char *name)
     }
     return -1;
 }
+
+struct ibv_context *eepi_ports_context(const eepi_ports *ports, int device)
+{
+    return ports->devices[device].context;
+}
+
+const eepi_verbs *eepi_ports_verbs(const eepi_ports *ports)
+{
+    return ports->verbs;
+}

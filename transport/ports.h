@@ -51,4 +51,8 @@ bool eepi_ports_next(eepi_ports *ports, eepi_port_change *change_out);
 uint64_t eepi_ports_rate(const eepi_ports *ports, int device);
 /* The number of the device of that name; -1: there is none. */
 int eepi_ports_device(const eepi_ports *ports, const char *name);
+/* The device, for other calls of the table, until the list is closed; NULL: it could not be opened,
+ * or is not kept. */
+struct ibv_context *eepi_ports_context(const eepi_ports *ports, int device);
+const eepi_verbs *eepi_ports_verbs(const eepi_ports *ports);
 #endif

@@ -4,6 +4,7 @@
  * that, otherwise lines for people are printed from it. */
 #include "eep/eep.h"
 #include "experiments/base/output.h"
+#include "experiments/info/gpu_direct_info.h"
 #include "experiments/info/launch_info.h"
 #include "experiments/info/probe.h"
 #include "graphs/cuda/cuda_environment.h"
@@ -334,6 +335,7 @@ static void collect_devices(cJSON *root, const eepi_locality *locality)
         bool usable = eep_device_open(backends[i], 0, &device) == EEP_OK;
         if (usable) {
             collect_place(entry, device, locality);
+            gpu_direct_collect(entry, device);
             eep_device_close(device);
         } else if (cJSON_GetArraySize(missing) == 0) {
             cJSON_AddStringToObject(entry, "error", eep_device_error_text());
@@ -476,6 +478,7 @@ static void print_devices(const cJSON *devices)
         if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(entry, "usable"))) {
             printf("usable\n");
             print_place(entry);
+            gpu_direct_print(entry);
             continue;
         }
         printf("not usable");

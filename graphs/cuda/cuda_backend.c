@@ -327,6 +327,7 @@ static const eepi_device_ops cuda_ops = {
     .share_map = eepi_cuda_share_map,
     .share_map_own = eepi_cuda_share_map_own,
     .share_close = eepi_cuda_share_close,
+    .share_dmabuf = eepi_cuda_share_dmabuf,
 };
 
 static int cuda_count(void)

@@ -123,5 +123,7 @@ EEP_MUST_CHECK eep_status eepi_cuda_share_map_own(void *device, int fd, size_t m
                                                   eepi_share *share_out, char *why_out,
                                                   size_t why_bytes);
 void eepi_cuda_share_close(void *device, eepi_share *share);
+EEP_MUST_CHECK eep_status eepi_cuda_share_dmabuf(void *device, const eepi_share *share, int *fd_out,
+                                                 char *why_out, size_t why_bytes);
 void eepi_cuda_shares_unmap_parked(void);
 #endif

@@ -26,7 +26,8 @@
     X(cuMemAddressFree, 10020)                                                                     \
     X(cuMemMap, 10020)                                                                             \
     X(cuMemUnmap, 10020)                                                                           \
-    X(cuMemSetAccess, 10020)
+    X(cuMemSetAccess, 10020)                                                                       \
+    X(cuMemGetHandleForAddressRange, 11070)
 
 typedef struct cuda_driver {
 #define DRIVER_MEMBER(name, version) PFN_##name##_v##version name;

@@ -42,6 +42,7 @@ typedef struct cuda_region {
     CUmemGenericAllocationHandle handle;
     CUdeviceptr address;
     int has_handle, has_address, has_mapping;
+    bool is_for_nics; /* it was asked for as memory that network cards may reach */
     uint32_t users;   /* shares of it that are open */
     uint64_t allowed; /* a bit for each device of this process that may reach it */
 } cuda_region;
@@ -69,6 +70,15 @@ static eep_status check_attribute(const cuda_region *r, CUdevice_attribute attri
                                 what);
     }
     return status;
+}
+
+/* 0, too, where the driver knows no such attribute. */
+static int attribute_of(const cuda_region *r, CUdevice_attribute attribute)
+{
+    int value = 0;
+
+    return r->driver.cuDeviceGetAttribute(&value, attribute, r->ordinal) == CUDA_SUCCESS ? value
+                                                                                         : 0;
 }
 
 /* The runtime's numbers of devices are the driver's. */
@@ -161,13 +171,42 @@ static CUmemAllocationProp properties_on(int ordinal)
     return properties;
 }
 
+/* The driver does not say whether a program that is exec'ed would inherit its descriptors. */
+static eep_status close_on_exec(const cuda_region *r, int fd)
+{
+    return fcntl(fd, F_SETFD, FD_CLOEXEC) == 0
+               ? EEP_OK
+               : eepi_cuda_fail(EEP_ERR_SYSTEM, r->ordinal, "fcntl of the memory's descriptor: %s",
+                                strerror(errno));
+}
+
+/* Memory that network cards may reach where the device has such, and other memory where the driver
+ * gives none in spite of what it says. */
+static eep_status create_handle(cuda_region *r, CUmemAllocationProp *properties)
+{
+    eep_status status = CALL(r, cuMemCreate, &r->handle, r->bytes, properties, 0);
+
+    if ((status == EEP_ERR_UNSUPPORTED || status == EEP_ERR_INVALID) &&
+        properties->allocFlags.gpuDirectRDMACapable) {
+        properties->allocFlags.gpuDirectRDMACapable = 0;
+        status = CALL(r, cuMemCreate, &r->handle, r->bytes, properties, 0);
+    }
+    r->has_handle = status == EEP_OK;
+    r->is_for_nics = r->has_handle && properties->allocFlags.gpuDirectRDMACapable;
+    return status;
+}
+
 /* Physical memory of at least `bytes`, and its descriptor. */
 static eep_status region_create(cuda_region *r, size_t bytes)
 {
     CUmemAllocationProp properties = properties_on(r->ordinal);
     size_t granularity = 0;
-    eep_status status = CALL(r, cuMemGetAllocationGranularity, &granularity, &properties,
-                             CU_MEM_ALLOC_GRANULARITY_MINIMUM);
+    eep_status status;
+
+    properties.allocFlags.gpuDirectRDMACapable =
+        attribute_of(r, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED) != 0;
+    status = CALL(r, cuMemGetAllocationGranularity, &granularity, &properties,
+                  CU_MEM_ALLOC_GRANULARITY_MINIMUM);
 
     if (status != EEP_OK) {
         return status;
@@ -176,18 +215,12 @@ static eep_status region_create(cuda_region *r, size_t bytes)
     if (r->bytes < bytes) {
         return eepi_cuda_fail(EEP_ERR_NO_MEMORY, r->ordinal, "%zu bytes are too many", bytes);
     }
-    status = CALL(r, cuMemCreate, &r->handle, r->bytes, &properties, 0);
-    r->has_handle = status == EEP_OK;
+    status = create_handle(r, &properties);
     if (status == EEP_OK) {
         status = CALL(r, cuMemExportToShareableHandle, &r->fd, r->handle,
                       CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
     }
-    /* the driver does not say whether a program that is exec'ed would inherit it */
-    if (status == EEP_OK && fcntl(r->fd, F_SETFD, FD_CLOEXEC) != 0) {
-        status = eepi_cuda_fail(EEP_ERR_SYSTEM, r->ordinal, "fcntl of the memory's descriptor: %s",
-                                strerror(errno));
-    }
-    return status;
+    return status == EEP_OK ? close_on_exec(r, r->fd) : status;
 }
 
 /* Memory of another device needs a path from this one: say so before the driver does. */
@@ -459,4 +492,61 @@ void eepi_cuda_share_close(void *device, eepi_share *share)
     if (eepi_cuda_use_device(d->ordinal) == EEP_OK) {
         region_leave(share->impl, d->parked_most_bytes);
     }
+}
+
+/* ------------------------------------------------------------------ network cards */
+
+/* What a card's writes into a share need. Without the order a kernel might see a tag and, behind
+ * it, a row as it was before (rule N4): a flush is a call of the host's, which no graph can make.
+ */
+static eep_status check_for_nics(const cuda_region *r)
+{
+    const char *lacks = NULL;
+
+    if (!attribute_of(r, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED)) {
+        lacks = "GPUDirect RDMA for memory that processes share";
+    } else if (!r->is_for_nics) {
+        lacks = "GPUDirect RDMA for this memory, though it says so of its own";
+    } else if (!attribute_of(r, CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED)) {
+        lacks = "dma-buf (it needs Linux 5.12 and NVIDIA's open kernel modules)";
+    } else if (attribute_of(r, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING) <
+               CU_GPU_DIRECT_RDMA_WRITES_ORDERING_OWNER) {
+        lacks = "order of what network cards write";
+    }
+    return lacks ? eepi_cuda_fail(EEP_ERR_UNSUPPORTED, r->ordinal,
+                                  "it has no %s, so cards cannot write there", lacks)
+                 : EEP_OK;
+}
+
+eep_status eepi_cuda_share_dmabuf(void *device, const eepi_share *share, int *fd_out, char *why_out,
+                                  size_t why_bytes)
+{
+    const cuda_device *d = device;
+    const cuda_region *r = share->impl;
+    int fd = -1;
+    eep_status status = eepi_cuda_use_device(d->ordinal);
+
+    if (status == EEP_OK && share->fd < 0) {
+        status = eepi_cuda_fail(EEP_ERR_INVALID, d->ordinal,
+                                "the memory is another rank's, which has to hand it to cards");
+    }
+    if (status == EEP_OK) {
+        status = check_for_nics(r);
+    }
+    if (status == EEP_OK) {
+        status = CALL(r, cuMemGetHandleForAddressRange, &fd, r->address, r->bytes,
+                      CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD, 0);
+    }
+    if (status == EEP_OK) {
+        status = close_on_exec(r, fd);
+    }
+    if (status == EEP_OK) {
+        *fd_out = fd;
+        return EEP_OK;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    snprintf(why_out, why_bytes, "%s", eepi_cuda_failure());
+    return status;
 }

@@ -17,7 +17,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of the structs below or of the kernels' argument structs. */
-enum { EEPI_BACKEND_VERSION = 9 };
+enum { EEPI_BACKEND_VERSION = 10 };
 
 /* Memory that others map (graphs/device/device_share.h). */
 typedef struct eepi_share {
@@ -103,6 +103,11 @@ typedef struct eepi_device_ops {
     eep_status (*share_map_own)(void *device, int fd, size_t mapped_bytes, eepi_share *share_out,
                                 char *why_out, size_t why_bytes);
     void (*share_close)(void *device, eepi_share *share);
+    /* A descriptor by which a NIC's driver reaches what this process's share has (dma-buf); the
+     * caller's, close-on-exec. EEP_ERR_UNSUPPORTED: `why_out` names what is missing. NULL: the
+     * memory is the host's, which a NIC reaches without one. */
+    eep_status (*share_dmabuf)(void *device, const eepi_share *share, int *fd_out, char *why_out,
+                               size_t why_bytes);
 } eepi_device_ops;
 
 typedef struct eepi_device_backend {

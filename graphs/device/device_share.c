@@ -84,6 +84,25 @@ eep_status eepi_share_map_own(eep_device *device, int fd, size_t mapped_bytes,
     return status;
 }
 
+eep_status eepi_share_dmabuf(eep_device *device, const eepi_share *share, int *fd_out,
+                             char *why_out, size_t why_bytes)
+{
+    uint64_t begin_us = eepi_now_us();
+    eep_status status = may_call(share->mapped_bytes, why_out, why_bytes);
+
+    if (status != EEP_OK) {
+        return status;
+    }
+    if (!device->ops->share_dmabuf) {
+        snprintf(why_out, why_bytes, "memory of the %s device has no descriptor for network cards",
+                 device->backend->name);
+        return EEP_ERR_UNSUPPORTED;
+    }
+    status = device->ops->share_dmabuf(device->impl, share, fd_out, why_out, why_bytes);
+    count_call(device, begin_us);
+    return status;
+}
+
 void eepi_share_close(eep_device *device, eepi_share *share)
 {
     uint64_t begin_us = eepi_now_us();

@@ -36,6 +36,12 @@ bool eepi_share_has_own(const eep_device *device);
 EEP_MUST_CHECK eep_status eepi_share_map_own(eep_device *device, int fd, size_t mapped_bytes,
                                              eepi_share *share_out, char *why_out,
                                              size_t why_bytes);
+/* A descriptor of memory that this process made, by which the driver of a network card maps it
+ * (dma-buf, GPUDirect RDMA); close-on-exec, the caller's. It keeps the memory. EEP_ERR_UNSUPPORTED:
+ * the device or its driver cannot, or what a card writes there could reach kernels out of order
+ * (rule N4), or the memory is the host's; why_out says which. EEP_ERR_DEVICE. */
+EEP_MUST_CHECK eep_status eepi_share_dmabuf(eep_device *device, const eepi_share *share,
+                                            int *fd_out, char *why_out, size_t why_bytes);
 /* Unmap; the memory goes with its last mapping and descriptor. No work that uses the address may be
  * in flight. A share that is all zero is ignored. */
 void eepi_share_close(eep_device *device, eepi_share *share);

@@ -105,9 +105,25 @@ static CUresult get_attribute(int *out, CUdevice_attribute attribute, CUdevice d
     if (fake_driver_fails()) {
         return CUDA_ERROR_UNKNOWN;
     }
-    *out = attribute == CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED ||
-           (attribute == CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED &&
-            fake_driver.has_descriptors);
+    switch ((int)attribute) {
+    case CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED:
+        *out = 1;
+        break;
+    case CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED:
+        *out = fake_driver.has_descriptors;
+        break;
+    case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED:
+        *out = fake_driver.has_gpu_direct;
+        break;
+    case CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED:
+        *out = fake_driver.has_dmabuf;
+        break;
+    case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING:
+        *out = fake_driver.writes_ordering;
+        break;
+    default:
+        return CUDA_ERROR_INVALID_VALUE;
+    }
     return CUDA_SUCCESS;
 }
 
@@ -194,6 +210,11 @@ static CUresult create(CUmemGenericAllocationHandle *out, size_t bytes,
     if (fake_driver_fails()) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
+    FAKE_REQUIRE(!properties->allocFlags.gpuDirectRDMACapable || fake_driver.has_gpu_direct);
+    if (properties->allocFlags.gpuDirectRDMACapable && fake_driver.refuses_gpu_direct) {
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    add(&fake_driver.made_for_nics, properties->allocFlags.gpuDirectRDMACapable);
     name_of_own(name, sizeof name);
     fd = memfd_create(name, MFD_CLOEXEC);
     FAKE_REQUIRE(fd >= 0 && ftruncate(fd, (off_t)bytes) == 0);
@@ -386,6 +407,32 @@ static CUresult retain(CUmemGenericAllocationHandle *out, void *at)
     return CUDA_SUCCESS;
 }
 
+/* Of one whole mapping, as its memfd. */
+static CUresult range_handle(void *out, CUdeviceptr at, size_t bytes, CUmemRangeHandleType type,
+                             unsigned long long flags)
+{
+    int copy = -1;
+
+    FAKE_REQUIRE(type == CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD && flags == 0);
+    FAKE_REQUIRE(fake_driver.has_dmabuf);
+    if (has_no_context()) {
+        return CUDA_ERROR_INVALID_CONTEXT;
+    }
+    if (fake_driver_fails()) {
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    pthread_mutex_lock(&lock);
+    for (const mapping *m = mappings; m && copy < 0; m = m->next) {
+        if ((uint8_t *)(uintptr_t)at == m->memory && bytes == m->bytes) {
+            copy = dup(m->fd); /* not close-on-exec, as a driver may do */
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    FAKE_REQUIRE(copy >= 0);
+    *(int *)out = copy;
+    return CUDA_SUCCESS;
+}
+
 /* ------------------------------------------------------------------ how they are found */
 
 /* X(name, CUDA version of its type, function): each function has its type. */
@@ -407,7 +454,8 @@ static CUresult retain(CUmemGenericAllocationHandle *out, void *at)
     X(cuMemAddressFree, 10020, address_free)                                                       \
     X(cuMemMap, 10020, map)                                                                        \
     X(cuMemUnmap, 10020, unmap)                                                                    \
-    X(cuMemSetAccess, 10020, set_access)
+    X(cuMemSetAccess, 10020, set_access)                                                           \
+    X(cuMemGetHandleForAddressRange, 11070, range_handle)
 
 cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned version,
                                              unsigned long long flags,

@@ -25,6 +25,7 @@
  *   EEP_FAKE_GPU_BOUND_MS            the bound; 20000
  *   EEP_FAKE_GPU_REFUSE_OWN_IMPORT   1: a process cannot import memory that it exported itself
  *   EEP_FAKE_GPU_ALLOW_NO_CONTEXT    1: cuMem functions without a context are counted and served
+ *   EEP_FAKE_GPU_GPU_DIRECT          1: network cards can reach its memory, by a memfd
  *   EEP_FAKE_GPU_DEAL_SEED           not 0: streams are dealt to queues by chance, not in turn
  *   EEP_FAKE_GPU_REPORT              "stderr": the counters, at exit; else a path: they are in
  *                                    PATH.PID, rewritten whenever one of them that is rare changes
@@ -111,6 +112,9 @@ typedef struct fake_gpu_driver {
     int calls, fail_at;               /* the call with that number fails; -1: none does */
     int owner;                        /* the device on which all memory lies */
     int reaches_others, has_descriptors, refuses_own_import, allows_no_context;
+    /* GPUDirect RDMA: what the attributes say (the order is CU_GPU_DIRECT_RDMA_WRITES_ORDERING_*),
+     * whether memory for it is refused all the same, and how much of it was made */
+    int has_gpu_direct, has_dmabuf, writes_ordering, refuses_gpu_direct, made_for_nics;
     const char *missing; /* a function that the driver does not have */
 } fake_gpu_driver;
 extern fake_gpu_driver fake_driver;

@@ -196,6 +196,10 @@ static void read_environment(void)
     if (number_of("EEP_FAKE_GPU_ALLOW_NO_CONTEXT", 0)) {
         fake_driver.allows_no_context = 1;
     }
+    if (number_of("EEP_FAKE_GPU_GPU_DIRECT", 0)) {
+        fake_driver.has_gpu_direct = fake_driver.has_dmabuf = 1;
+        fake_driver.writes_ordering = CU_GPU_DIRECT_RDMA_WRITES_ORDERING_OWNER;
+    }
     fake.deal_seed = number_of("EEP_FAKE_GPU_DEAL_SEED", 0);
     process = getpid();
     open_report();

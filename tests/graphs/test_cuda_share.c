@@ -5,6 +5,7 @@
 #include "tests/fake_gpu/fake_gpu.h"
 
 #include <criterion/criterion.h>
+#include <cuda.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -243,5 +244,90 @@ Test(cuda_share, while_ranks_wait_nothing_is_unmapped)
     }
     num_waiters = 0;
     eepi_cuda_shares_unmap_parked();
+    expect_nothing_open(lowest);
+}
+
+/* ---------------------------------------------------------------- network cards */
+
+static void be_capable(void)
+{
+    fake_driver.has_gpu_direct = fake_driver.has_dmabuf = 1;
+    fake_driver.writes_ordering = CU_GPU_DIRECT_RDMA_WRITES_ORDERING_OWNER;
+}
+
+static void make(eepi_share *made)
+{
+    char why[256] = "";
+    cr_assert_eq(eepi_cuda_share_make(&device, BYTES, made, why, sizeof why), EEP_OK, "%s", why);
+}
+
+/* A share has no descriptor for cards, and the reason has that in it. */
+static void expect_refused(const eepi_share *share, eep_status wanted, const char *reason)
+{
+    char why[256] = "";
+    int fd = -7;
+    cr_expect_eq(eepi_cuda_share_dmabuf(&device, share, &fd, why, sizeof why), wanted);
+    cr_expect(strstr(why, reason), "'%s'", why);
+    cr_expect_eq(fd, -7, "written on failure");
+}
+
+Test(cuda_share, a_network_card_gets_the_memory_itself)
+{
+    int lowest = lowest_free_fd(), fd;
+    eepi_share made;
+    char why[256] = "";
+    be_capable();
+    make(&made);
+    cr_expect_eq(fake_driver.made_for_nics, 1);
+    cr_assert_eq(eepi_cuda_share_dmabuf(&device, &made, &fd, why, sizeof why), EEP_OK, "%s", why);
+    cr_expect(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    ((uint8_t *)made.address)[BYTES] = 7;
+    uint8_t seen = 0;
+    cr_assert_eq(pread(fd, &seen, 1, BYTES), 1);
+    cr_expect_eq(seen, 7);
+    eepi_cuda_share_close(&device, &made);
+    close(fd);
+    expect_nothing_open(lowest);
+}
+
+Test(cuda_share, what_a_card_cannot_reach_is_named)
+{
+    int lowest = lowest_free_fd();
+    eepi_share made, mapped;
+    char why[256] = "";
+    make(&made);
+    cr_expect_eq(fake_driver.made_for_nics, 0);
+    expect_refused(&made, EEP_ERR_UNSUPPORTED, "no GPUDirect RDMA for memory that processes share");
+    eepi_cuda_share_close(&device, &made);
+    be_capable();
+    make(&made);
+    fake_driver.has_dmabuf = 0;
+    expect_refused(&made, EEP_ERR_UNSUPPORTED, "no dma-buf");
+    be_capable();
+    fake_driver.writes_ordering = CU_GPU_DIRECT_RDMA_WRITES_ORDERING_NONE;
+    expect_refused(&made, EEP_ERR_UNSUPPORTED, "no order of what network cards write");
+    be_capable();
+    cr_assert_eq(eepi_cuda_share_map(&device, made.fd, made.mapped_bytes, &mapped, why, sizeof why),
+                 EEP_OK, "%s", why);
+    expect_refused(&mapped, EEP_ERR_INVALID, "another rank's");
+    eepi_cuda_share_close(&device, &mapped);
+    fake_driver.calls = 0;
+    fake_driver.fail_at = 3; /* behind three attributes */
+    expect_refused(&made, EEP_ERR_UNSUPPORTED, "cuMemGetHandleForAddressRange");
+    eepi_cuda_share_close(&device, &made);
+    expect_nothing_open(lowest);
+}
+
+/* A window needs no network card. */
+Test(cuda_share, a_driver_that_promises_too_much_still_gives_memory)
+{
+    int lowest = lowest_free_fd();
+    eepi_share made;
+    be_capable();
+    fake_driver.refuses_gpu_direct = 1;
+    make(&made);
+    cr_expect_eq(fake_driver.made_for_nics, 0);
+    expect_refused(&made, EEP_ERR_UNSUPPORTED, "no GPUDirect RDMA for this memory");
+    eepi_cuda_share_close(&device, &made);
     expect_nothing_open(lowest);
 }

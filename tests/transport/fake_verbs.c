@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct fake_device {
@@ -29,6 +30,7 @@ typedef struct fake_context {
 static struct {
     pthread_mutex_t lock;
     int num_devices, unacknowledged;
+    int num_domains, num_regions, refuses_with, last_access;
     fake_device devices[FAKE_VERBS_DEVICES];
     fake_context *contexts;
 } world = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -43,6 +45,7 @@ void fake_verbs_begin(int num_devices, int ports_per_device)
     assert(num_devices <= FAKE_VERBS_DEVICES && ports_per_device <= FAKE_VERBS_PORTS);
     world.num_devices = num_devices;
     world.unacknowledged = 0;
+    world.refuses_with = 0;
     memset(world.devices, 0, sizeof world.devices);
     for (int i = 0; i < num_devices; i++) {
         fake_device *d = &world.devices[i];
@@ -153,13 +156,81 @@ static void ack_async_event(struct ibv_async_event *event)
     __atomic_fetch_sub(&world.unacknowledged, 1, __ATOMIC_SEQ_CST);
 }
 
+static struct ibv_pd *alloc_pd(struct ibv_context *context)
+{
+    struct ibv_pd *pd = calloc(1, sizeof *pd);
+
+    if (pd) {
+        pd->context = context;
+        world.num_domains++;
+    }
+    return pd;
+}
+
+static int dealloc_pd(struct ibv_pd *pd)
+{
+    world.num_domains--;
+    free(pd);
+    return 0;
+}
+
+/* The descriptor is that of memory as large as is said. */
+static struct ibv_mr *reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset, size_t bytes, uint64_t iova,
+                                    int fd, int access)
+{
+    struct ibv_mr *mr;
+    struct stat file;
+
+    assert(offset == 0 && fstat(fd, &file) == 0 && (uint64_t)file.st_size == bytes);
+    if (world.refuses_with) {
+        errno = world.refuses_with;
+        return NULL;
+    }
+    mr = calloc(1, sizeof *mr);
+    if (mr) {
+        mr->context = pd->context;
+        mr->addr = (void *)(uintptr_t)iova;
+        mr->length = bytes;
+        world.last_access = access;
+        world.num_regions++;
+    }
+    return mr;
+}
+
+static int dereg_mr(struct ibv_mr *mr)
+{
+    world.num_regions--;
+    free(mr);
+    return 0;
+}
+
 const eepi_verbs *fake_verbs(void)
 {
-    static const eepi_verbs verbs = {get_device_list, free_device_list, open_device,
-                                     close_device,    query_device,     query_port,
-                                     get_async_event, ack_async_event};
+    static const eepi_verbs verbs = {
+        get_device_list, free_device_list, open_device, close_device, query_device,  query_port,
+        get_async_event, ack_async_event,  alloc_pd,    dealloc_pd,   reg_dmabuf_mr, dereg_mr};
 
     return &verbs;
+}
+
+const eepi_verbs *fake_verbs_without_dmabuf(void)
+{
+    static eepi_verbs verbs;
+
+    verbs = *fake_verbs();
+    verbs.reg_dmabuf_mr = NULL;
+    return &verbs;
+}
+
+void fake_verbs_refuse(int error)
+{
+    world.refuses_with = error;
+}
+
+int fake_verbs_num_regions(int *access_out)
+{
+    *access_out = world.last_access;
+    return world.num_regions + world.num_domains;
 }
 
 void fake_verbs_set(int device, int port, int state, int width, int speed)

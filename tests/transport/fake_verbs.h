@@ -24,6 +24,12 @@ void fake_verbs_port_down(int device, int port);
 void fake_verbs_port_up(int device, int port);
 /* Reading its events fails from now on, as after the device was taken out. */
 void fake_verbs_remove(int device);
+/* The same, as from a libibverbs that registers no dma-buf. */
+const eepi_verbs *fake_verbs_without_dmabuf(void);
+/* Registering memory fails from now on, with that errno; 0: no more. */
+void fake_verbs_refuse(int error);
+/* Registered memory and protection domains that are left; the access that was asked for last. */
+int fake_verbs_num_regions(int *access_out);
 /* Events that were told and not acknowledged. */
 int fake_verbs_unacknowledged(void);
 #endif
