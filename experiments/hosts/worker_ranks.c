@@ -6,6 +6,7 @@
 
 #include "experiments/base/child.h"
 #include "experiments/rank/rank_main.h"
+#include "experiments/setup/hosts_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,9 +42,8 @@ eep_status worker_begin_set(worker_begin *self, const void *body, size_t bytes)
             self->text[num] = text;
             continue;
         }
-        /* as setup/hosts_file.c says: no variable that makes a program load another one */
         if (self->num_variables == WORKER_MAX_VARIABLES || !strchr(text, '=') ||
-            (strncmp(text, "EEP_", 4) != 0 && strncmp(text, "UCX_", 4) != 0)) {
+            !hosts_variable_is_taken(text)) {
             return EEP_ERR_PROTOCOL;
         }
         self->variable[self->num_variables++] = text;

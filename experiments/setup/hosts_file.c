@@ -71,11 +71,20 @@ static eep_status read_address(const scenario_reader *self, int node, hosts_entr
 
 /* ---------------------------------------------------------------- a host */
 
-/* Of the names that libeep and UCX read: a worker takes no others. */
-static bool is_variable(const char *name)
+/* UCX starts a debugger, or sendmail, in a process that fails, and loads what it finds in a folder.
+ * A front may name none of these. */
+bool hosts_variable_is_taken(const char *text)
 {
-    return (strncmp(name, "EEP_", 4) == 0 || strncmp(name, "UCX_", 4) == 0) &&
-           strspn(name, VARIABLE_LETTERS) == strlen(name);
+    static const char *const refused[] = {"UCX_GDB_", "UCX_HANDLE_ERRORS", "UCX_ERROR_",
+                                          "UCX_MODULE"};
+    const size_t bytes = strcspn(text, "=");
+    for (int i = 0; i < COUNT_OF(refused); i++) {
+        if (strncmp(text, refused[i], strlen(refused[i])) == 0) {
+            return false;
+        }
+    }
+    return (strncmp(text, "EEP_", 4) == 0 || strncmp(text, "UCX_", 4) == 0) &&
+           strspn(text, VARIABLE_LETTERS) == bytes;
 }
 
 static eep_status read_variables(const scenario_reader *self, int node, hosts_entry *host)
@@ -89,9 +98,11 @@ static eep_status read_variables(const scenario_reader *self, int node, hosts_en
     for (int i = self->tree.node[node].first; i >= 0; i = self->tree.node[i].next) {
         const yamltree_node *pair = &self->tree.node[i];
         const char *value = NULL;
-        if (!is_variable(pair->key)) {
+        if (!hosts_variable_is_taken(pair->key) || strchr(pair->key, '=')) {
             return scenario_fail_at(self, pair->key_line, pair->key_column,
-                                    "'%.64s': variables begin with EEP_ or UCX_ here", pair->key);
+                                    "'%.64s': variables begin with EEP_ or UCX_ here, and none "
+                                    "makes UCX start or load a program",
+                                    pair->key);
         }
         if (host->num_variables == HOSTS_MAX_VARIABLES) {
             return scenario_fail(self, i, "more than %d variables", HOSTS_MAX_VARIABLES);

@@ -44,6 +44,9 @@ EEP_MUST_CHECK eep_status hosts_file_load(const char *path, hosts_file **file_ou
 void hosts_file_free(hosts_file *self);
 /* ADDRESS:PORT, of IPv6 [ADDRESS]:PORT; false: it is not. *ip_out is the caller's to free. */
 bool hosts_split_address(const char *text, char **ip_out, uint16_t *port_out);
+/* Does a worker take that variable for its ranks, as "NAME" or as "NAME=VALUE"? Those that libeep
+ * and UCX read, but for those by which UCX loads a library or starts a program. */
+bool hosts_variable_is_taken(const char *text);
 /* The host of that name; -1: there is none. */
 int hosts_file_find(const hosts_file *self, const char *name);
 /* The host that the seat is at home on. Seats above those of the first view go round. */
