@@ -6,6 +6,7 @@
 #include "experiments/base/monotonic.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,6 +153,7 @@ bool host_commands_next(host_commands *self, host_commands_done *done_out)
                      WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
         }
     } else if (done_out->ended_ns - self->began_ns > BOUND_NS) {
+        kill(-self->pid, SIGKILL); /* what it has started, too: it has a group of its own */
         child_kill(self->pid, NULL);
         snprintf(done_out->why, sizeof done_out->why, "it took more than a minute");
     } else {

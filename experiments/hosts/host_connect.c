@@ -6,6 +6,7 @@
 #include "experiments/base/monotonic.h"
 #include "transport/secure/tcp_socket.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -49,7 +50,11 @@ static eep_status start(host_connect *self, char *why)
         setup.output = STDERR_FILENO;
         setup.has_own_group = true; /* ^C is for eep-run, which ends the worker in order */
         pid_t pid = child_exec(&setup, "/bin/sh", words, NULL, NULL);
-        self->starter = pid > 0 ? pid : 0;
+        if (pid < 0) {
+            snprintf(why, HOST_NOTE_BYTES, "its start command cannot be run: %s", strerror(errno));
+            return EEP_ERR_SYSTEM;
+        }
+        self->starter = pid;
         self->started = true;
     }
     snprintf(why, HOST_NOTE_BYTES, "no worker answers at %.100s, though its start command runs",

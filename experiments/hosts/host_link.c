@@ -41,6 +41,7 @@ typedef struct link_seat {
     send_queue queue;
     uint32_t process;
     bool has_ended; /* its packets still have to be taken */
+    bool is_shut;   /* the launcher says nothing more, and the worker was told so */
     int wait_status;
 } link_seat;
 
@@ -131,7 +132,7 @@ static void occupy(link_seat *seat, const link_order *order)
 static eep_status pass_packets(host_link *self, int s)
 {
     link_seat *seat = &self->seat[s];
-    while (seat->fd >= 0 && !seat->has_ended) {
+    while (seat->fd >= 0 && !seat->has_ended && !seat->is_shut) {
         ssize_t bytes = recv(seat->fd, self->packet, sizeof self->packet, MSG_DONTWAIT);
         if (bytes < 0) {
             return EEP_OK; /* EAGAIN, most likely */
@@ -139,7 +140,8 @@ static eep_status pass_packets(host_link *self, int s)
         const host_message message = {
             .kind = bytes ? REMOTE_PACKET : REMOTE_SHUT, .seat = s, .process = seat->process};
         eep_status status = worker_stream_put(&self->stream, &message, self->packet, (size_t)bytes);
-        if (status != EEP_OK || !bytes) {
+        seat->is_shut = bytes == 0;
+        if (status != EEP_OK) {
             return status;
         }
     }
@@ -236,9 +238,11 @@ static void wait_for_input(host_link *self)
     for (int s = 0; s < EEP_MAX_RANKS; s++) {
         link_seat *seat = &self->seat[s];
         if (seat->fd >= 0) {
+            short in = seat->has_ended || seat->is_shut ? 0 : POLLIN;
             short out = send_queue_is_pending(&seat->queue) ? POLLOUT : 0;
-            set[num++] = (struct pollfd){.fd = seat->fd,
-                                         .events = (short)((seat->has_ended ? 0 : POLLIN) | out)};
+            /* a hang-up alone would end each poll at once */
+            set[num++] =
+                (struct pollfd){.fd = in | out ? seat->fd : -1, .events = (short)(in | out)};
         }
     }
     (void)poll(set, num, HOST_PING_MS / 2);
@@ -368,6 +372,7 @@ eep_status host_link_open(const host_connect_config *config, host_link **link_ou
     }
     snprintf(self->why, sizeof self->why, "it was not reached yet");
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, self->orders) != 0) {
+        eepi_secure_key_wipe(&self->connect.config.key);
         free(self);
         return EEP_ERR_SYSTEM;
     }
@@ -378,6 +383,8 @@ eep_status host_link_open(const host_connect_config *config, host_link **link_ou
         say(self, eepi_thread_error(errno, why, sizeof why));
         close(self->orders[0]);
         close(self->orders[1]);
+        pthread_mutex_destroy(&self->lock);
+        eepi_secure_key_wipe(&self->connect.config.key);
         free(self);
         return EEP_ERR_SYSTEM;
     }

@@ -21,7 +21,8 @@ typedef enum host_link_state {
 
 /* `config`: what it points to is borrowed. */
 EEP_MUST_CHECK eep_status host_link_open(const host_connect_config *config, host_link **link_out);
-/* Its ranks are ended, and its worker, if it was started from here. Takes up to 8 s. */
+/* Its ranks are ended, and its worker, if it was started from here. Takes up to 8 s, behind an
+ * attempt to connect that is under way. */
 void host_link_close(host_link *self);
 /* `why` (HOST_NOTE_BYTES): of a link that is not up. */
 host_link_state host_link_state_of(host_link *self, char *why);

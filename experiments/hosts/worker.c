@@ -21,9 +21,11 @@
 #include <unistd.h>
 
 enum { MAX_GUESTS = EEPI_SECURE_BEFORE_MAX + 1, WHY_BYTES = 512, WAIT_MS = 5, WAIT_IDLE_MS = 100 };
+static const uint64_t ACCEPT_PAUSE_NS = 50000000;
 
 typedef struct worker {
     int listen_fd, signal_fd;
+    uint64_t accept_ns; /* nobody is accepted before: there was no descriptor left */
     eepi_secure_key key;
     worker_front front;
     worker_stream guest[MAX_GUESTS]; /* that have not proved the key yet */
@@ -58,9 +60,13 @@ static void drop_owner(worker *self, const void *owner)
 
 static void accept_guests(worker *self)
 {
-    int fd = -1;
-    while (self->num_guests < MAX_GUESTS &&
-           (fd = accept4(self->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+    while (self->num_guests < MAX_GUESTS) {
+        const int fd = accept4(self->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0) {
+            const bool is_out = errno != EAGAIN && errno != EINTR && errno != ECONNABORTED;
+            self->accept_ns = is_out ? now_ns() + ACCEPT_PAUSE_NS : 0;
+            break;
+        }
         const uint64_t from = eepi_tcp_peer(fd);
         worker_stream *guest = &self->guest[self->num_guests];
         if (worker_stream_open(guest, fd, &self->key, 0) != EEP_OK) {
@@ -131,7 +137,8 @@ static void wait_for_input(const worker *self)
     const worker_front *front = &self->front;
     nfds_t num = 0;
     set[num++] = (struct pollfd){.fd = self->signal_fd, .events = POLLIN};
-    set[num++] = (struct pollfd){.fd = self->listen_fd, .events = POLLIN};
+    set[num++] =
+        (struct pollfd){.fd = now_ns() < self->accept_ns ? -1 : self->listen_fd, .events = POLLIN};
     if (front->stream.fd >= 0) {
         set[num++] =
             (struct pollfd){.fd = front->stream.fd, .events = worker_stream_events(&front->stream)};
@@ -142,7 +149,7 @@ static void wait_for_input(const worker *self)
     for (int s = 0; s < EEP_MAX_RANKS; s++) {
         const worker_rank *rank = &front->ranks.seat[s];
         if (rank->pid) {
-            set[num++] = (struct pollfd){.fd = rank->fd, .events = POLLIN};
+            set[num++] = (struct pollfd){.fd = rank->has_hung_up ? -1 : rank->fd, .events = POLLIN};
             set[num++] = (struct pollfd){.fd = rank->pidfd, .events = POLLIN};
         }
     }

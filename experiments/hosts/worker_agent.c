@@ -97,6 +97,7 @@ void worker_agent_look(worker_agent *self, const worker_begin *begin, char *why)
     }
     if (self->again_ns && now_ns() >= self->again_ns && worker_agent_start(self, begin) != EEP_OK) {
         snprintf(why, HOST_NOTE_BYTES, "its agent cannot be started: %s", strerror(errno));
+        self->again_ns = now_ns() + (uint64_t)AGAIN_MS * 1000000u;
     }
 }
 

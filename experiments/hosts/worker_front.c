@@ -105,10 +105,12 @@ static void on_packet(worker_front *self, const host_message *order, const void 
 
 static void on_agent(worker_front *self, int signal_number)
 {
+    char why[HOST_NOTE_BYTES];
     if (signal_number) {
         worker_agent_signal(&self->agent, signal_number);
     } else if (worker_agent_start(&self->agent, &self->begin) != EEP_OK) {
-        put_text(self, REMOTE_NOTE, "its agent cannot be started");
+        snprintf(why, sizeof why, "its agent cannot be started: %s", strerror(errno));
+        put_text(self, REMOTE_NOTE, why);
     }
 }
 
@@ -189,9 +191,10 @@ static void take_orders(worker_front *self)
 static void pass_packets(worker_front *self, int seat)
 {
     worker_rank *rank = &self->ranks.seat[seat];
-    while (rank->fd >= 0) {
+    while (rank->fd >= 0 && !rank->has_hung_up) {
         ssize_t bytes = recv(rank->fd, self->packet, sizeof self->packet, MSG_DONTWAIT);
         if (bytes <= 0) {
+            rank->has_hung_up = bytes == 0;
             return;
         }
         const wire_header *header = (const wire_header *)self->packet;

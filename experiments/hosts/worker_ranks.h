@@ -33,6 +33,7 @@ typedef struct worker_rank {
     uint32_t process; /* as the front counts */
     bool is_halted;
     bool has_stopped; /* it said STOPPED */
+    bool has_hung_up; /* it has closed its end: no more comes, though it may live for a while */
 } worker_rank;
 
 typedef struct worker_ranks {
