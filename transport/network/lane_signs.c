@@ -187,7 +187,9 @@ void eepi_lane_lack(eepi_network *network, eepi_lane *lane, int error, uint64_t 
 void eepi_lane_lack_ends(eepi_lane *lane, uint64_t now_us)
 {
     if (lane->lacks_since_us != 0 && lane->waits_since_us != 0) {
-        lane->waits_since_us += now_us - lane->lacks_since_us;
+        const uint64_t both_us = lane->lacks_since_us > lane->waits_since_us ? lane->lacks_since_us
+                                                                             : lane->waits_since_us;
+        lane->waits_since_us += now_us - both_us; /* never beyond now */
     }
     lane->lacks_since_us = 0;
 }

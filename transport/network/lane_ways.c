@@ -147,7 +147,8 @@ static bool come_back(eepi_network *network, eepi_lane *lane, uint64_t now_us, u
         if (since_us == 0) {
             continue;
         }
-        if (now_us - since_us >= SETTLED_US) {
+        if (now_us >=
+            since_us + SETTLED_US) { /* the receiver thread's, which may be behind now_us */
             go_to(network, lane, way, "an interface is well again", now_us);
             return true;
         }

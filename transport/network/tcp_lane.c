@@ -5,6 +5,7 @@
 #include "transport/secure/secure_socket.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -30,6 +31,7 @@ static void fail_refused(eepi_network *network, eepi_lane *lane, int error, uint
     if (eepi_lane_is_own_lack(error)) {
         eepi_lane_lack(network, lane, error, now_us);
     } else {
+        eepi_lane_lack_ends(lane, now_us); /* the other one's fault this time */
         eepi_lane_fail_again(network, lane, strerror(error), error == ECONNREFUSED, now_us);
     }
 }
@@ -117,10 +119,12 @@ static void begin(eepi_network *network, eepi_lane *lane, uint64_t now_us)
 static void go_on_connecting(eepi_network *network, eepi_lane *lane, uint32_t events,
                              uint64_t now_us)
 {
+    struct pollfd set = {.fd = lane->fd, .events = POLLOUT};
     socklen_t bytes = sizeof(int);
     int error = 0;
 
-    if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
+    /* the receiver thread may have passed on what happened to the connection before this one */
+    if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) || poll(&set, 1, 0) != 1) {
         return;
     }
     if (getsockopt(lane->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) != 0 || error != 0) {

@@ -108,6 +108,7 @@ static void fail(eepi_network *network, eepi_lane *lane, ucs_status_t status, ui
     } else if (status == UCS_ERR_NO_MEMORY) {
         eepi_lane_lack(network, lane, ENOMEM, now_us);
     } else {
+        eepi_lane_lack_ends(lane, now_us);
         eepi_lane_fail_again(network, lane, ucs_status_string(status), is_nobody, now_us);
     }
 }
@@ -122,7 +123,9 @@ void eepi_ucx_lane_begin(eepi_network *network, eepi_lane *lane, uint64_t now_us
 
     eepi_lane_rewind(lane);
     if (num_abandoned(port, lane) >= MOST_ABANDONED) {
-        lane->retry_at_us = now_us + CROWDED_RETRY_US;
+        lane->retry_at_us =
+            now_us + (lane->num_ways > 1 ? (uint64_t)EEPI_LANE_ROUND_US : CROWDED_RETRY_US);
+        lane->leaves_way = true; /* another one may be well */
         return;
     }
     if (eepi_descriptors_lack(DESCRIPTORS, "a connection for rows", text, sizeof text)) {
