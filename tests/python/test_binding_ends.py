@@ -189,6 +189,7 @@ def end_without_python():
 def end_by_ctrl_c():
     store = eep.Store()
     context = prepared(store, num_ranks=2)[0]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if a shell began this behind itself
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     context.join(30)
 
