@@ -7,6 +7,7 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 
 static const char STORE_NAME[] = "/store";
 static const uint64_t STORE_TIMEOUT_US = 5000000;
@@ -51,6 +52,11 @@ static bool start(run_store *self, bool as_process)
 
 bool run_store_open(const options *given, run_store *out)
 {
+    if (given->store_path && strlen(given->store_path) >= sizeof out->path) {
+        fprintf(stderr, "eep-run: --store: '%.40s...' has more than %d bytes\n", given->store_path,
+                RUN_STORE_PATH_BYTES - 1);
+        return false;
+    }
     if (given->store_path) {
         snprintf(out->path, sizeof out->path, "%s", given->store_path);
     } else if (!start(out, given->store_process)) {
@@ -61,8 +67,20 @@ bool run_store_open(const options *given, run_store *out)
         fprintf(stderr, "eep-run: no store answers at '%s': %s\n", out->path, eep_strerror(status));
         return false;
     }
-    (void)eepi_store_watch(out->client, "view");
     return !given->store_path || given->hosts || start_agent(out); /* else each host has its own */
+}
+
+bool run_store_begin(const options *given, run_store *self)
+{
+    char error[ERROR_BYTES] = "";
+    if (given->num_repeats && given->store_path &&
+        eep_store_forget(given->store_path, error, sizeof error) != EEP_OK) {
+        fprintf(stderr, "eep-run: --repeat: the last run cannot be removed from the store: %s\n",
+                error);
+        return false;
+    }
+    (void)eepi_store_watch(self->client, "view");
+    return true;
 }
 
 void run_store_close(run_store *self, int max_ranks)

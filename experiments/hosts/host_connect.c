@@ -32,8 +32,10 @@ static eep_status start(host_connect *self, char *why)
     int status = 0;
     char how[32];
     if (!host->start) {
-        snprintf(why, HOST_NOTE_BYTES, "no worker answers at %.100s, and the file has no 'start'",
-                 host->address);
+        snprintf(why, HOST_NOTE_BYTES,
+                 "no worker answers at %.100s, and the file has no 'start': run 'eep-run --worker "
+                 "%.100s' there",
+                 host->address, host->address);
         return EEP_ERR_UNREACHABLE;
     }
     if (self->starter && child_has_ended(self->starter, &status)) {

@@ -2,6 +2,7 @@
 /* The links to all hosts: opened together, ended together. */
 #include "experiments/hosts/host_links.h"
 
+#include "experiments/base/commit.h"
 #include "experiments/base/monotonic.h"
 
 #include <poll.h>
@@ -11,7 +12,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { BOUND_MS = 60000, LOOK_MS = 10 };
+enum { BOUND_MS = 60000, TELL_MS = 3000, LOOK_MS = 10 };
 
 struct host_links {
     const options *options;
@@ -35,6 +36,15 @@ static bool add_text(char *body, size_t *used, const char *text)
     return true;
 }
 
+/* EEP_NETWORK as it is here, so that one word changes all hosts. */
+static bool add_own_network(char *body, size_t *used)
+{
+    const char *kind = getenv("EEP_NETWORK");
+    char text[64];
+    int bytes = kind ? snprintf(text, sizeof text, "EEP_NETWORK=%s", kind) : 0;
+    return bytes < (int)sizeof text && (!kind || add_text(body, used, text));
+}
+
 /* host_begin_text's texts, and the host's variables. False: no memory, or too long. */
 static bool make_begin(host_links *self, int at, size_t *bytes_out)
 {
@@ -51,10 +61,11 @@ static bool make_begin(host_links *self, int at, size_t *bytes_out)
     options_fill_rank(self->options, &setup);
     rank_setup_to_text(&setup, options_text);
     snprintf(size, sizeof size, "%d", (int)self->options->num_ranks);
-    bool fits = add_text(body, &used, size) &&
+    bool fits = add_text(body, &used, commit_text()) && add_text(body, &used, size) &&
                 add_text(body, &used, host->store ? host->store : self->options->store_path) &&
                 add_text(body, &used, options_text) &&
                 add_text(body, &used, host->agent ? host->agent : "");
+    fits = fits && add_own_network(body, &used); /* the host's own, below, come later and win */
     for (int v = 0; v < host->num_variables; v++) {
         fits = fits && add_text(body, &used, host->variable[v]);
     }
@@ -86,24 +97,45 @@ static eep_status open_links(host_links *self, const eepi_secure_key *key)
     return EEP_OK;
 }
 
+/* "host h2: why" of each that is not up, as far as there is room. How many those are. */
+static int tell_late(const host_links *self, char text[HOSTS_ERROR_BYTES])
+{
+    char why[HOST_NOTE_BYTES];
+    int used = 0, num = 0;
+    *text = '\0';
+    for (int i = 0; i < self->file->num_hosts; i++) {
+        if (host_link_state_of(self->link[i], why) != HOST_LINK_UP) {
+            used += snprintf(text + used, (size_t)(HOSTS_ERROR_BYTES - used), "%shost %s: %s",
+                             num++ ? "; " : "", self->file->host[i].name, why);
+            used = used < HOSTS_ERROR_BYTES ? used : HOSTS_ERROR_BYTES - 1;
+        }
+    }
+    return num;
+}
+
 /* Until all are up. */
 static eep_status await_links(const host_links *self, int signal_fd, char *error)
 {
-    const uint64_t end_ns = now_ns() + (uint64_t)BOUND_MS * 1000000u;
+    const uint64_t begin_ns = now_ns();
     char why[HOST_NOTE_BYTES];
+    bool was_told = false;
     for (;;) {
-        const bool is_late = now_ns() > end_ns;
-        int num_up = 0;
+        const uint64_t took_ns = now_ns() - begin_ns;
         for (int i = 0; i < self->file->num_hosts; i++) {
-            host_link_state state = host_link_state_of(self->link[i], why);
-            num_up += state == HOST_LINK_UP;
-            if (state == HOST_LINK_FAILED || (is_late && state != HOST_LINK_UP)) {
+            if (host_link_state_of(self->link[i], why) == HOST_LINK_FAILED) {
                 snprintf(error, HOSTS_ERROR_BYTES, "host %s: %s", self->file->host[i].name, why);
                 return EEP_ERR_UNREACHABLE;
             }
         }
-        if (num_up == self->file->num_hosts) {
+        if (tell_late(self, error) == 0) {
             return EEP_OK;
+        }
+        if (took_ns > (uint64_t)BOUND_MS * 1000000u) {
+            return EEP_ERR_UNREACHABLE;
+        }
+        if (!was_told && took_ns > (uint64_t)TELL_MS * 1000000u) {
+            fprintf(stderr, "eep-run: waits up to %d s for %s\n", BOUND_MS / 1000, error);
+            was_told = true;
         }
         struct pollfd set = {.fd = signal_fd, .events = POLLIN};
         if (poll(&set, 1, LOOK_MS) == 1) {
@@ -113,19 +145,36 @@ static eep_status await_links(const host_links *self, int signal_fd, char *error
     }
 }
 
-eep_status host_links_open(const options *given, int signal_fd, host_links **links_out, char *error)
+static eep_status read_key(eepi_secure_key *key_out, char *error)
 {
-    eepi_secure_key key;
     char why[512];
-    eep_status status = eepi_secure_key_read(NULL, &key, why, sizeof why);
+    eep_status status = eepi_secure_key_read(NULL, key_out, why, sizeof why);
     if (status != EEP_OK) {
         snprintf(error, HOSTS_ERROR_BYTES, "--hosts: %s",
                  status == EEP_ERR_NOT_FOUND ? "EEP_KEY_FILE names no file with the job's key"
                                              : why);
+    }
+    return status;
+}
+
+eep_status host_links_check_key(char *error)
+{
+    eepi_secure_key key;
+    eep_status status = read_key(&key, error);
+    eepi_secure_key_wipe(&key);
+    return status;
+}
+
+eep_status host_links_open(const options *given, int signal_fd, host_links **links_out, char *error)
+{
+    eepi_secure_key key;
+    eep_status status = read_key(&key, error);
+    if (status != EEP_OK) {
         return status;
     }
     host_links *self = calloc(1, sizeof *self);
     if (!self) {
+        eepi_secure_key_wipe(&key);
         snprintf(error, HOSTS_ERROR_BYTES, "out of memory");
         return EEP_ERR_NO_MEMORY;
     }

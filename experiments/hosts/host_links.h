@@ -10,6 +10,9 @@
 
 typedef struct host_links host_links;
 
+/* Is there a key for them? EEP_ERR_NOT_FOUND and others, with a line in `error`
+ * (HOSTS_ERROR_BYTES). */
+EEP_MUST_CHECK eep_status host_links_check_key(char *error);
 /* Connect to the worker of each host of `given->hosts`, and start those that are not there, within
  * a minute. `signal_fd`: it is given up once that is readable. EEP_ERR_INVALID, EEP_ERR_UNREACHABLE
  * and others, with a line in `error` (HOSTS_ERROR_BYTES) that names the host and the cause. `given`

@@ -5,7 +5,7 @@
  *   front -> worker   BEGIN, then START, SIGNAL, PACKET, SHUT, HOST, AGENT, PING; END
  *   worker -> front   WELCOME or REFUSED, READY or REFUSED, then PACKET, ENDED, HALTED, PONG, NOTE
  *
- * Both are of one build: the channel's version is EEP's own. */
+ * Both are of one build, which BEGIN says. */
 #ifndef EEPX_HOST_WIRE_H
 #define EEPX_HOST_WIRE_H
 
@@ -59,6 +59,7 @@ static_assert(sizeof(host_message) % 16 == 0, "what follows it is aligned as the
 
 /* The body of BEGIN: texts with their NULs, in this order, then "NAME=VALUE" as often as wanted. */
 typedef enum host_begin_text {
+    HOST_BEGIN_BUILD,   /* commit_text: the worker's own has to be the same */
     HOST_BEGIN_SIZE,    /* ranks of the first view */
     HOST_BEGIN_STORE,   /* the store's address */
     HOST_BEGIN_OPTIONS, /* rank_setup_to_text */

@@ -5,6 +5,7 @@
 #include "experiments/base/child.h"
 #include "experiments/base/monotonic.h"
 #include "experiments/base/program_dir.h"
+#include "graphs/base/say.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +43,7 @@ eep_status worker_agent_start(worker_agent *self, const worker_begin *begin)
     }
     char **variables = worker_environment(begin, NULL, 0);
     child_setup setup = CHILD_SETUP;
-    setup.output = ends[1];
+    setup.output = setup.errors = ends[1];
     pid_t pid = variables ? child_exec(&setup, program, words, variables, &self->pidfd) : -1;
     int failure = variables ? errno : ENOMEM;
     free(variables);
@@ -55,8 +56,26 @@ eep_status worker_agent_start(worker_agent *self, const worker_begin *begin)
     close_output(self);
     self->pid = pid;
     self->output = ends[0];
+    *self->said = '\0';
     self->state = WORKER_AGENT_BEGINS;
     return EEP_OK;
+}
+
+/* What it says is passed on to our standard error, but for the line that tells it is ready. */
+static void listen_to(worker_agent *self)
+{
+    char text[sizeof self->said];
+    ssize_t bytes = 0;
+    while (self->output >= 0 && (bytes = read(self->output, text, sizeof text - 1)) > 0) {
+        text[bytes] = '\0';
+        if (self->state == WORKER_AGENT_BEGINS && strstr(text, "ready")) {
+            self->state = WORKER_AGENT_SERVES;
+            continue;
+        }
+        eepi_say(STDERR_FILENO, text, (size_t)bytes);
+        text[strcspn(text, "\n")] = '\0';
+        snprintf(self->said, sizeof self->said, "%s", text);
+    }
 }
 
 /* It has ended: because of a verb, since another one serves, or for a reason of its own. */
@@ -65,6 +84,7 @@ static void note_end(worker_agent *self, int status, char *why)
     close(self->pidfd);
     self->pidfd = -1;
     self->pid = 0;
+    listen_to(self);
     close_output(self);
     if (self->state == WORKER_AGENT_NONE) {
         return;
@@ -75,23 +95,17 @@ static void note_end(worker_agent *self, int status, char *why)
     }
     self->state = WORKER_AGENT_BEGINS;
     self->again_ns = now_ns() + (uint64_t)AGAIN_MS * 1000000u;
-    snprintf(why, HOST_NOTE_BYTES, "its agent ended %s %d",
+    snprintf(why, HOST_NOTE_BYTES, "its agent ended %s %d%s%s",
              WIFSIGNALED(status) ? "by signal" : "with status",
-             WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+             WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), *self->said ? ": " : "",
+             self->said);
 }
 
 void worker_agent_look(worker_agent *self, const worker_begin *begin, char *why)
 {
-    char text[256];
     int status = 0;
     *why = '\0';
-    if (self->output >= 0 && self->state == WORKER_AGENT_BEGINS) {
-        ssize_t bytes = read(self->output, text, sizeof text - 1); /* one line, when it is ready */
-        if (bytes > 0) {
-            text[bytes] = '\0';
-            self->state = strstr(text, "ready") ? WORKER_AGENT_SERVES : self->state;
-        }
-    }
+    listen_to(self);
     if (self->pid && child_has_ended(self->pid, &status)) {
         note_end(self, status, why);
     }

@@ -17,8 +17,9 @@ typedef enum worker_agent_state {
 
 typedef struct worker_agent {
     worker_agent_state state;
-    pid_t pid; /* 0: none */
-    int pidfd, output;
+    pid_t pid;         /* 0: none */
+    int pidfd, output; /* of its standard output and standard error */
+    char said[256];    /* the last that it has said there */
     uint64_t again_ns; /* when it is started again; 0: it need not be */
 } worker_agent;
 

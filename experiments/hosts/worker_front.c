@@ -2,6 +2,7 @@
 /* A front is served, and its ranks end when it is gone. */
 #include "experiments/hosts/worker_front.h"
 
+#include "experiments/base/commit.h"
 #include "experiments/base/monotonic.h"
 
 #include <errno.h>
@@ -65,8 +66,11 @@ static void on_begin(worker_front *self, const host_message *order, const void *
     char why[HOST_NOTE_BYTES];
     self->owns = order->value != 0;
     eep_status status = worker_begin_set(&self->begin, body, bytes);
-    if (status != EEP_OK) {
-        refuse(self, "what it was told is of another build");
+    const char *build = status == EEP_OK ? self->begin.text[HOST_BEGIN_BUILD] : "";
+    if (strcmp(build, commit_text()) != 0) {
+        snprintf(why, sizeof why, "it is of another build: commit %s, and eep-run is of %.40s",
+                 commit_text(), *build ? build : "one that says none");
+        refuse(self, why);
         return;
     }
     if (worker_agent_start(&self->agent, &self->begin) != EEP_OK) {

@@ -344,6 +344,20 @@ static const char *ending(int wait_status, char text[LAUNCHER_TEXT_BYTES])
     return text;
 }
 
+/* With --hosts: which host it was on, and where it has said more. */
+static const char *where(const launcher *self, int seat, int wait_status,
+                         char text[LAUNCHER_TEXT_BYTES])
+{
+    const host_links *links = self->ranks->links;
+    *text = '\0';
+    if (links) {
+        snprintf(text, LAUNCHER_TEXT_BYTES, " on host %s%s",
+                 self->options.hosts->host[host_links_host_of(links, seat)].name,
+                 WIFEXITED(wait_status) ? "; the output of its worker says why" : "");
+    }
+    return text;
+}
+
 /* Peers fence no process for a stop that is too short to be noticed. */
 static bool was_stopped_long(const launcher *self, const record_process *process)
 {
@@ -379,7 +393,7 @@ static int foreign_status(const record_process *process, int wait_status)
 
 void launcher_reap(launcher *self, int seat)
 {
-    char text[LAUNCHER_TEXT_BYTES];
+    char text[LAUNCHER_TEXT_BYTES], place[LAUNCHER_TEXT_BYTES];
     int wait_status = 0;
     if (!supervisor_reap(self->ranks, seat, &wait_status)) {
         return;
@@ -400,8 +414,8 @@ void launcher_reap(launcher *self, int seat)
     launcher_note(self, "exit", process, (uint64_t)(uint32_t)wait_status);
     launcher_on_state(self, STATE_EXITED, seat);
     if (!is_expected(self, process, wait_status)) {
-        launcher_complain(self, "rank %d (generation %u) %s", seat, process->generation,
-                          ending(wait_status, text));
+        launcher_complain(self, "rank %d (generation %u) %s%s", seat, process->generation,
+                          ending(wait_status, text), where(self, seat, wait_status, place));
         if (self->run.start_ns && process->seen_in_view && !process->expelled_ns) {
             process->fenced = WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL;
             launcher_add_fault(self, seat, process->exit_ns, process->exit_ns, "exit");

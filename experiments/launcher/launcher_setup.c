@@ -190,6 +190,17 @@ static bool hold_signals(launcher *self)
     return self->ending.signal_fd >= 0;
 }
 
+/* Asked before the store, which may take its time. */
+static bool has_key(const options *given)
+{
+    char error[HOSTS_ERROR_BYTES];
+    if (!given->hosts || host_links_check_key(error) == EEP_OK) {
+        return true;
+    }
+    fprintf(stderr, "eep-run: %s\n", error);
+    return false;
+}
+
 static bool open_hosts(launcher *self)
 {
     char error[HOSTS_ERROR_BYTES];
@@ -206,7 +217,7 @@ static bool set_up(launcher *self)
 {
     char error[FINISH_ERROR_BYTES];
     if ((!self->options.engine && !self->options.hosts && !has_memory(&self->options)) ||
-        !has_device(self) || !read_load(self)) {
+        !has_device(self) || !has_key(&self->options) || !read_load(self)) {
         return false;
     }
     if (finish_take_dir(&self->options, &self->out, error) != EEP_OK) {
@@ -235,7 +246,8 @@ static bool set_up(launcher *self)
         fprintf(stderr, "eep-run: out of memory\n");
         return false;
     }
-    return !self->options.hosts || open_hosts(self);
+    return (!self->options.hosts || open_hosts(self)) &&
+           run_store_begin(&self->options, &self->store);
 }
 
 launcher *launcher_open(const options *given)

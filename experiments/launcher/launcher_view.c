@@ -117,9 +117,13 @@ static void on_view(launcher *self, const void *value, size_t size)
     hear_all(self);
     eepi_view *view = (eepi_view *)aligned;
     const record_view *last = launcher_last_view(self);
-    if (eepi_view_check(aligned, size, &why) != EEP_OK ||
-        view->shape.max_ranks != self->run.max_ranks) {
-        launcher_fail(self, "the store holds a bad view: %s", *why ? why : "other max_ranks");
+    if (eepi_view_check(aligned, size, &why) != EEP_OK) {
+        launcher_fail(self, "the store holds a bad view: %s", why);
+    } else if (view->shape.max_ranks != self->run.max_ranks) {
+        launcher_fail(self,
+                      "the store has an instance of %d seats, and --max-ranks is %d: give that "
+                      "number or another store, or remove that instance (eep-store --forget)",
+                      (int)view->shape.max_ranks, (int)self->run.max_ranks);
     } else if (!last || view->epoch > last->epoch) {
         if (!add_view(self, view)) {
             launcher_fail(self, "out of memory");

@@ -94,10 +94,12 @@ int main(int argc, char **argv)
     if (argc == 3 && strcmp(argv[1], "--worker") == 0) {
         return worker_main(argv[2]);
     }
-    if (argc >= 2 && strcmp(argv[1], "--worker") == 0) {
-        fprintf(stderr, "eep-run: --worker ADDRESS:PORT takes nothing else: the eep-run that "
-                        "connects says what to run\n");
-        return 2;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--worker") == 0 || strncmp(argv[i], "--worker=", 9) == 0) {
+            fprintf(stderr, "eep-run: a worker is started by '--worker ADDRESS:PORT' and nothing "
+                            "else: the eep-run that connects says what to run\n");
+            return 2;
+        }
     }
     if (argc >= 2 && strcmp(argv[1], "--check-only") == 0) {
         return check_files(argc - 2, argv + 2);

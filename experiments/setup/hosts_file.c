@@ -3,6 +3,7 @@
 #include "experiments/setup/hosts_file.h"
 
 #include "experiments/setup/scenario_reader.h"
+#include "transport/secure/tcp_socket.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -57,16 +58,59 @@ bool hosts_split_address(const char *text, char **ip_out, uint16_t *port_out)
     return *ip_out != NULL;
 }
 
-static eep_status read_address(const scenario_reader *self, int node, hosts_entry *host)
+/* Somebody listens there already: a worker or an agent of this file. NULL: nobody. */
+static const char *who_listens(const hosts_file *file, const char *address, const char **host_out)
+{
+    for (int i = 0; i <= file->num_hosts && i < HOSTS_MAX; i++) { /* the one that is read as well */
+        const hosts_entry *host = &file->host[i];
+        *host_out = host->name;
+        if (host->address && host->address != address && strcmp(host->address, address) == 0) {
+            return "worker";
+        }
+        if (host->agent && host->agent != address && strcmp(host->agent, address) == 0) {
+            return "agent";
+        }
+    }
+    return NULL;
+}
+
+/* Is `text` ADDRESS:PORT of one interface, and of nobody else? Both parts are the caller's. */
+static eep_status check_address(const scenario_reader *self, int node, const hosts_file *file,
+                                const char *text, char **ip_out, uint16_t *port_out)
+{
+    char why[128];
+    const char *host = NULL;
+    if (!hosts_split_address(text, ip_out, port_out)) {
+        return scenario_fail(self, node, "'%s' is not of the form ADDRESS:PORT", text);
+    }
+    if (eepi_tcp_check_host(*ip_out, true, why, sizeof why) != EEP_OK) {
+        return scenario_fail(self, node, "%s", why);
+    }
+    const char *who = who_listens(file, text, &host);
+    return who ? scenario_fail(self, node, "the %s of host %s listens at '%s' already", who, host,
+                               text)
+               : EEP_OK;
+}
+
+static eep_status read_address(const scenario_reader *self, int node, const hosts_file *file,
+                               hosts_entry *host)
 {
     eep_status status = copy_text(self, node, TEXT_BYTES, &host->address);
-    if (status != EEP_OK) {
-        return status;
+    return status == EEP_OK ? check_address(self, node, file, host->address, &host->ip, &host->port)
+                            : status;
+}
+
+static eep_status read_agent(const scenario_reader *self, int node, const hosts_file *file,
+                             hosts_entry *host)
+{
+    char *ip = NULL;
+    uint16_t port = 0;
+    eep_status status = copy_text(self, node, TEXT_BYTES, &host->agent);
+    if (status == EEP_OK && host->agent) {
+        status = check_address(self, node, file, host->agent, &ip, &port);
     }
-    if (!hosts_split_address(host->address, &host->ip, &host->port)) {
-        return scenario_fail(self, node, "'%s' is not of the form ADDRESS:PORT", host->address);
-    }
-    return EEP_OK;
+    free(ip);
+    return status;
 }
 
 /* ---------------------------------------------------------------- a host */
@@ -149,9 +193,8 @@ static eep_status read_host(const scenario_reader *self, int node, hosts_file *f
     if (status == EEP_OK) {
         status = read_name(self, child(self, node, "name"), file, host);
     }
-    file->num_hosts++; /* what it has so far is freed with the file */
     if (status == EEP_OK) {
-        status = read_address(self, child(self, node, "address"), host);
+        status = read_address(self, child(self, node, "address"), file, host);
     }
     if (status == EEP_OK) {
         status = scenario_read_whole(self, child(self, node, "ranks"), 0, EEP_MAX_RANKS, &ranks);
@@ -163,11 +206,12 @@ static eep_status read_host(const scenario_reader *self, int node, hosts_file *f
         status = copy_text(self, child(self, node, "store"), TEXT_BYTES, &host->store);
     }
     if (status == EEP_OK) {
-        status = copy_text(self, child(self, node, "agent"), TEXT_BYTES, &host->agent);
+        status = read_agent(self, child(self, node, "agent"), file, host);
     }
     if (status == EEP_OK) {
         status = read_variables(self, child(self, node, "environment"), host);
     }
+    file->num_hosts++; /* what it has so far is freed with the file */
     host->first_seat = file->num_ranks;
     host->num_ranks = (int)ranks;
     file->num_ranks += (int)ranks;

@@ -77,9 +77,9 @@ static const args_row rows[] = {
      "ranks 0 to N-1 are on a host of their own, and so on: this machine plays them "
      "(EEP_HOST_ID), and rows between them take the network; 0: all are on one"},
     {"--hosts", ARGS_TEXT, AT(hosts_path), 0, 0, NULL, "FILE", NULL,
-     "ranks are on the hosts of that file (YAML, docs/HOSTS.md), each with a worker that is told "
-     "by "
-     "this eep-run; --store is at etcd, and EEP_KEY_FILE names the job's key"},
+     "ranks are on the hosts of that file (YAML, docs/HOSTS.md); on each a worker (--worker) "
+     "starts "
+     "them; --store is at etcd, and EEP_KEY_FILE names a file with the job's key"},
     {"--spread", ARGS_WHOLE, AT(spread), 0, EEP_MAX_RANKS, NULL, "SEATS", "0",
      "least distance of an expert's replicas; 0: a quarter of the ranks, or a node's ranks"},
     {"--backups", ARGS_WHOLE, AT(backup_copies), 0, EEP_MAX_RANKS, NULL, "N", "2",
@@ -115,7 +115,7 @@ static const args_row rows[] = {
     {"--checkpoint", ARGS_TEXT, AT(checkpoint), 0, 0, NULL, "DIR", NULL,
      "read the weights from there, and let repairs do so (default: from the seed)"},
     {"--store", ARGS_TEXT, AT(store_path), 0, 0, NULL, "PATH", NULL,
-     "socket of a running eep-store (else the launcher runs one)"},
+     "a running store: a socket, or a URL (docs/STORES.md); else the launcher runs one"},
     {"--first-placement", ARGS_PARSED, AT(first_placement), 0, 0, NULL, "[RANK=]FILE", NULL,
      "all ranks, or that one, order the placement of that JSON file before their weights",
      parse_first},

@@ -102,11 +102,13 @@ static eep_status check_events(const options *self, char *error)
 /* What ranks on several hosts cannot have; NULL: nothing was asked for. */
 static const char *misfit(const options *self)
 {
-    return self->threads         ? "--threads: its ranks share one process"
-           : self->engine        ? "--engine: its traces are files of one host"
-           : self->hosts_of      ? "--hosts-of: that plays hosts on one machine"
-           : self->store_process ? "--store-process: its store is on one host"
-           : self->plan_path     ? "--plan: it says itself how many ranks there are"
+    return self->threads            ? "--threads: its ranks share one process"
+           : self->engine           ? "--engine: its traces are files of one host"
+           : self->hosts_of         ? "--hosts-of: that plays hosts on one machine"
+           : self->store_process    ? "--store-process: its store is on one host"
+           : self->plan_path        ? "--plan: it says itself how many ranks there are"
+           : self->checkpoint_write ? "--checkpoint-write: that runs nothing"
+           : self->cold_checkpoint ? "--cold-checkpoint: that drops this machine's page cache alone"
            : strcmp(self->device, "host") != 0
                ? "--device: only rows of the host's memory take the "
                  "network"
@@ -123,20 +125,21 @@ static eep_status check_store(const options *self, const char *text, const char 
                                 "reach: give --store etcd://HOST:2379?local=PATH");
     }
     if (eepi_store_url_parse(text, &url, why, sizeof why) != EEP_OK) {
-        return args_fail(error, "--hosts: the store%s: %s", whose, why);
+        return args_fail(error, "--hosts: the store%.40s: %s", whose, why);
     }
     if (url.scheme == EEPI_STORE_UNIX ||
         (url.scheme == EEPI_STORE_TCP && self->hosts->num_hosts > 1)) {
         return args_fail(error,
-                         "--hosts: the store%s '%.100s' is of one host (docs/STORES.md): give "
+                         "--hosts: the store%.40s '%.100s' is of one host (docs/STORES.md): give "
                          "etcd://HOST:2379?local=PATH",
                          whose, text);
     }
-    return *url.path ? EEP_OK
-                     : args_fail(error,
-                                 "--hosts: the store%s '%.100s' lacks local=PATH, for the files of "
-                                 "each host",
-                                 whose, text);
+    return *url.path
+               ? EEP_OK
+               : args_fail(error,
+                           "--hosts: the store%.40s '%.100s' lacks local=PATH, for the files of "
+                           "each host",
+                           whose, text);
 }
 
 /* As many ranks on each host, which then is a node; 0: they differ. */
@@ -169,7 +172,8 @@ eep_status options_check_hosts(options *self, bool ranks_given, bool nodes_given
     eep_status status = check_store(self, self->store_path, "", error);
     for (int i = 0; i < self->hosts->num_hosts && status == EEP_OK; i++) {
         if (self->hosts->host[i].store) {
-            status = check_store(self, self->hosts->host[i].store, " of a host", error);
+            snprintf(why, sizeof why, " of host %s", self->hosts->host[i].name);
+            status = check_store(self, self->hosts->host[i].store, why, error);
         }
     }
     if (status != EEP_OK) {
@@ -184,6 +188,10 @@ eep_status options_check_hosts(options *self, bool ranks_given, bool nodes_given
     self->num_ranks = self->hosts->num_ranks;
     if (!nodes_given) {
         self->ranks_per_node = ranks_per_host(self->hosts);
+    }
+    if (self->bulk == EEP_BULK_SHM && self->hosts->num_hosts > 1) {
+        return args_fail(error, "--hosts: not with --bulk shm: hosts share no memory: leave it "
+                                "out");
     }
     if (self->bulk == EEP_BULK_AUTO) {
         self->bulk = EEP_BULK_UCX; /* what else takes weights from host to host */

@@ -242,10 +242,37 @@ def four_hosts_are_cut_in_halves(lab):
     return summary
 
 
+def runs_are_repeated(lab):
+    """Each has other weights, and begins an instance of its own in the same store."""
+    front = lab.start_front("--repeat", 2, "--requests", 10, "--kill", "2@0.5", "--rejoin", "2@1")
+    assert front.wait(BOUND_S) == 0 and "2 of 2 runs met" in lab.text(), lab.text()
+    with open(f"{lab.out}/0002/summary.json", encoding="utf-8") as file:
+        return json.load(file)
+
+
+def rows_go_over_ucx(lab):
+    """The front's EEP_NETWORK is that of all ranks, and a rank comes back."""
+    os.environ["EEP_NETWORK"] = "ucx"
+    try:
+        front = lab.start_front("--serve", "--keep-busy", 8, "--requests", 20)
+        lab.await_(lab.serves, "serving")
+        ranks = lab.lab.run("h2", "pgrep", "-f", "^eep-run --rank-process").split()
+        for rank in ranks:
+            assert lab.lab.run("h2", "grep", "-zc", "EEP_NETWORK=ucx", f"/proc/{rank}/environ").strip() == "1"
+        lab.ctl("kill", "2")
+        lab.ctl("wait", "settled", "--timeout", "30")
+        lab.ctl("rejoin", "2")
+        lab.await_(lambda: lab.serves() and not lab.vacant(), "the rank's return")
+        lab.ctl("finish")
+        return lab.end(front)
+    finally:
+        del os.environ["EEP_NETWORK"]
+
+
 four_hosts_are_cut_in_halves.hosts = 4
 TESTS = [ranks_and_an_agent_die_and_a_rank_stops, hosts_stand_still_and_lose_power, ranks_come_back_on_another_host,
          a_partition_a_dead_interface_and_a_one_way_drop, four_hosts_are_cut_in_halves, what_eep_ctl_asks_for_is_done,
-         a_worker_dies_and_is_started_again, a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies]
+         runs_are_repeated, rows_go_over_ucx, a_worker_dies_and_is_started_again, a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies]
 
 
 def start_clock(lab):

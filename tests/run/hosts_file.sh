@@ -45,14 +45,36 @@ refused() { # TEXT NAME OPTIONS...
 }
 ranks() { grep -lsE "^[0-9]+ \([^)]*\) . $worker " /proc/[0-9]*/stat | wc -l; }
 started_workers() { # not those of this script
-    local folder
-    for folder in /proc/[0-9]*; do
-        { tr '\0' ' ' <"$folder/cmdline"; } 2>/dev/null | grep -F -- "--worker 127.0.0.1:${port[1]}" || true
-    done
+    local all
+    all=$({ cat /proc/[0-9]*/cmdline || true; } 2>/dev/null | tr '\0' ' ')
+    [[ $all != *"--worker 127.0.0.1:${port[1]}"* ]] || echo some
 }
 
+EEP_KEY_FILE=$out/none refused "the key file $out/none: No such file" nokey
+EEP_KEY_FILE='' refused "--hosts: EEP_KEY_FILE names no file with the job's key" namesnone
+for words in --worker "--worker=127.0.0.1:1" "--worker 127.0.0.1:1 --ranks 2" "--ranks 2 --worker 127.0.0.1:1"; do
+    # shellcheck disable=SC2086
+    "$bin/eep-run" $words >"$out/words.txt" 2>&1 && fail "$words"
+    grep -qF "a worker is started by '--worker ADDRESS:PORT' and nothing else" "$out/words.txt" || fail "$words"
+done
+run late --requests 5 & late=$! # its worker is started by hand, late
+for _ in $(seq 200); do grep -qF "waits up to 60 s for host here: no worker answers at" "$out/late.txt" 2>/dev/null && break; sleep 0.05; done
+grep -qF "run 'eep-run --worker 127.0.0.1:${port[1]}' there" "$out/late.txt" || fail late
 "$bin/eep-run" --worker "127.0.0.1:${port[1]}" >"$out/worker.txt" 2>&1 & worker=$!
 children="$children $worker"
+wait $late || fail late
+refused "exited with code 5 on host here; the output of its worker says why" nowhere --checkpoint "$out/none"
+run repeat --repeat 2 --requests 10 --kill 1@0.3 --rejoin 1@0.6 || fail repeat # other weights in one store
+grep -q '2 of 2 runs met' "$out/repeat.txt" || fail repeat
+"$bin/eep-store" --forget "$store" || fail forget
+cp "$out/hosts.yaml" "$out/by-hand.yaml"
+cat >"$out/hosts.yaml" <<TXT
+hosts:
+  - {name: here, address: "127.0.0.1:${port[1]}", ranks: 3, agent: "127.0.0.1:${port[2]}",
+     store: "tcp://127.0.0.1:${port[0]}?local=$out/none/store&key-file=$out/key"}
+TXT
+refused "host here: its worker refuses: its agent ended with status 1: eep-agent: cannot open $out/none/store" folder
+cp "$out/by-hand.yaml" "$out/hosts.yaml"
 good kill --requests 30 --keep-busy 6 --kill 1@0.5 --rejoin 1@0.8
 good again --requests 30 --keep-busy 6 --stop 2=300ms@0.3
 EEP_KEY_FILE=$out/other refused "host here: what answers at 127.0.0.1:${port[1]}: it has another key" stranger

@@ -155,6 +155,11 @@ Test(options, every_verb_of_hosts_has_its_flag)
     options_free(&o);
     refused("--hosts verb-hosts.yaml " AT_ETCD "--host-kill h3@1",
             "--host-kill: 'h3' is no host of");
+    refused("--hosts verb-hosts.yaml " AT_ETCD "--bulk shm", "--hosts: not with --bulk shm");
+    refused("--hosts verb-hosts.yaml " AT_ETCD "--checkpoint-write d",
+            "not with --checkpoint-write");
+    refused("--hosts verb-hosts.yaml " AT_ETCD "--checkpoint d --cold-checkpoint",
+            "--hosts: not with --cold-checkpoint");
     refused("--host-kill h1@1", "--host-kill: hosts need --hosts FILE");
     refused("--ranks 4 --kill 1@1 --rejoin 1=h1@2", "--rejoin: hosts need --hosts FILE");
     write_file("verb-hosts.yaml", "hosts: [{name: h1, address: '10.0.0.1:7', ranks: 2},\n"
@@ -166,6 +171,24 @@ Test(options, every_verb_of_hosts_has_its_flag)
     refused("--hosts verb-hosts.yaml " AT_ETCD "--partition h1|h2/1s@1",
             "has no command for heal, which ends it");
     refused("--hosts verb-hosts.yaml " AT_ETCD "--agent-kill h1@1", "host h1 has no 'agent'");
+    write_file("verb-hosts.yaml", "hosts: [{name: h1, address: 'node1:7', ranks: 2}]\n");
+    refused("--hosts verb-hosts.yaml " AT_ETCD,
+            "1:29: node1 is no address: names are not looked up");
+    write_file("verb-hosts.yaml",
+               "hosts: [{name: h1, address: '10.0.0.1:7', ranks: 2, agent: here}]\n");
+    refused("--hosts verb-hosts.yaml " AT_ETCD, "'here' is not of the form ADDRESS:PORT");
+    write_file("verb-hosts.yaml",
+               "hosts: [{name: h1, address: '10.0.0.1:7', ranks: 2, agent: '10.0.0.1:7'}]\n");
+    refused("--hosts verb-hosts.yaml " AT_ETCD,
+            "the worker of host h1 listens at '10.0.0.1:7' already");
+    write_file("verb-hosts.yaml",
+               "hosts: [{name: h1, address: '10.0.0.1:7', ranks: 2, agent: '10.0.0.1:8'},\n"
+               "{name: h2, address: '10.0.0.1:8', ranks: 2}]\n");
+    refused("--hosts verb-hosts.yaml " AT_ETCD,
+            "2:21: the agent of host h1 listens at '10.0.0.1:8' already");
+    write_file("verb-hosts.yaml",
+               "hosts: [{name: h1, address: '10.0.0.1:7', ranks: 2, store: /run/eep/store}]\n");
+    refused("--hosts verb-hosts.yaml " AT_ETCD, "the store of host h1 '/run/eep/store' is of one");
     remove("verb-hosts.yaml");
 }
 
