@@ -44,6 +44,7 @@ struct eepi_agent_links {
     int num_guests;
     eepi_secure_waiting waiting; /* of them, without their proof yet */
     uint64_t noted_us;
+    bool has_told_full;          /* that the board has no room for a host */
     kill_order kills[MAX_KILLS]; /* under config.lock */
     int num_kills;
     struct pollfd fds[2 + EEP_MAX_RANKS + 1 + EEPI_BOARD_HOSTS + MAX_GUESTS];
@@ -162,6 +163,15 @@ static void take(eepi_agent_links *links, const eepi_agent_message *message)
                  "somebody else speaks for this host, %016llx: give each host, and each pod with a "
                  "pid namespace of its own, another EEP_HOST_ID, or none",
                  (unsigned long long)message->head.host);
+        note(links, text);
+    }
+    if (status == EEP_ERR_NO_MEMORY && !links->has_told_full) {
+        links->has_told_full = true;
+        snprintf(text, sizeof text,
+                 "host %016llx is not heard: an agent has room for %d host ids in its life; give "
+                 "pods the EEP_HOST_ID that they had, and start this agent anew",
+                 (unsigned long long)message->head.host, EEPI_BOARD_HOSTS);
+        links->noted_us = 0; /* once, whatever was told a moment ago */
         note(links, text);
     }
 }

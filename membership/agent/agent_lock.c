@@ -54,13 +54,14 @@ static bool has_ended(const agent_line *line)
 static eep_status count(int fd, const char *file, uint64_t *generation_out, char *error_out,
                         size_t error_bytes)
 {
-    const agent_line before = read_line(fd);
+    const bool has_lock = flock(fd, LOCK_EX | LOCK_NB) == 0;
+    const agent_line before = read_line(fd); /* behind the lock: whoever had it has counted */
     const agent_line own = {.generation = before.generation + 1,
                             .start = eepi_process_start((int32_t)getpid()),
                             .home = eepi_process_home(),
                             .pid = (int32_t)getpid()};
 
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0 && !has_ended(&before)) {
+    if (!has_lock && !has_ended(&before)) {
         snprintf(error_out, error_bytes,
                  "an agent serves this host: process %" PRId32 " has the lock of %s", before.pid,
                  file);

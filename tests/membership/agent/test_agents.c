@@ -455,3 +455,61 @@ Test(agent_links, without_descriptors_the_thread_does_not_spin, .timeout = 60)
     eepi_agent_table_close(table);
     close(client);
 }
+
+static void keep_note(void *user, const char *text)
+{
+    if (strstr(text, "is not heard")) {
+        cr_expect(strstr(text, "host 0000000000000002 "), "%s", text);
+        __atomic_fetch_add((int *)user, 1, __ATOMIC_SEQ_CST);
+    }
+}
+
+/* One of a board without room says once whom it does not hear. */
+Test(agent_links, a_host_without_room_on_the_board_is_named, .timeout = 60)
+{
+    enum { FULL = 9, NEW = 2 }; /* of two hosts that with the lower number dials */
+    static eepi_board boards[2];
+    static int num_notes;
+    pthread_mutex_t locks[2] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
+    eepi_agent_table *tables[2];
+    eepi_agent_links *links[2] = {NULL, NULL};
+    char address[PATH_ROOM], error[256] = "";
+
+    snprintf(address, sizeof address, "127.0.0.1:%d", (int)test_free_port());
+    for (int i = 0; i < 2; i++) {
+        const uint64_t host = i == 0 ? FULL : NEW;
+        const eepi_agent_table_config of = {
+            .host = host, .generation = 1, .speaker = -1, .board = &boards[i]};
+        tables[i] = eepi_agent_table_open(&of);
+        cr_assert_not_null(tables[i]);
+        for (int place = 0; i == 0 && place < EEPI_BOARD_HOSTS; place++) {
+            boards[i].hosts[place].host = 1000 + (uint64_t)place;
+        }
+        if (i == 1) {
+            eepi_agent_note_address(tables[i], FULL, 1, address);
+        }
+        const eepi_agent_links_config config = {.self = {host, 1, EEPI_AGENT_SPEAKER, {{0}}},
+                                                .listen = i == 0 ? address : NULL,
+                                                .board = &boards[i],
+                                                .table = tables[i],
+                                                .lock = &locks[i],
+                                                .note = keep_note,
+                                                .user = &num_notes};
+        eep_status status = eepi_agent_links_open(&config, error, sizeof error, &links[i]);
+        if (status == EEP_ERR_CONFLICT) {
+            cr_skip_test("another test has the port by now");
+        }
+        cr_assert_eq(status, EEP_OK, "%s", error);
+    }
+    const uint64_t until_us = eepi_now_us() + WAIT_US;
+    while (__atomic_load_n(&num_notes, __ATOMIC_SEQ_CST) == 0) {
+        cr_assert_lt(eepi_now_us(), until_us);
+        (void)poll(NULL, 0, 5);
+    }
+    (void)poll(NULL, 0, 200); /* in which ten more beats come */
+    cr_expect_eq(__atomic_load_n(&num_notes, __ATOMIC_SEQ_CST), 1);
+    for (int i = 0; i < 2; i++) {
+        eepi_agent_links_close(links[i]);
+        eepi_agent_table_close(tables[i]);
+    }
+}
