@@ -72,11 +72,11 @@ static void watch(work *w, oracle_progress_fn progress, void *user, uint64_t pos
     pthread_mutex_lock(&w->mutex);
     while (w->running > 0) {
         struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
+        clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_nsec += 250000000;
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&w->ended, &w->mutex, &until);
+        pthread_cond_clockwait(&w->ended, &w->mutex, CLOCK_MONOTONIC, &until);
         if (!progress || w->running == 0) {
             continue;
         }

@@ -253,9 +253,9 @@ void eepi_etcd_close(eepi_etcd *self)
     }
     __atomic_store_n(&self->closing, 1, __ATOMIC_RELEASE);
     wake(self);
-    clock_gettime(CLOCK_REALTIME, &end);
+    clock_gettime(CLOCK_MONOTONIC, &end); /* a calendar that is set back would make it wait */
     end.tv_sec += CLOSE_S;
-    if (pthread_timedjoin_np(self->thread, NULL, &end) != 0) {
+    if (pthread_clockjoin_np(self->thread, NULL, CLOCK_MONOTONIC, &end) != 0) {
         __atomic_store_n(&self->stop, 1, __ATOMIC_RELEASE);
         wake(self);
         pthread_join(self->thread, NULL);
