@@ -35,7 +35,8 @@ struct eepi_agent_roll {
     eepi_store_client *client;
     roll_value own;
     char key[EEPI_STORE_KEY_MAX], lease_key[EEPI_STORE_KEY_MAX];
-    uint64_t put_id;   /* of the newest put of the own entry */
+    uint64_t put_id;   /* of the newest put of the own entry, */
+    uint64_t lease_id; /* and of the lease's key */
     uint64_t again_us; /* when it is put again; 0: the store has it, or answers yet */
     bool is_outlived;
 };
@@ -45,7 +46,7 @@ static void put_lease(eepi_agent_roll *roll)
     const roll_lease lease = {roll->own.host, roll->config.home};
 
     if (eepi_store_keeps(roll->client)) {
-        (void)eepi_store_put(roll->client, roll->lease_key, &lease, sizeof lease, 1);
+        roll->lease_id = eepi_store_put(roll->client, roll->lease_key, &lease, sizeof lease, 1);
     }
 }
 
@@ -61,7 +62,7 @@ static void put_own(eepi_agent_roll *roll)
 
 static void take_answer(eepi_agent_roll *roll, const eepi_store_reply *reply)
 {
-    if (reply->id == roll->put_id && reply->status != EEP_OK) {
+    if ((reply->id == roll->put_id || reply->id == roll->lease_id) && reply->status != EEP_OK) {
         roll->again_us = eepi_now_us() + AGAIN_US;
     }
 }

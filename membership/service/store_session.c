@@ -122,6 +122,7 @@ void eepi_store_note_write(eep_context *context, eep_status status)
     }
     if (refused && status == EEP_OK) {
         eepi_log(context, EEP_LOG_INFO, "the store takes writes again");
+        eepi_lease_put(context); /* it may have gone, and been refused, meanwhile (N21) */
         eepi_store_put_record(context);
         eepi_store_republish(context);
     } else if (!refused && status != EEP_OK) {

@@ -9,7 +9,9 @@ for ever, and its seats are taken again elsewhere once its leases have lapsed.
 EEP_TEST_AWAY_S: how long etcd is away, 8. EEP_TEST_AWAY_CSV: a file for the row of that. Exit status 77: this machine lets no laboratory run, or
 has no etcd.
 """
+import base64
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -17,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 
 sys.dont_write_bytecode = True
 import test_instance as played  # noqa: E402
@@ -27,8 +31,13 @@ from test_rows import Instance  # noqa: E402
 
 LEASE_S = 2  # the shortest that etcd has
 LAPSE_S = 2 * LEASE_S
+QUOTA_BYTES = 16 << 20
 AWAY_S = float(os.environ.get("EEP_TEST_AWAY_S", "8"))
 BUILD = None
+
+
+def encoded(text):
+    return base64.b64encode(text.encode()).decode()
 
 
 class EtcdWorld(World):
@@ -43,13 +52,43 @@ class EtcdWorld(World):
         self.etcd = subprocess.Popen(["etcd", "--name", "n", "--data-dir", f"{self.folder}/etcd", "--log-level", "fatal",
                                       "--logger", "zap", "--unsafe-no-fsync", "--listen-client-urls", client,
                                       "--advertise-client-urls", client, "--listen-peer-urls", peers,
-                                      "--initial-advertise-peer-urls", peers, "--initial-cluster", f"n={peers}"],
+                                      "--initial-advertise-peer-urls", peers, "--initial-cluster", f"n={peers}",
+                                      "--quota-backend-bytes", str(QUOTA_BYTES)],
                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         self.children.append(self.etcd)
 
     def stop_etcd(self):
         self.etcd.kill()
         self.etcd.wait()
+
+    def ask(self, path, **what):
+        """An answer of etcd's gateway; None: it refuses."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v3/{path}", json.dumps(what).encode())
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+        return None
+
+    def leases(self):
+        """The keys of leases that are there."""
+        answer = self.ask("kv/range", key=encoded("eep/k/lease/"), range_end=encoded("eep/k/lease0"), keys_only=True)
+        return {base64.b64decode(kv["key"]).decode() for kv in answer.get("kvs", [])}
+
+    def fill(self):
+        """Until etcd takes no write any more."""
+        junk = encoded("x" * 400000)
+        for i in range(QUOTA_BYTES // 300000):
+            if self.ask("kv/put", key=encoded(f"junk/{i}"), value=junk) is None:
+                return
+        raise AssertionError("etcd takes all")
+
+    def empty(self):
+        """It takes writes again."""
+        answer = self.ask("kv/deleterange", key=encoded("junk/"), range_end=encoded("junk0"))
+        self.ask("kv/compaction", revision=answer["header"]["revision"], physical=True)
+        self.ask("maintenance/defragment")
+        alarms = self.ask("maintenance/alarm", action="GET").get("alarms", [])
+        for alarm in alarms:
+            self.ask("maintenance/alarm", action="DEACTIVATE", **alarm)
 
     def store(self, host):
         return f"etcd://127.0.0.1:{self.port}?local={self.folder}/{host}"
@@ -96,6 +135,25 @@ def test_etcd_is_away_for_longer_than_leases_last():
         assert lost == 0, f"aborted: {aborted} and {w.all('aborted')}"
         assert {said["active"] for engine, at in begin.items() for said in engine.said[at:]} == {6}, "somebody was left out"
         assert all(engine.end is None for engine in w.engines.values())
+
+
+def test_a_lease_that_a_full_etcd_refused_is_put_again():
+    """Else an instance that serves would count as lapsed."""
+    with world() as w:
+        leases = w.leases()
+        assert len(leases) == 6, leases
+        w.fill()
+        w.ask("kv/deleterange", key=encoded("eep/k/lease/"), range_end=encoded("eep/k/lease0"))
+        time.sleep(1)
+        assert not w.leases(), "a full etcd took a write"
+        w.expect_serves(6)
+        w.empty()
+        begin = time.monotonic()
+        while w.leases() != leases:
+            assert time.monotonic() - begin < LAPSE_S + 16, f"etcd takes writes again, and has {w.leases()} of {leases}"
+            time.sleep(0.1)
+        print(f"      the leases were back {time.monotonic() - begin:.1f} s after etcd took writes again")
+        w.expect_serves(6)
 
 
 @contextlib.contextmanager
