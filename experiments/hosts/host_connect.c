@@ -33,8 +33,10 @@ static eep_status start(host_connect *self, char *why)
     char how[32];
     if (!host->start) {
         snprintf(why, HOST_NOTE_BYTES,
-                 "no worker answers at %.100s, and the file has no 'start': run 'eep-run --worker "
-                 "%.100s' there",
+                 host->is_launched
+                     ? "no worker answers at %.100s, where the launcher had started one"
+                     : "no worker answers at %.100s, and the file has no 'start': run 'eep-run "
+                       "--worker %.100s' there",
                  host->address, host->address);
         return EEP_ERR_UNREACHABLE;
     }

@@ -4,11 +4,15 @@
 
 #include "experiments/base/end_signals.h"
 #include "experiments/base/monotonic.h"
+#include "experiments/hosts/launched_notice.h"
 #include "experiments/hosts/worker_front.h"
 #include "experiments/setup/hosts_file.h"
+#include "membership/process/host.h"
+#include "transport/network/network_state.h"
 #include "transport/secure/secure_waiting.h"
 #include "transport/secure/tcp_socket.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -22,6 +26,7 @@
 
 enum { MAX_GUESTS = EEPI_SECURE_BEFORE_MAX + 1, WHY_BYTES = 512, WAIT_MS = 5, WAIT_IDLE_MS = 100 };
 static const uint64_t ACCEPT_PAUSE_NS = 50000000;
+enum { LAUNCHED_WAIT_S = 90, PLACE_BYTES = 128 };
 
 typedef struct worker {
     int listen_fd, signal_fd;
@@ -33,6 +38,11 @@ typedef struct worker {
     int num_guests;
     uint64_t next_id;
     eepi_secure_waiting waiting;
+    /* { of a launcher's job, until its front has come */
+    launched_notice *notice;
+    uint64_t since_ns;
+    pid_t parent; /* 0: the launcher's */
+    /* } */
 } worker;
 
 /* ---------------------------------------------------------------- who wants to be the front */
@@ -156,18 +166,47 @@ static void wait_for_input(const worker *self)
     (void)poll(set, num, front->phase == WORKER_IDLE ? WAIT_IDLE_MS : WAIT_MS);
 }
 
-static void serve(worker *self)
+/* Why no front will come for this worker of a launcher's job; NULL: one has come, or may come. */
+static const char *forsaken(worker *self)
+{
+    const char *why = NULL;
+    if (!self->notice) {
+        return NULL;
+    }
+    if (self->front.phase == WORKER_IDLE) {
+        why = self->parent && getppid() != self->parent ? "the front has ended"
+              : !launched_notice_look(self->notice)     ? "the front has given up"
+              : now_ns() - self->since_ns > LAUNCHED_WAIT_S * UINT64_C(1000000000)
+                  ? "no front has come: process 0 of the job is to be an eep-run --launched with "
+                    "the same store"
+                  : NULL;
+    }
+    if (why || self->front.phase != WORKER_IDLE) {
+        launched_notice_close(self->notice);
+        self->notice = NULL;
+    }
+    return why;
+}
+
+/* False: told why. */
+static bool serve(worker *self, const char *address)
 {
     struct signalfd_siginfo signal;
-    while (!self->front.is_over) {
+    const char *why = NULL;
+    while (!self->front.is_over && !why) {
         wait_for_input(self);
         if (read(self->signal_fd, &signal, sizeof signal) == (ssize_t)sizeof signal) {
-            return;
+            return true;
         }
         accept_guests(self);
         look_at_guests(self);
         worker_front_step(&self->front);
+        why = forsaken(self);
     }
+    if (why) {
+        fprintf(stderr, "eep-run: worker at %s: %s\n", address, why);
+    }
+    return !why;
 }
 
 /* ---------------------------------------------------------------- begin and end */
@@ -178,60 +217,127 @@ static bool fail(const char *address, const char *why)
     return false;
 }
 
-/* False: told why. */
-static bool open_worker(worker *self, const char *address, const char *ip, uint16_t port)
+/* All but its port. False: told why. */
+static bool open_worker(worker *self, const char *address)
 {
     char why[WHY_BYTES];
+    struct rlimit limit;
     sigset_t stop;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) { /* for each rank two, and their own */
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    worker_front_init(&self->front);
     eep_status status = eepi_secure_key_read(NULL, &self->key, why, sizeof why);
     if (status != EEP_OK) {
         return fail(address, status == EEP_ERR_NOT_FOUND
                                  ? "EEP_KEY_FILE names no file with the job's key"
                                  : why);
     }
-    if (eepi_tcp_check_host(ip, true, why, sizeof why) != EEP_OK) {
-        return fail(address, why);
-    }
     if (end_signals_block(&stop, NULL) != 0 ||
         (self->signal_fd = signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK)) < 0) {
         return fail(address, strerror(errno));
     }
-    if (eepi_tcp_listen(ip, port, why, sizeof why, &self->listen_fd) != EEP_OK) {
+    return true;
+}
+
+static bool listen_at(worker *self, const char *address, const char *ip, uint16_t port)
+{
+    char why[WHY_BYTES];
+    if (eepi_tcp_check_host(ip, true, why, sizeof why) != EEP_OK ||
+        eepi_tcp_listen(ip, port, why, sizeof why, &self->listen_fd) != EEP_OK) {
         return fail(address, why);
     }
     return true;
 }
 
+/* `good`: it listens. The exit code. */
+static int run_and_close(worker *self, const char *address, bool good)
+{
+    if (good) {
+        end_signals_cut_output(true);
+        printf("eep-run: worker ready at %s\n", address);
+        fflush(stdout);
+        end_signals_cut_output(false);
+        good = serve(self, address);
+        worker_front_close(&self->front);
+    }
+    while (self->num_guests > 0) {
+        drop_guest(self, 0, true);
+    }
+    launched_notice_close(self->notice);
+    close(self->listen_fd);
+    close(self->signal_fd);
+    eepi_secure_key_wipe(&self->key);
+    return good ? 0 : 1;
+}
+
 int worker_main(const char *address)
 {
     static worker self = {.listen_fd = -1, .signal_fd = -1};
-    struct rlimit limit;
     char *ip = NULL;
     uint16_t port = 0;
     if (!hosts_split_address(address, &ip, &port)) {
         fprintf(stderr, "eep-run: --worker: '%s' is not of the form ADDRESS:PORT\n", address);
         return 2;
     }
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) { /* for each rank two, and their own */
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
-    worker_front_init(&self.front);
-    bool good = open_worker(&self, address, ip, port);
-    if (good) {
-        end_signals_cut_output(true);
-        printf("eep-run: worker ready at %s\n", address);
-        fflush(stdout);
-        end_signals_cut_output(false);
-        serve(&self);
-        worker_front_close(&self.front);
-    }
-    while (self.num_guests > 0) {
-        drop_guest(&self, 0, true);
-    }
-    close(self.listen_fd);
-    close(self.signal_fd);
-    eepi_secure_key_wipe(&self.key);
+    bool good = open_worker(&self, address) && listen_at(&self, address, ip, port);
+    int code = run_and_close(&self, address, good);
     free(ip);
-    return good ? 0 : 1;
+    return code;
+}
+
+/* ---------------------------------------------------------------- of a launcher's job */
+
+/* A free port of the first interface that EEP_NETWORK_INTERFACE names; where it is, as text. */
+static bool listen_anywhere(int *fd_out, char text[LAUNCHED_ADDRESS_BYTES], const char *place)
+{
+    const char *names = getenv("EEP_NETWORK_INTERFACE");
+    char interface[64], ip[INET6_ADDRSTRLEN], why[WHY_BYTES];
+    eepi_lane_path path;
+    snprintf(interface, sizeof interface, "%.*s", (int)strcspn(names ? names : "", ",@"),
+             names ? names : "");
+    if (eepi_lane_listen(interface, true, fd_out, &path, why, sizeof why) != EEP_OK) {
+        return fail(place, why);
+    }
+    inet_ntop(path.ip_bytes == 4 ? AF_INET : AF_INET6, path.ip, ip, sizeof ip);
+    snprintf(text, LAUNCHED_ADDRESS_BYTES, path.ip_bytes == 4 ? "%s:%u" : "[%s]:%u", ip,
+             (unsigned)path.port);
+    return true;
+}
+
+static bool give_notice(worker *self, const char *store, int number, launched_answer *answer,
+                        const char *place)
+{
+    int agent_fd = -1;
+    if (!listen_anywhere(&self->listen_fd, answer->address, place) ||
+        !listen_anywhere(&agent_fd, answer->agent, place)) {
+        return false;
+    }
+    close(agent_fd); /* the agent's, once a front has said what to begin with */
+    answer->host = eepi_host_id();
+    if (gethostname(answer->name, sizeof answer->name) != 0) {
+        snprintf(answer->name, sizeof answer->name, "?");
+    }
+    answer->name[sizeof answer->name - 1] = '\0';
+    self->since_ns = now_ns();
+    eep_status status = launched_notice_open(store, number, answer, &self->notice);
+    return status == EEP_OK ||
+           fail(place,
+                status == EEP_ERR_UNREACHABLE ? "the store does not answer" : eep_strerror(status));
+}
+
+int worker_launched(const char *store, int number, pid_t parent)
+{
+    static worker self = {.listen_fd = -1, .signal_fd = -1};
+    launched_answer answer = {.to = 0};
+    char place[PLACE_BYTES];
+    snprintf(place, sizeof place, "process %d of the launcher's job", number);
+    bool good = open_worker(&self, place) && give_notice(&self, store, number, &answer, place);
+    self.front.is_launched = true;
+    self.parent = parent;
+    if (good) {
+        snprintf(place, sizeof place, "%s, host%d of the launcher's job", answer.address, number);
+    }
+    return run_and_close(&self, place, good);
 }

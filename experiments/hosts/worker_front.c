@@ -47,7 +47,7 @@ static void put_text(worker_front *self, host_message_kind kind, const char *tex
 void worker_front_take(worker_front *self, const worker_stream *stream)
 {
     self->stream = *stream;
-    self->owns = false;
+    self->owns = self->is_launched;
     set_phase(self, WORKER_GREETED);
     put_text(self, REMOTE_WELCOME, "");
 }
@@ -64,7 +64,7 @@ static void refuse(worker_front *self, const char *why)
 static void on_begin(worker_front *self, const host_message *order, const void *body, size_t bytes)
 {
     char why[HOST_NOTE_BYTES];
-    self->owns = order->value != 0;
+    self->owns = order->value != 0 || self->is_launched;
     eep_status status = worker_begin_set(&self->begin, body, bytes);
     const char *build = status == EEP_OK ? self->begin.text[HOST_BEGIN_BUILD] : "";
     if (strcmp(build, commit_text()) != 0) {

@@ -22,6 +22,7 @@ typedef struct worker_front {
     worker_begin begin;
     worker_ranks ranks;
     worker_agent agent;
+    bool is_launched;  /* a launcher has started this worker, which ends with its first front */
     bool owns;         /* it has started this worker, which ends with it */
     bool is_over;      /* the worker ends */
     bool is_cut;       /* while it drains: nothing more is sent to any rank */

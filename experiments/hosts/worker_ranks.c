@@ -21,7 +21,7 @@
 
 extern char **environ;
 
-enum { SOCKET_BUFFER_BYTES = 1 << 20, OWN_VARIABLES = 6, OWN_BYTES = HOST_BODY_BYTES + 64 };
+enum { SOCKET_BUFFER_BYTES = 1 << 20, OWN_VARIABLES = 7, OWN_BYTES = HOST_BODY_BYTES + 64 };
 
 /* ---------------------------------------------------------------- what it was told */
 
@@ -122,6 +122,7 @@ static pid_t start_process(const worker_begin *begin, const host_message *order,
     snprintf(text[3], OWN_BYTES, RANK_ENV_OPTIONS "=%s", begin->text[HOST_BEGIN_OPTIONS]);
     snprintf(text[4], OWN_BYTES, "EEP_RANK=%d", order->seat);
     snprintf(text[5], OWN_BYTES, RANK_ENV_JOINER "=%d", order->value != 0);
+    snprintf(text[6], OWN_BYTES, "EEP_LAUNCHER=eep"); /* a launcher's variables are the worker's */
     for (int i = 0; i < OWN_VARIABLES; i++) {
         own[i] = text[i];
     }

@@ -2,6 +2,7 @@
 /* eep-run: the launcher, or, started by it with --rank-process, one rank; or a host's worker. */
 #include "experiments/launcher/launcher.h"
 #include "experiments/base/output.h"
+#include "experiments/hosts/launched.h"
 #include "experiments/hosts/worker.h"
 #include "experiments/rank/rank_main.h"
 #include "experiments/run/checkpoint_write.h"
@@ -74,6 +75,26 @@ static int check_files(int num, char **file)
     return num ? code : 2;
 }
 
+static int run(options *given, const scenario *judged, int argc, char **argv)
+{
+    launched job = {.worker = 0};
+    int code = given->launched ? launched_begin(given, &job) : -1;
+    if (code >= 0) {
+        return code;
+    }
+    char *command = about_command(argc, argv);
+    given->command = command;
+    given->scenario_name = judged ? judged->name : NULL;
+    code = given->num_repeats ? repeat_many(given, judged, argc, argv)
+           : judged           ? repeat_once(given, judged)
+                              : launcher_run(given);
+    free(command);
+    if (given->launched) {
+        launched_end(&job, given);
+    }
+    return code;
+}
+
 int main(int argc, char **argv)
 {
     static options given; /* lives as long as the run */
@@ -131,13 +152,5 @@ int main(int argc, char **argv)
     if (given.checkpoint_write) {
         return checkpoint_write(&given);
     }
-    const scenario *judged = file ? &tested : NULL;
-    char *command = about_command(argc, argv);
-    given.command = command;
-    given.scenario_name = judged ? judged->name : NULL;
-    int code = given.num_repeats ? repeat_many(&given, judged, argc, argv)
-               : judged          ? repeat_once(&given, judged)
-                                 : launcher_run(&given);
-    free(command);
-    return code;
+    return run(&given, file ? &tested : NULL, argc, argv);
 }

@@ -316,6 +316,44 @@ eep_status hosts_file_load(const char *path, hosts_file **file_out, char *error)
     return status;
 }
 
+eep_status hosts_file_make(int num_hosts, int num_ranks, hosts_file **file_out)
+{
+    hosts_file *file = calloc(1, sizeof *file);
+    if (!file) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    for (int i = 0; i < num_hosts; i++) {
+        hosts_entry *host = &file->host[file->num_hosts++];
+        host->is_launched = true;
+        host->first_seat = file->num_ranks;
+        host->num_ranks = num_ranks / num_hosts + (i < num_ranks % num_hosts);
+        file->num_ranks += host->num_ranks;
+        if (asprintf(&host->name, "host%d", i) < 0) {
+            host->name = NULL;
+            hosts_file_free(file);
+            return EEP_ERR_NO_MEMORY;
+        }
+    }
+    *file_out = file;
+    return EEP_OK;
+}
+
+eep_status hosts_file_place(hosts_entry *host, const char *address, const char *agent)
+{
+    char *ip = NULL;
+    uint16_t port = 0;
+    if (!hosts_split_address(agent, &ip, &port)) {
+        return EEP_ERR_INVALID;
+    }
+    free(ip);
+    if (!hosts_split_address(address, &host->ip, &host->port)) {
+        return EEP_ERR_INVALID;
+    }
+    host->address = strdup(address);
+    host->agent = strdup(agent);
+    return host->address && host->agent ? EEP_OK : EEP_ERR_NO_MEMORY;
+}
+
 void hosts_file_free(hosts_file *self)
 {
     for (int i = 0; self && i < self->num_hosts; i++) {

@@ -28,6 +28,7 @@ typedef struct hosts_entry {
     char *variable[HOSTS_MAX_VARIABLES]; /* "NAME=VALUE": of its ranks and its agent */
     int num_variables;
     int first_seat, num_ranks; /* of the first view, and the seats that a rejoin begins there */
+    bool is_launched;          /* a launcher has started its worker, which ends with this run */
 } hosts_entry;
 
 typedef struct hosts_file {
@@ -41,6 +42,12 @@ typedef struct hosts_file {
 /* EEP_ERR_INVALID with "FILE:LINE:COLUMN: ..." in `error` (HOSTS_ERROR_BYTES). hosts_file_free
  * after EEP_OK. */
 EEP_MUST_CHECK eep_status hosts_file_load(const char *path, hosts_file **file_out, char *error);
+/* Of a launcher's job: host0, host1 and so on share the ranks, the first ones the rest of them.
+ * Where they are is not known yet. EEP_ERR_NO_MEMORY. */
+EEP_MUST_CHECK eep_status hosts_file_make(int num_hosts, int num_ranks, hosts_file **file_out);
+/* Its worker listens there, and its agent will. EEP_ERR_INVALID: that is no ADDRESS:PORT. */
+EEP_MUST_CHECK eep_status hosts_file_place(hosts_entry *host, const char *address,
+                                           const char *agent);
 void hosts_file_free(hosts_file *self);
 /* ADDRESS:PORT, of IPv6 [ADDRESS]:PORT; false: it is not. *ip_out is the caller's to free. */
 bool hosts_split_address(const char *text, char **ip_out, uint16_t *port_out);

@@ -177,6 +177,9 @@ static const args_row rows[] = {
      "socket for eep-ctl; default: control.sock in the folder of --out, or near it"},
     {"--engine", ARGS_TEXT, AT(engine), 0, 0, NULL, "COMMAND", NULL,
      "start that command for each rank: any program with libeep (docs/FOREIGN-ENGINES.md)"},
+    {"--launched", ARGS_FLAG, AT(launched), 0, 0, NULL, NULL, NULL,
+     "a launcher, as mpirun or srun, starts one such eep-run on each host (docs/HOSTS.md): process "
+     "0 runs the instance, and ranks are shared out among the hosts"},
     {"--serve", ARGS_FLAG, AT(serve), 0, 0, NULL, NULL, NULL,
      "stay up until 'eep-ctl finish' or a signal"},
     {"--force", ARGS_FLAG, AT(force), 0, 0, NULL, NULL, NULL, "take DIR, be it full or of others"},
@@ -254,7 +257,8 @@ static const args_table *table(void)
     static const args_table all = {
         .program = "eep-run",
         .synopsis = "[OPTION]...\n--check-only FILE...\n--worker ADDRESS:PORT",
-        .about = "Run ranks on this machine, or with --hosts on several, serve requests, and check "
+        .about = "Run ranks on this machine, or on several (--hosts, --launched), serve requests, "
+                 "and check "
                  "every\n"
                  "token. Ranks are killed and join again by a script. Rows, summary.json, "
                  "trace.json and timeline.png are left\n"

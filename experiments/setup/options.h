@@ -32,8 +32,9 @@ typedef struct options {
     int64_t num_layers, hidden, inner, num_experts, num_slots, top_k, vocabulary;
     int64_t ranks_per_node, spread, backup_copies;
     int64_t hosts_of;       /* ranks of each host that this machine plays; 0: there is one */
-    const char *hosts_path; /* NULL: ranks are on this host */
-    hosts_file *hosts;      /* of that file */
+    const char *hosts_path; /* NULL: ranks are on this host, or on those of `launched` */
+    hosts_file *hosts;      /* of that file, or of the launcher's job */
+    int launched_number;    /* of this process in that job; it is set with `hosts` */
     int64_t num_max_tokens_per_rank, num_chains, prefill_chunk, num_max_requests;
     int64_t seed;
     int64_t background_mb_s, ballast_mb, background_latency, router_skew, expert_us;
@@ -71,6 +72,7 @@ typedef struct options {
     const char *out_at;       /* how to reach it, whatever its name leads to; NULL: by the name */
     const char *control_path; /* NULL: in or near out_dir */
     const char *engine;       /* a foreign engine's command line; NULL: ranks are eep-run's own */
+    bool launched; /* this is a process of a launcher's job, which has one on each host */
     bool force, serve, no_oracle, no_picture, quiet, help, version;
     eep_log_level log_level;
     const char *scenario_path; /* NULL: none */
@@ -123,7 +125,9 @@ EEP_MUST_CHECK eep_status options_check_placements(const options *self,
                                                    char error[OPTIONS_ERROR_BYTES]);
 
 /* Read the file of --hosts; the number of ranks follows from it, and what a node is, unless they
- * were given. EEP_ERR_INVALID as options_check. */
+ * were given. With --launched the launcher says how many hosts there are, which share the ranks;
+ * where they are is found later (experiments/hosts/launched.h). EEP_ERR_INVALID as options_check.
+ */
 EEP_MUST_CHECK eep_status options_check_hosts(options *self, bool ranks_given, bool nodes_given,
                                               char error[OPTIONS_ERROR_BYTES]);
 

@@ -19,10 +19,12 @@ import time
 sys.dont_write_bytecode = True
 import lws_form  # noqa: E402
 from host_lab import NETLAB, HostLab, netlab  # noqa: E402
-from launch_lab import DEPLOY, RANKS, Launched, Left, need, until  # noqa: E402
+from lab_door import open_door  # noqa: E402
+from launch_lab import BOUND_S, DEPLOY, RANKS, Launched, Left, need, until  # noqa: E402
 from slurm_lab import Slurm, SlurmHosts, free_ports  # noqa: E402
 from systemd_lab import SYSTEMD, Systemd  # noqa: E402
 
+HERE = os.path.dirname(os.path.realpath(__file__))
 BUILD = None
 # On a busy machine a host that is well may not run for 200 ms.
 LIMITS = "host_silence_us=1000000,expel_floor_us=10000000,step_deadline_us=10000000,drain_bound_us=10000000"
@@ -285,7 +287,112 @@ def slurm_on_hosts():
         return f"steps without it after {1000 * pause:.0f} ms, without a host after {1000 * lost:.0f} ms; {said}"
 
 
-RECIPES = {"slurm-hosts": [slurm_on_hosts], "ray": [ray], "torchrun": [torchrun], "lws": [lws_manifest], "systemd": [systemd_units, systemd], "mpirun": [mpirun, mpirun_twice_the_same_number, mpirun_python], "slurm": [slurm]}
+def launched_words(it, store, *options):
+    """eep-run as a process of a launcher's job; a rank dies and comes back."""
+    return [f"{it.build}/experiments/eep-run", "--launched", "--store", store, "--ranks", str(RANKS), "--slots", "32", "--requests", "40",
+            "--no-picture", "--quiet", "--out", f"{it.folder}/out", *options]
+
+
+def expect_good(it, *hosts):
+    """Both hosts had ranks, and the instance was judged good by process 0."""
+    log = it.log()
+    assert "GOOD: nothing wrong, nothing lost" in log, log
+    for number, host in enumerate(hosts):
+        assert re.search(rf"host{number} is {host}, at 10\.77\.0\.\d:\d+: {RANKS // len(hosts)} ranks", log), log
+    with open(f"{it.folder}/out/summary.json", encoding="utf-8") as file:
+        summary = json.load(file)
+    assert [fault["rank"] for fault in summary["faults"]] == [2] and all(join["joined"] for join in summary["joins"]), summary
+    return f"{summary['tokens_emitted']} tokens, pause {summary['faults'][0]['pause_ms']:.0f} ms"
+
+
+def start_etcd_on_h1(it, lab):
+    """It listens in the fabric; the job's key is there."""
+    it.write_key()
+    start_agents(it, lab, [], None)
+    return "etcd://10.77.0.1:2379?local=/run/eep-state/eep"
+
+
+DIES = ("--keep-busy", "8", "--kill", "2@1", "--rejoin", "2@2", "--dummy-burn", "0.05@joined:2")
+
+
+def launched_by_mpirun():
+    """`mpirun -n 2 eep-run --launched` over two hosts, of which mpirun's own is none."""
+    need("root", "mpirun", "etcd")
+    if netlab("any", "can", status=None).strip():
+        raise Left("this machine lets no hosts of namespaces run (tools/netlab can)")
+    with Launched(BUILD) as it, HostLab(3, "--share", it.folder) as lab:
+        store = start_etcd_on_h1(it, lab)
+        door = open_door(f"{it.folder}/door", [NETLAB, "--lab", lab.name])
+        with open(f"{it.folder}/remote", "w", opener=lambda path, flags: os.open(path, flags, 0o755), encoding="utf-8") as remote:
+            remote.write(f'#!/bin/sh\nhost=$1\nshift\nexec /usr/bin/python3 {HERE}/lab_door.py {it.folder}/door run "$host" '
+                         'sh -c "unset EEP_HOST_ID; $*"\n')
+        settings = {"EEP_KEY_FILE": f"{it.folder}/key", "EEP_NETWORK_INTERFACE": "fabric0", "EEP_BULK_INTERFACE": "fabric0",
+                    "EEP_LAB_CONFIG": LIMITS}
+        words = [word for name, value in settings.items() for word in ("-x", f"{name}={value}")]
+        job = it.start([NETLAB, "--lab", lab.name, "run", "h1", "env", "-u", "EEP_HOST_ID", *MPIRUN, "--mca", "plm_rsh_agent",
+                        f"{it.folder}/remote", "--host", "h2,h3", "-n", "2", *words, *launched_words(it, store, *DIES)])
+        assert job.wait(2 * BOUND_S) == 0, it.log()
+        door.shutdown()
+        return expect_good(it, "h2", "h3")
+
+
+def launched_by_srun():
+    """`srun eep-run --launched` over two nodes, and again, where one of them is lost: the other serves on."""
+    need("root", "munged", "slurmctld", "slurmd", "srun", "etcd")
+    if netlab("any", "can", status=None).strip():
+        raise Left("this machine lets no hosts of namespaces run (tools/netlab can)")
+    with Launched(BUILD) as it, HostLab(3, "--share", it.folder) as lab, SlurmHosts(it, lab, ["h2", "h3"]) as cluster:
+        store = start_etcd_on_h1(it, lab)
+        out = f"{it.folder}/lost"
+
+        def srun(*words):
+            return cluster.on("h1", "srun", "--nodes=2", "--ntasks-per-node=1", "--no-kill", *words,
+                              EEP_KEY_FILE=f"{it.folder}/key", EEP_NETWORK_INTERFACE="fabric0",
+                              EEP_BULK_INTERFACE="fabric0", EEP_LAB_CONFIG=LIMITS)
+
+        job = srun(*launched_words(it, store, *DIES))
+        assert job.wait(2 * BOUND_S) == 0, it.log()
+        said = expect_good(it, "h2", "h3")
+        srun(*launched_words(it, store, "--serve", "--requests", "10", "--keep-busy", "4", "--out", out))
+
+        def ctl(*words):
+            return subprocess.run([NETLAB, "--lab", lab.name, "run", "h2", f"{BUILD}/experiments/eep-ctl", "--out", out, *words],
+                                  capture_output=True, text=True, check=False)
+
+        until(lambda: ctl("wait", "settled").returncode == 0, lambda: f"no ranks that serve: {it.log()}")
+        lab("crash", "h3")
+        until(lambda: "host host1: the connection to its worker is lost" in it.log(), it.log)
+        done = json.loads(ctl("--json", "status").stdout)["requests"]["completed"]
+        until(lambda: json.loads(ctl("--json", "status").stdout)["requests"]["completed"] > done + 4, it.log)
+        assert ctl("finish").returncode == 0, it.log()
+        until(lambda: it.log().count("GOOD: nothing wrong, nothing lost") == 2, it.log)
+        with open(f"{out}/summary.json", encoding="utf-8") as file:
+            assert json.load(file)["expelled_living"] == 2, it.log()
+        return f"{said}; the other serves on without a node"
+
+
+def launched_in_vain():
+    """Two processes of one host are refused by name. A worker whose front gives up ends, and does not wait."""
+    need("mpirun", "etcd")
+    with Launched(BUILD) as it:
+        ports = free_ports(2)
+        etcd = f"http://127.0.0.1:{ports[0]}"
+        it.start(["etcd", "--data-dir", f"{it.folder}/etcd", "--log-level", "fatal", "--logger", "zap", "--listen-client-urls",
+                  etcd, "--advertise-client-urls", etcd, "--listen-peer-urls", f"http://127.0.0.1:{ports[1]}"])
+        it.write_key()
+        it.environment.update(EEP_KEY_FILE=f"{it.folder}/key", EEP_NETWORK_INTERFACE="lo", EEP_BULK_INTERFACE="lo")
+        words = launched_words(it, f"etcd://127.0.0.1:{ports[0]}?local={it.folder}/local")
+        job = it.start([*MPIRUN, "-n", "2", *words])
+        assert job.wait(BOUND_S) != 0, it.log()
+        assert re.search("--launched: processes 0 and 1 are both on host .*: start one on each", it.log()), it.log()
+        os.makedirs(f"{it.folder}/out/of-another")
+        worker, front = (it.start(words, EEP_RANK=number, EEP_SIZE="2", EEP_HOST_ID=f"host-{number}") for number in "10")
+        assert front.wait(BOUND_S) == 2 and f"{it.folder}/out" in it.log(), it.log()
+        assert worker.wait(BOUND_S) == 1 and "host1 of the launcher's job: the front has given up" in it.log(), it.log()
+        return "both ended"
+
+
+RECIPES = {"launched": [launched_in_vain, launched_by_mpirun, launched_by_srun], "slurm-hosts": [slurm_on_hosts], "ray": [ray], "torchrun": [torchrun], "lws": [lws_manifest], "systemd": [systemd_units, systemd], "mpirun": [mpirun, mpirun_twice_the_same_number, mpirun_python], "slurm": [slurm]}
 
 
 def main():

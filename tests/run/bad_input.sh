@@ -49,6 +49,27 @@ expect "the hosts of --hosts have 2" "$bin/eep-run" --hosts "$tmp/hosts.yaml" --
 expect "its ranks share one process" "$bin/eep-run" --hosts "$tmp/hosts.yaml" --threads "${at_etcd[@]}"
 expect "of the form ADDRESS:PORT" "$bin/eep-run" --worker 7800
 expect "--worker ADDRESS:PORT takes nothing else" "$bin/eep-run" --worker 127.0.0.1:7800 --out "$tmp/a"
+launched() { # TEXT VARIABLES AND OPTIONS...: as process 0 of 2, where these do not say otherwise
+    local text=$1; shift
+    local words=(EEP_KEY_FILE="$tmp/key" EEP_NETWORK_INTERFACE=lo EEP_RANK=0 EEP_SIZE=2)
+    while [ $# -gt 0 ] && [ "${1#*=}" != "$1" ]; do words+=("$1"); shift; done
+    expect "$text" env "${words[@]}" "$bin/eep-run" --launched --ranks 4 --slots 32 "$@"
+}
+launched "no launcher's variable says which process this is" EEP_RANK= EEP_SIZE= "${at_etcd[@]}"
+launched "no launcher's variable says how many processes" EEP_RANK= EEP_SIZE= PMIX_RANK=0 "${at_etcd[@]}"
+launched "RANK says 1 and OMPI_COMM_WORLD_RANK says 0" EEP_RANK= OMPI_COMM_WORLD_RANK=0 RANK=1 LOCAL_RANK=1 "${at_etcd[@]}"
+launched 'EEP_RANK is "any"' EEP_RANK=any "${at_etcd[@]}"
+launched "process 0 of 1 (rank 0 from EEP_RANK, 1 ranks from EEP_SIZE): 2 to 64 are possible" EEP_SIZE=1 "${at_etcd[@]}"
+launched "4 ranks are fewer than the 5 hosts" EEP_SIZE=5 "${at_etcd[@]}"
+launched "EEP_NETWORK_INTERFACE names no interface" EEP_NETWORK_INTERFACE= "${at_etcd[@]}"
+launched "EEP_KEY_FILE names no file" EEP_KEY_FILE= "${at_etcd[@]}"
+launched "give --store etcd://" EEP_STORE= --out "$tmp/a"
+launched "--launched: the store '$tmp/socket' is of one host" EEP_STORE="$tmp/socket" --out "$tmp/a"
+launched "the launcher says which hosts there are" --hosts "$tmp/hosts.yaml" "${at_etcd[@]}"
+launched "its workers end with a run" --repeat 2 "${at_etcd[@]}"
+launched "its ranks share one process" --threads "${at_etcd[@]}"
+launched "'host2' is no host of --launched" --host-kill host2@1 "${at_etcd[@]}"
+launched "--launched has no command for partition" --partition 'host0|host1@1' "${at_etcd[@]}"
 gzip -c "$tmp/negative.jsonl" >"$tmp/packed.jsonl"
 expect "packed.jsonl:1: a gzip file" "$bin/eep-run" --trace "$tmp/packed.jsonl" --out "$tmp/a"
 printf '\377\376{\0' >"$tmp/wide.jsonl"
