@@ -11,7 +11,9 @@
 typedef struct eepi_claim {
     bool takes_any;                     /* EEP_RANK_ANY */
     bool has_seat;                      /* the seat is ours by its file, */
-    bool is_recorded;                   /* and in the store */
+    bool is_recorded;                   /* and in the store, */
+    uint64_t record_revision;           /* at that revision, as far as this process has put it */
+    bool is_replaced;                   /* another process has taken the seat since */
     int lock_fd;                        /* keeps the lock of the seat's file while has_seat */
     uint64_t instance;                  /* identity of the instance whose seat it is */
     uint32_t serial[EEPI_VIEW_COLOURS]; /* of the memory that its windows have, by the view found */

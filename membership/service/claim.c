@@ -35,9 +35,9 @@ static eep_status judge_strange_record(eep_context *context)
                      "the seat's record is of an instance with another shape");
 }
 
-/* The record of the seat's former holder (generation 0: there is none), and its revision. */
+/* The record of the seat's former holder (generation 0: there is none), its host and revision. */
 static eep_status read_record(eep_context *context, const char *key, eepi_seat_holder *holder_out,
-                              uint64_t *revision_out)
+                              uint64_t *host_out, uint64_t *revision_out)
 {
     void *value = NULL;
     size_t size = 0;
@@ -46,12 +46,14 @@ static eep_status read_record(eep_context *context, const char *key, eepi_seat_h
         eepi_ask_store(context, eepi_store_get(context->store, key), &value, &size, revision_out);
 
     *holder_out = (eepi_seat_holder){0};
+    *host_out = context->process.host;
     if (status != EEP_OK) {
         status = eepi_store_is_silent(context, status);
     } else if (value && eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK) {
         status = judge_strange_record(context);
     } else if (value) {
         *holder_out = eepi_holder_of(&record);
+        *host_out = record.member.host;
     }
     free(value);
     return status;
@@ -112,11 +114,39 @@ static eep_status check_end(eep_context *context, const eepi_view_seat *in_view,
                      in_view->generation, context->store_path, context->config.rank);
 }
 
+/* The process that the record names has the seat, as far as this host's file of the seat and the
+ * pid tell. A file that has been removed tells nothing. */
+static bool is_held(const eep_context *context, const eepi_seat_holder *in_file,
+                    const eepi_seat_holder *in_record, uint64_t host)
+{
+    if (!eepi_file_speaks_for(context, in_file, in_record, host)) {
+        return true;
+    }
+    return in_file->generation < in_record->generation &&
+           !eepi_seat_has_ended(context->store_path, context->config.rank, context->process.home,
+                                in_record);
+}
+
+/* Tell all of the end of the process before. One that ran elsewhere (`has_moved`) is no business of
+ * this host's, which has not seen its end (N8). Where several hosts take seats, the file may name
+ * one that no record ever had: another host's process may have that generation by now. */
+static eep_status tell_end_before(eep_context *context, const eepi_seat_holder *in_record,
+                                  bool has_moved)
+{
+    const uint32_t recorded = has_moved ? 0 : in_record->generation;
+    const eepi_end end = {context->config.rank,
+                          eepi_store_keeps(context->store) ? recorded : context->generation - 1,
+                          EEPI_END_PROCESS};
+    const eep_status status =
+        end.generation ? eepi_claim_end(context, &end, EEPI_STORE_BOUND_US) : EEP_OK;
+
+    return status == EEP_OK ? EEP_OK : eepi_store_is_silent(context, status);
+}
+
 /* A new generation: above `floor`, that of the view, and above those in the seat's file and record.
- * The end of the former holder is told to all first, unless it ran elsewhere (`has_moved`): that is
- * no business of this host's, which has not seen it (N8). */
+ */
 static eep_status take_generation(eep_context *context, uint32_t floor,
-                                  const eepi_seat_holder *in_record, bool has_moved)
+                                  const eepi_seat_holder *in_record, uint64_t host, bool has_moved)
 {
     const char *path = context->store_path;
     const int32_t seat = context->config.rank;
@@ -129,9 +159,8 @@ static eep_status take_generation(eep_context *context, uint32_t floor,
     if (floor < in_record->generation) {
         floor = in_record->generation;
     }
-    if (status == EEP_OK && before.generation < in_record->generation && !has_moved &&
-        !eepi_seat_has_ended(path, seat, context->process.home,
-                             in_record)) { /* somebody has removed the file */
+    if (status == EEP_OK && in_record->generation && !has_moved &&
+        is_held(context, &before, in_record, host)) {
         before = *in_record;
         status = EEP_ERR_SEAT_TAKEN;
     } else if (status == EEP_OK) {
@@ -153,11 +182,7 @@ static eep_status take_generation(eep_context *context, uint32_t floor,
     context->generation = own.generation;
     context->claim.lock_fd = own.lock_fd;
     context->claim.has_seat = true;
-    if (own.generation > 1 && !(has_moved && own.generation == in_record->generation + 1)) {
-        const eepi_end end = {seat, own.generation - 1, EEPI_END_PROCESS};
-        status = eepi_claim_end(context, &end, EEPI_STORE_BOUND_US);
-    }
-    return status == EEP_OK ? EEP_OK : eepi_store_is_silent(context, status);
+    return tell_end_before(context, in_record, has_moved);
 }
 
 static eep_status put_record(eep_context *context, const char *key, uint64_t revision)
@@ -182,6 +207,7 @@ static eep_status put_record(eep_context *context, const char *key, uint64_t rev
         return eepi_fail(context, EEP_ERR_SEAT_TAKEN, "another process took the seat just now");
     }
     context->claim.is_recorded = status == EEP_OK;
+    context->claim.record_revision = revision;
     return status;
 }
 
@@ -213,7 +239,7 @@ static eep_status claim_inside(eep_context *context)
     eepi_view_seat in_view = {0};
     eepi_instance instance;
     eepi_seat_holder in_record;
-    uint64_t revision = 0;
+    uint64_t host = 0, revision = 0;
     bool has_moved = false;
     eep_status status = check_home(context);
 
@@ -226,7 +252,7 @@ static eep_status claim_inside(eep_context *context)
         status = eepi_claim_view(context, &instance, &in_view);
     }
     if (status == EEP_OK) {
-        status = read_record(context, key, &in_record, &revision);
+        status = read_record(context, key, &in_record, &host, &revision);
     }
     if (status == EEP_OK) {
         status = check_end(context, &in_view, &in_record);
@@ -235,7 +261,7 @@ static eep_status claim_inside(eep_context *context)
         status = check_moved(context, &in_view, &in_record, revision, &has_moved);
     }
     if (status == EEP_OK) {
-        status = take_generation(context, in_view.generation, &in_record, has_moved);
+        status = take_generation(context, in_view.generation, &in_record, host, has_moved);
     }
     if (status == EEP_OK) {
         status = eepi_lease_take(context);

@@ -65,6 +65,57 @@ static bool look_at_seat(const eep_context *context, int seat, eepi_seat_holder 
            holder_out->generation != 0;
 }
 
+static bool is_same(const eepi_seat_holder *a, const eepi_seat_holder *b)
+{
+    return a->generation == b->generation && a->home == b->home && a->pid_start == b->pid_start;
+}
+
+bool eepi_file_speaks_for(const eep_context *context, const eepi_seat_holder *in_file,
+                          const eepi_seat_holder *in_record, uint64_t host)
+{
+    return !eepi_store_keeps(context->store) || host == context->process.host ||
+           in_record->home == context->process.home || is_same(in_file, in_record);
+}
+
+/* The process that the seat's record names; generation 0: none that can be read. */
+static eep_status holder_in_record(eep_context *context, int seat, eepi_seat_holder *holder_out,
+                                   uint64_t *host_out)
+{
+    char key[EEPI_STORE_KEY_MAX];
+    void *value = NULL;
+    size_t size;
+    uint64_t revision;
+    eepi_record record;
+    eep_status status;
+
+    *holder_out = (eepi_seat_holder){0};
+    snprintf(key, sizeof key, EEPI_KEY_MEMBER "%d", seat);
+    status = eepi_ask_store(context, eepi_store_get(context->store, key), &value, &size, &revision);
+    if (status == EEP_OK && value &&
+        eepi_record_decode(value, size, &context->view_shape, &record) == EEP_OK) {
+        *holder_out = eepi_holder_of(&record);
+        *host_out = record.member.host;
+    }
+    free(value);
+    return status;
+}
+
+/* This host's file speaks for the process that the view names in that seat. */
+static bool file_is_of_view(eep_context *context, const eepi_view *view, int seat,
+                            const eepi_seat_holder *in_file)
+{
+    const eepi_view_seat *s = eepi_view_seat_at(view, seat);
+    eepi_seat_holder in_record;
+    uint64_t host;
+
+    if (!eepi_store_keeps(context->store) || s->host == context->process.host) {
+        return true;
+    }
+    return in_file->generation >= s->generation &&
+           holder_in_record(context, seat, &in_record, &host) == EEP_OK &&
+           is_same(in_file, &in_record);
+}
+
 static bool holder_has_ended(const eep_context *context, int seat, const eepi_seat_holder *holder)
 {
     return eepi_seat_has_ended(context->store_path, seat, context->process.home, holder);
@@ -82,7 +133,7 @@ static bool member_has_ended(eep_context *context, const eepi_view *view, int se
         told >= member->generation) {
         return true;
     }
-    return look_at_seat(context, seat, &holder) &&
+    return look_at_seat(context, seat, &holder) && file_is_of_view(context, view, seat, &holder) &&
            (holder.generation > member->generation || holder_has_ended(context, seat, &holder));
 }
 
@@ -141,36 +192,29 @@ eepi_seat_holder eepi_holder_of(const eepi_record *record)
 /* Does the view's member in that seat run? */
 static bool member_runs(eep_context *context, const eepi_view *view, int seat)
 {
-    char key[EEPI_STORE_KEY_MAX];
-    void *value = NULL;
-    size_t size;
-    uint64_t revision;
-    eepi_record record;
-    eep_status status;
-    eepi_seat_holder holder;
-    bool runs;
+    eepi_seat_holder in_record, in_file;
+    uint64_t host;
 
     if (!eepi_view_is_member(view, seat)) {
         return false;
     }
-    snprintf(key, sizeof key, EEPI_KEY_MEMBER "%d", seat);
-    status = eepi_ask_store(context, eepi_store_get(context->store, key), &value, &size, &revision);
-    /* a record that is missing or strange says nothing of its process */
-    runs = status != EEP_OK || !value ||
-           eepi_record_decode(value, size, &context->view_shape, &record) != EEP_OK;
-    if (!runs && record.member.generation <= eepi_view_seat_at(view, seat)->generation) {
-        holder = eepi_holder_of(&record);
-        runs =
-            record.home == context->process.home
-                ? eepi_process_look(record.pid, record.pid_start) == EEPI_PROCESS_RUNS
-                : !eepi_seat_has_ended(context->store_path, seat, context->process.home, &holder);
+    if (holder_in_record(context, seat, &in_record, &host) != EEP_OK || in_record.generation == 0) {
+        return true; /* a record that is missing or strange says nothing of its process */
     }
-    free(value);
-    return runs;
+    if (in_record.generation > eepi_view_seat_at(view, seat)->generation) {
+        return false;
+    }
+    if (in_record.home == context->process.home) {
+        return eepi_process_look(in_record.pid, in_record.pid_start) == EEPI_PROCESS_RUNS;
+    }
+    return !look_at_seat(context, seat, &in_file) ||
+           !eepi_file_speaks_for(context, &in_file, &in_record, host) ||
+           !holder_has_ended(context, seat, &in_record);
 }
 
 /* Tell all of the members that have ended. The ranks that saw their end, or the store, may have
- * ended as well; the seat's file still knows. */
+ * ended as well; the seat's file still knows. Its own process may be one that no record ever named:
+ * where several hosts take seats, another host's process may have that generation by now. */
 static eep_status tell_ends(eep_context *context, const eepi_view *view)
 {
     eep_status status = EEP_OK;
@@ -179,8 +223,11 @@ static eep_status tell_ends(eep_context *context, const eepi_view *view)
         eepi_seat_holder holder;
         if ((eepi_view_is_member(view, seat) ||
              eepi_view_seat_at(view, seat)->state == EEP_SEAT_QUARANTINED) &&
-            look_at_seat(context, seat, &holder) && holder_has_ended(context, seat, &holder)) {
-            const eepi_end end = {seat, holder.generation, EEPI_END_PROCESS};
+            look_at_seat(context, seat, &holder) && file_is_of_view(context, view, seat, &holder) &&
+            holder_has_ended(context, seat, &holder)) {
+            const uint32_t in_view = eepi_view_seat_at(view, seat)->generation;
+            const bool is_newer = eepi_store_keeps(context->store) && holder.generation > in_view;
+            const eepi_end end = {seat, is_newer ? in_view : holder.generation, EEPI_END_PROCESS};
             status = eepi_claim_end(context, &end, EEPI_STORE_BOUND_US);
         }
     }

@@ -15,4 +15,9 @@ EEP_MUST_CHECK eep_status eepi_plan_first_view(eep_context *context, const eepi_
 EEP_MUST_CHECK eep_status eepi_claim_view(eep_context *context, const eepi_instance *instance,
                                           eepi_view_seat *seat_out);
 eepi_seat_holder eepi_holder_of(const eepi_record *record);
+/* A seat's file is its host's (rule N8). Of a process of another host, as a record names it, it
+ * says something only if it names that very process, or pids mean the same there: a process here
+ * may have taken the same generation, or a higher one, that no record ever named. */
+bool eepi_file_speaks_for(const eep_context *context, const eepi_seat_holder *in_file,
+                          const eepi_seat_holder *in_record, uint64_t host);
 #endif

@@ -170,6 +170,7 @@ static void end_replaced_claim(eep_context *context, uint32_t by)
              "before a view had it",
              by);
     context->claim.has_lease = false;
+    context->claim.is_replaced = true;
     eepi_end_service(context, EEP_ERR_EVICTED, why);
 }
 
@@ -180,7 +181,9 @@ static void handle_record(eep_context *context, const eepi_store_reply *reply)
 
     if (member && member->seat == context->config.rank &&
         member->generation > context->generation) {
-        end_replaced_claim(context, member->generation);
+        if (!context->claim.is_replaced) {
+            end_replaced_claim(context, member->generation);
+        }
     } else if (member) {
         eepi_staging_hurry(context);
         eepi_feed(context, &input);
@@ -379,6 +382,27 @@ static void handle_reported(eep_context *context, const eepi_store_reply *reply)
     }
 }
 
+/* CONFLICT: what lies there was put by another process, which has the seat now, or by this one,
+ * over a connection that broke before the answer. */
+static void handle_own_record(eep_context *context, const eepi_store_reply *reply)
+{
+    struct eepi_store_session *session = context->session;
+    const bool is_other = reply->status == EEP_ERR_CONFLICT;
+
+    session->record_id = 0;
+    if (reply->status == EEP_OK || is_other) {
+        context->claim.record_revision = reply->revision;
+    } else if (reply->status == EEP_ERR_NO_MEMORY) {
+        eepi_store_note_write(context, reply->status);
+    }
+    if (is_other && reply->size > 0) {
+        handle_record(context, reply);
+    }
+    if (is_other || session->record_waits) {
+        eepi_store_put_record(context);
+    }
+}
+
 /* Another rank's word was there before ours. Our own comes by the watch, too. */
 static void handle_told_wedge(eep_context *context, const eepi_store_reply *reply)
 {
@@ -404,6 +428,8 @@ void eepi_store_reply_handle(eep_context *context, const eepi_store_reply *reply
             handle_reported(context, reply);
         } else if (reply->id == context->session->cas_id) {
             handle_cas(context, reply);
+        } else if (reply->id == context->session->record_id) {
+            handle_own_record(context, reply);
         } else if (reply->id == context->session->read_id) {
             handle_read(context, reply);
         } else if (eepi_store_has_listed(context, reply->id)) {

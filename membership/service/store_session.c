@@ -187,6 +187,21 @@ bool eepi_store_may_put(const eep_context *context)
     return !context->session->is_lost && !context->session->must_republish;
 }
 
+/* Where processes of several hosts may take the seat, an older record never lies over a newer one:
+ * the next process would take a generation again (M7). */
+static void write_record(eep_context *context, const void *bytes, size_t size)
+{
+    char key[EEPI_STORE_KEY_MAX];
+
+    snprintf(key, sizeof key, EEPI_KEY_MEMBER "%d", context->config.rank);
+    if (eepi_store_keeps(context->store)) {
+        context->session->record_id =
+            eepi_store_cas(context->store, key, context->claim.record_revision, bytes, size);
+    } else {
+        (void)eepi_store_put(context->store, key, bytes, size, 0);
+    }
+}
+
 void eepi_store_put_record(eep_context *context)
 {
     eepi_record record = {
@@ -196,11 +211,14 @@ void eepi_store_put_record(eep_context *context)
         .home = context->process.home,
     };
     size_t address_bytes = 0, bytes;
-    char key[EEPI_STORE_KEY_MAX];
     void *encoded;
 
-    if (!eepi_store_may_put(context)) {
+    if (!eepi_store_may_put(context) || context->claim.is_replaced) {
         return; /* it is said behind the register, in the order of the next connection (M4) */
+    }
+    context->session->record_waits = context->session->record_id != 0;
+    if (context->session->record_waits) {
+        return;
     }
     eepi_bulk_address(context->bulk, &record.bulk_address, &address_bytes);
     record.bulk_address_bytes = (uint32_t)address_bytes;
@@ -210,8 +228,7 @@ void eepi_store_put_record(eep_context *context)
     if (!encoded) {
         return;
     }
-    snprintf(key, sizeof key, EEPI_KEY_MEMBER "%d", context->config.rank);
-    (void)eepi_store_put(context->store, key, encoded, bytes, 0);
+    write_record(context, encoded, bytes);
     free(encoded);
 }
 

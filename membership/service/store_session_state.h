@@ -18,6 +18,8 @@ struct eepi_store_session {
     uint64_t clock_us, clock_seen_us; /* the core's time, and ours when it was set */
     bool is_lost;                     /* the connection is broken */
     bool must_republish;              /* reconnected, and our keys are not republished yet */
+    uint64_t record_id;               /* the own record is on its way; 0: it is not */
+    bool record_waits;                /* and has changed since */
     bool is_ready;                    /* this rank has asked to be let in */
     int leaving;                      /* and to be let out: bits of eepi_leaving */
     eepi_own_links *links;

@@ -149,6 +149,7 @@ typedef struct sim_rank {
 struct sim_process {
     int index, seat, host, alive;
     uint32_t generation; /* 0: it has not taken its seat yet */
+    uint32_t took;       /* the same, as soon as its host's file says so */
     int32_t pid;
     uint64_t gone_us;         /* its whole end, once it is not alive */
     uint64_t stores_until_us; /* what its kernels store comes until then; SIM_NEVER: for ever */
@@ -194,7 +195,9 @@ struct sim_process {
     uint64_t collective_ok_us;
     int said_end;           /* that it stores nothing any more */
     uint64_t lease_us;      /* when the store had its lease last; 0: never */
-    int was_lapsed;         /* it was once gone for as long as lapses (N21) */
+    uint64_t lapsed_us;     /* when it had been gone for as long as lapses last (N21); 0: never */
+    uint64_t lapsed_epoch;  /* of the view that ended its instance for that */
+    int was_member;         /* a view had it */
     int no_memory;          /* for its window, */
     uint64_t lacks_from_us; /* which it was first told then */
     eep_status ended;
@@ -400,7 +403,7 @@ void sim_leases_note(const eepi_store_table *table);
 /* That view ends an instance over processes whose end nobody has told. */
 bool sim_leases_end(const eepi_view *before, const eepi_view *view);
 /* N21: none of them had its lease of late. */
-void sim_check_lapse(const eepi_view *before, const eepi_view *view, const sim_process *p);
+void sim_check_lapse(const eepi_view *before, const eepi_view *view, sim_process *p);
 
 /* ---- talk/sim_talk.c */
 /* NULL: one host. */
@@ -414,6 +417,8 @@ void sim_hosts_open(void);
 void sim_hosts_heal(void);
 /* Where a new process in that seat runs. */
 int sim_host_for(int seat);
+/* As documents name it. */
+uint64_t sim_host_id(int host);
 /* Nothing comes from one host to the other now. */
 int sim_hosts_are_cut(int from, int to);
 /* The other host has just heard a beat of that process. */
@@ -462,6 +467,8 @@ uint64_t sim_next_state(uint64_t state, uint64_t token);
 void sim_expected(uint64_t state, float *out);
 
 /* ---- sim_check.c, sim_check_steps.c */
+/* That process has the seat in the view, as a member or not, and no namesake on another host. */
+int sim_is_named(const eepi_view *view, const sim_process *p);
 /* That process is a member of the view. */
 int sim_is_in(const eepi_view *view, const sim_process *p);
 void sim_fail(const char *property, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -473,6 +480,7 @@ void sim_fail(const char *property, const char *format, ...) __attribute__((form
 /* A fault is about to happen. */
 void sim_check_fault(void);
 void sim_check_commit(const eepi_view *view);
+void sim_check_open(const sim_process *p);
 uint64_t sim_known_epoch(const sim_process *p, const char *key);
 void sim_check_behind(const sim_process *p, uint64_t known, uint64_t in_register);
 void sim_check_put(sim_process *p, const char *key, const void *bytes, size_t size);

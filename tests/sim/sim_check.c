@@ -67,6 +67,17 @@ void sim_fail(const char *property, const char *format, ...)
     fflush(stdout);
 }
 
+/* M7: a generation of a seat is given once, to whatever host. */
+void sim_check_open(const sim_process *p)
+{
+    for (int i = 0; i < sim->num_processes; i++) {
+        const sim_process *q = sim->process[i];
+        SIM_MUST(q == p || q->former || q->seat != p->seat || q->generation != p->generation, "M7",
+                 "seat %d is taken as %u on host %d, and was on host %d", p->seat, p->generation,
+                 p->host, q->host);
+    }
+}
+
 /* ------------------------------------------------------------------ documents */
 
 const eepi_view *sim_committed(uint64_t epoch)
@@ -87,9 +98,17 @@ sim_process *sim_process_of(int seat, uint32_t generation)
     return NULL;
 }
 
+int sim_is_named(const eepi_view *view, const sim_process *p)
+{
+    const eepi_view_seat *s = eepi_view_seat_at(view, p->seat);
+
+    return p->generation != 0 && !p->former && s->generation == p->generation &&
+           s->host == sim_host_id(p->host);
+}
+
 int sim_is_in(const eepi_view *view, const sim_process *p)
 {
-    return p->generation != 0 && !p->former && eepi_view_has(view, p->seat, p->generation);
+    return sim_is_named(view, p) && eepi_view_is_member(view, p->seat);
 }
 
 /* It lives, is or was in a view, and has that document or a newer one; of its instance's end it
@@ -158,13 +177,13 @@ static int is_end(const eepi_view *view)
 }
 
 /* A group leaves as a whole. */
-static int mate_leaves(const sim_process *p)
+static int mate_leaves(const eepi_view *before, const sim_process *p)
 {
     const int seats = sim->shape.seats_per_group;
 
     for (int i = 0; seats && i < sim->num_processes; i++) {
         const sim_process *q = sim->process[i];
-        if (q->seat / seats == p->seat / seats && q->leaving && !q->former) {
+        if (q->seat / seats == p->seat / seats && q->rank.leave_asked && sim_is_in(before, q)) {
             return 1;
         }
     }
@@ -177,7 +196,7 @@ static int has_given_up(const sim_process *p)
 {
     const eep_context *context = p->rank.context; /* its engine may not know it yet */
 
-    if (p->over && p->ended == EEP_ERR_SYSTEM) {
+    if (p->over && p->no_memory && p->ended == EEP_ERR_SYSTEM) {
         return 1;
     }
     return (p->failed || sim_group_is_disturbed(p)) &&
@@ -191,11 +210,11 @@ static int end_was_asked_for(const eepi_view *before)
 
     for (int i = 0; i < sim->num_processes; i++) {
         const sim_process *p = sim->process[i];
-        if (sim_is_in(before, p) && p->ends_instance) {
+        if (sim_is_in(before, p) && p->rank.end_asked) {
             return 1;
         }
-        stay +=
-            sim_is_in(before, p) && !p->leaving && !mate_leaves(p) && p->alive && !has_given_up(p);
+        stay += sim_is_in(before, p) && !p->rank.leave_asked && !mate_leaves(before, p) &&
+                p->alive && !has_given_up(p);
     }
     return stay == 0;
 }
@@ -207,9 +226,10 @@ static void check_beginning(const eepi_view *before, const eepi_view *view, cons
     if (!before || view->cause != EEPI_VIEW_INITIAL || p->former || sim_is_in(view, p)) {
         return;
     }
-    SIM_MUST(!p->released_epoch || !p->alive || p->said_end || p->was_lapsed, "M8",
-             "rank %d.%u, whose instance ended with epoch %llu, lives when %llu begins", p->seat,
-             p->generation, (unsigned long long)p->released_epoch, (unsigned long long)view->epoch);
+    SIM_MUST(!p->released_epoch || !p->alive || p->said_end || p->lapsed_epoch > p->released_epoch,
+             "M8", "rank %d.%u, whose instance ended with epoch %llu, lives when %llu begins",
+             p->seat, p->generation, (unsigned long long)p->released_epoch,
+             (unsigned long long)view->epoch);
     SIM_MUST(p->epoch == 0 || p->epoch > before->epoch || p->step < view->first_step, "D5",
              "rank %d.%u started step %llu, an instance begins with %llu", p->seat, p->generation,
              (unsigned long long)p->step, (unsigned long long)view->first_step);
@@ -224,7 +244,8 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
     if (p->generation == 0) {
         return;
     }
-    p->fenced |= before && sim_hosts_fence(before, view, p);
+    p->was_member |= sim_is_in(view, p);
+    p->fenced = !sim_is_in(view, p) && (p->fenced || (before && sim_hosts_fence(before, view, p)));
     sim_check_lapse(before, view, p);
     if (before && sim_is_in(before, p) && !sim_is_in(view, p)) {
         p->expelled_epoch = view->epoch;
@@ -232,7 +253,8 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
         if (is_end(view) && !sim_leases_end(before, view)) {
             p->released_epoch = view->epoch;
         }
-        SIM_MUST(is_fault || sim_leases_end(before, view) || p->leaving || mate_leaves(p) ||
+        SIM_MUST(is_fault || sim_leases_end(before, view) || p->rank.leave_asked ||
+                     mate_leaves(before, p) ||
                      (is_end(view) &&
                       (p->dies || !p->alive || has_given_up(p) || end_was_asked_for(before))) ||
                      (view->cause == EEPI_VIEW_INITIAL && (!p->alive || has_given_up(p))),
@@ -241,7 +263,8 @@ static void check_commit_of(const eepi_view *before, const eepi_view *view, sim_
     check_beginning(before, view, p);
     SIM_MUST(!sim_process_may_store(p) || p->generation >= generation ||
                  (before && eepi_view_seat_at(before, p->seat)->generation == generation) ||
-                 p->fenced || p->was_lapsed || p->said_end || (!p->alive && !may_reach(p, view)),
+                 p->fenced || (p->lapsed_us && !p->was_member) || p->said_end ||
+                 (!p->alive && !may_reach(p, view)),
              "M7", "rank %d.%u lives, or may store, and %u is let in", p->seat, p->generation,
              generation);
     SIM_MUST(!is_fault || sim_is_in(view, p) || !is_answered(p, view) || !may_reach(p, view), "P7",
@@ -431,6 +454,21 @@ void sim_check_commit(const eepi_view *view)
     check_document(view);
 }
 
+/* Rules M7 and N8: the end of another process was seen, or said by itself. It shows those of older
+ * ones, but for those that are fenced, or whose claim has lapsed (N7, N21). */
+static void check_told_end(const sim_process *p, const eepi_end *end)
+{
+    for (int i = 0; i < sim->num_processes; i++) {
+        const sim_process *q = sim->process[i];
+        const int is_free = q->fenced || (q->lapsed_us && !q->was_member);
+        SIM_MUST(q->seat != end->seat || q->generation == 0 || q->generation > end->generation ||
+                     (q->generation < end->generation && is_free) || q == p || q->former ||
+                     !q->alive || q->said_end,
+                 "M7", "%d.%u tells that %d.%u has ended, and %d.%u of host %d lives", p->seat,
+                 p->generation, end->seat, end->generation, q->seat, q->generation, q->host);
+    }
+}
+
 /* Rule M7: who says its own end has no step in flight, and begins none. */
 static void check_own_end(sim_process *p, const char *key, const void *bytes, size_t size)
 {
@@ -440,7 +478,11 @@ static void check_own_end(sim_process *p, const char *key, const void *bytes, si
         return;
     }
     memcpy(&end, bytes, sizeof end);
-    if (!p->alive || end.seat != p->seat || end.generation != p->generation) {
+    if (end.seat != p->seat || end.generation != p->generation) {
+        check_told_end(p, &end);
+        return;
+    }
+    if (!p->alive) {
         return;
     }
     SIM_MUST(!p->rank.context || !p->rank.context->stepper.in_step, "M7",

@@ -111,11 +111,15 @@ eep_status eepi_seat_look(const char *store_path, int32_t seat, eepi_seat_holder
 bool eepi_seat_has_ended(const char *store_path, int32_t seat, uint64_t home,
                          const eepi_seat_holder *holder)
 {
+    const eepi_seat_holder *in_file = &sim->seat_file[sim_self()->host][seat];
+
     (void)store_path;
-    (void)seat;
-    (void)home;
-    return holder->pid == 0 ||
-           eepi_process_look(holder->pid, holder->pid_start) == EEPI_PROCESS_GONE;
+    if (holder->pid == 0 || holder->home == home || in_file->generation < holder->generation) {
+        return holder->pid == 0 ||
+               (holder->home == home && eepi_process_look(holder->pid, 0) == EEPI_PROCESS_GONE);
+    }
+    return in_file->generation > holder->generation || in_file->pid == 0 || /* the lock */
+           eepi_process_look(in_file->pid, 0) == EEPI_PROCESS_GONE;
 }
 
 eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
@@ -130,6 +134,7 @@ eep_status eepi_seat_take(const char *store_path, int32_t seat, uint32_t floor,
     holder->generation = (before_out->generation > floor ? before_out->generation : floor) + 1;
     holder->lock_fd = -1;
     sim->seat_file[sim_self()->host][seat] = *holder;
+    sim_self()->took = holder->generation;
     return EEP_OK;
 }
 

@@ -259,6 +259,7 @@ static eep_status open_rank(sim_process *p)
     }
     p->generation = eep_generation(r->context);
     sim_trace("%d.%u opened", p->seat, p->generation);
+    sim_check_open(p);
     sim_buffers_open(r);
     set_loads(p);
     sim_order_first(p);

@@ -139,6 +139,10 @@ static void answer_write(message *m)
             eepi_store_table_get(store.table, m->key, &revision, &present) != EEP_OK) {
             revision = 0;
         }
+        if (status == EEP_OK && strcmp(m->key, EEPI_KEY_VIEW) != 0) {
+            sim_check_put(m->client->process, m->key, m->value->bytes, m->value->size);
+            sim_check_behind(m->client->process, m->known_epoch, register_epoch());
+        }
     } else {
         sim_check_put(m->client->process, m->key, m->value->bytes, m->value->size);
         sim_check_behind(m->client->process, m->known_epoch, register_epoch());

@@ -531,11 +531,12 @@ eep_status eepi_agent_link_take(eepi_agent_link *link, eepi_agent_message *messa
 /* A process of that seat on that host took a generation, and ended before the store knew of it.
  * Another host's process may have the same one since. Who listens looks where the document says
  * that the member is, so words of the former are void. */
-static int has_ended_unknown(int host, int seat)
+static int has_ended_unknown(int host, int seat, uint32_t generation)
 {
     for (int i = 0; i < sim->num_processes; i++) {
         const sim_process *p = sim->process[i];
-        if (p->host == host && p->seat == seat && !p->alive && p->generation == 0) {
+        if (p->host == host && p->seat == seat && !p->alive && p->generation == 0 &&
+            p->took == generation) {
             return 1;
         }
     }
@@ -553,7 +554,7 @@ static void check_said(const eepi_agent_message *message)
         if (!p || message->head.kind != EEPI_AGENT_BEAT) {
             continue;
         }
-        if (p->host != self->host && has_ended_unknown(self->host, said->seat)) {
+        if (p->host != self->host && has_ended_unknown(self->host, said->seat, said->generation)) {
             continue;
         }
         SIM_MUST(p->host == self->host && (self->seat < 0 || p == self), "N12",

@@ -25,10 +25,14 @@ typedef struct gathered {
 static struct {
     uint64_t number, epoch, digest, contributors, sum;
 } kept[KEPT];
+/* Of those that ended under each epoch, by its distance from the first one; 0: none has. */
+static uint64_t oldest[SIM_MAX_EPOCHS], newest[SIM_MAX_EPOCHS];
 
 void sim_collectives_open(void)
 {
     memset(kept, 0, sizeof kept);
+    memset(oldest, 0, sizeof oldest);
+    memset(newest, 0, sizeof newest);
 }
 
 static uint64_t sum_of(const gathered *got)
@@ -92,16 +96,24 @@ static int share_a_member(uint64_t epoch, uint64_t other)
 }
 
 /* Where the store forgets nothing: also for those who died right after, or were out already. Where
- * none lives who was there, nobody can know that the number was used. */
-static void check_once(const sim_process *p, uint64_t number, uint64_t epoch, uint64_t before)
+ * a view has no member of the one under which a number ended, nobody can know that it was used. */
+static void check_once(const sim_process *p, uint64_t number, uint64_t epoch)
 {
-    SIM_MUST(
-        !sim->store_keeps || epoch == before ||
-            !is_one_instance(epoch < before ? epoch : before, epoch < before ? before : epoch) ||
-            !share_a_member(epoch, before),
-        "P13", "%d.%u: collective %llu ended under epoch %llu, and under %llu", p->seat,
-        p->generation, (unsigned long long)number, (unsigned long long)before,
-        (unsigned long long)epoch);
+    const uint64_t at = epoch - sim->first_epoch;
+
+    for (uint64_t i = 0; i < SIM_MAX_EPOCHS && sim->store_keeps; i++) {
+        const uint64_t other = sim->first_epoch + i;
+        const uint64_t from = epoch < other ? epoch : other, to = epoch < other ? other : epoch;
+        SIM_MUST(
+            i == at || (other < epoch ? newest[i] < number : !oldest[i] || oldest[i] > number) ||
+                !is_one_instance(from, to) || !share_a_member(epoch, other),
+            "P13", "%d.%u: collective %llu ended under epoch %llu, and %llu to %llu under %llu",
+            p->seat, p->generation, (unsigned long long)number, (unsigned long long)epoch,
+            (unsigned long long)oldest[i], (unsigned long long)newest[i],
+            (unsigned long long)other);
+    }
+    newest[at] = newest[at] > number ? newest[at] : number;
+    oldest[at] = oldest[at] && oldest[at] < number ? oldest[at] : number;
 }
 
 static void check_ok(sim_process *p, const eep_collective_result *result, const gathered *got)
@@ -125,9 +137,11 @@ static void check_ok(sim_process *p, const eep_collective_result *result, const 
     p->collective = result->number;
     p->collective_ok_us = sim->now_us;
     sim->collectives_ok++;
-    if (kept[at].number == result->number) {
-        check_once(p, result->number, result->epoch, kept[at].epoch);
-    }
+    SIM_MUST(result->number > view->collective, "P13",
+             "%d.%u: collective %llu ends under epoch %llu, and %llu had ended before it", p->seat,
+             p->generation, (unsigned long long)result->number, (unsigned long long)result->epoch,
+             (unsigned long long)view->collective);
+    check_once(p, result->number, result->epoch);
     if (kept[at].number != result->number || kept[at].epoch != result->epoch ||
         kept[at].digest != view->digest) {
         kept[at].number = result->number;

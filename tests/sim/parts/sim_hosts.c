@@ -22,14 +22,14 @@ int sim_hosts_are_cut(int from, int to)
     return sim->now_us < sim->cut_until_us[from][to];
 }
 
-static uint64_t id_of(int host)
+uint64_t sim_host_id(int host)
 {
     return sim->num_hosts ? 1000 + (uint64_t)host : 1;
 }
 
 uint64_t eepi_host_id(void)
 {
-    return id_of(sim_self()->host);
+    return sim_host_id(sim_self()->host);
 }
 
 int sim_hosts_hear(const sim_process *from, int to)
@@ -189,17 +189,31 @@ int sim_hosts_fence(const eepi_view *before, const eepi_view *view, const sim_pr
             return 0;
         }
     }
-    return sim->num_hosts && !sim_is_in(view, p);
+    return sim->num_hosts && p->was_member && !sim_is_in(view, p);
+}
+
+/* N9: a document names the host of each member. */
+static void check_named(const eepi_view *view)
+{
+    for (int seat = 0; seat < view->shape.max_ranks; seat++) {
+        int is_there = !eepi_view_is_member(view, seat);
+        for (int i = 0; i < sim->num_processes && !is_there; i++) {
+            is_there = sim->process[i]->seat == seat && sim_is_in(view, sim->process[i]);
+        }
+        SIM_MUST(is_there || !sim->num_hosts, "N9",
+                 "epoch %llu: no process of the host that is named has taken seat %d as %u",
+                 (unsigned long long)view->epoch, seat, eepi_view_seat_at(view, seat)->generation);
+    }
 }
 
 /* N10: where hosts and ends are all that fails, nobody goes who is not on such a host. */
 void sim_check_hosts(const eepi_view *before, const eepi_view *view)
 {
+    check_named(view);
     for (int i = 0; before && i < sim->num_processes; i++) {
         const sim_process *p = sim->process[i];
         if (eepi_view_is_fenced(view, p->seat) && !eepi_view_is_fenced(before, p->seat) &&
-            eepi_view_seat_at(view, p->seat)->generation == p->generation && !p->former &&
-            eepi_view_seat_at(view, p->seat)->host == id_of(p->host)) { /* and no namesake */
+            sim_is_named(view, p)) {
             SIM_MUST(sim_hosts_fence(before, view, p), "N7",
                      "rank %d.%u is taken for fenced in epoch %llu beside a member of its host",
                      p->seat, p->generation, (unsigned long long)view->epoch);

@@ -85,7 +85,9 @@ void sim_leases_note(const eepi_store_table *table)
 {
     eepi_store_table_list(table, EEPI_KEY_LEASE, note, NULL);
     for (int i = 0; i < sim->num_processes; i++) {
-        sim->process[i]->was_lapsed |= has_lapsed(sim->process[i]);
+        if (has_lapsed(sim->process[i])) {
+            sim->process[i]->lapsed_us = sim->now_us;
+        }
     }
 }
 
@@ -95,9 +97,11 @@ bool sim_leases_end(const eepi_view *before, const eepi_view *view)
     return before && !eepi_view_has_lapsed(before) && eepi_view_has_lapsed(view);
 }
 
-void sim_check_lapse(const eepi_view *before, const eepi_view *view, const sim_process *p)
+void sim_check_lapse(const eepi_view *before, const eepi_view *view, sim_process *p)
 {
-    if (sim_leases_end(before, view) && sim_is_in(before, p)) {
+    if (sim_leases_end(before, view) && sim_is_named(before, p) &&
+        eepi_view_seat_at(before, p->seat)->state != EEP_SEAT_VACANT) {
+        p->lapsed_epoch = view->epoch;
         SIM_MUST(
             !p->alive || has_lapsed(p), "N21",
             "epoch %llu ends the instance, and the lease of rank %d.%u, which lives, was there "

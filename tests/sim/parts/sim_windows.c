@@ -144,6 +144,9 @@ eep_status eepi_window_map(eep_device *device, const eepi_window_descriptor *des
     if (!owners || !owners->owner->alive || memcmp(&owners->spec, spec, sizeof *spec) != 0) {
         return EEP_ERR_UNREACHABLE;
     }
+    SIM_MUST(owners->owner->host == sim_self()->host, "N9",
+             "%d.%u maps the window of %d.%u of host %d", sim_self()->seat, sim_self()->generation,
+             owners->owner->seat, owners->owner->generation, owners->owner->host);
     window = calloc(1, sizeof *window);
     if (!window) {
         return EEP_ERR_NO_MEMORY;
