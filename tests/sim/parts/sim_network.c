@@ -363,7 +363,7 @@ static void listen_far(eepi_network *network)
             far->heard_us += gap_us;
         }
         if (is_reached(p, network->process)) {
-            const int is_news = !far->is_heard ? !sim->has_agents : far->is_silent;
+            const int is_news = far->is_silent || (!far->is_heard && !sim->has_agents);
             far->heard_us = now;
             far->is_heard = 1;
             far->is_silent = 0;
