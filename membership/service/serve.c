@@ -31,14 +31,20 @@ struct eepi_serving {
     eepi_reads *reads; /* from the checkpoint file */
 };
 
-/* The slot that holds the expert now; -1: none. Rule R1: a FILLING one is no source. */
+/* The slot that holds the expert now; -1: none. The newest view says so, and not the one that this
+ * rank runs: in a pause slots are filled under several views, none of which is installed. Who is in
+ * no view has what it has loaded, or had last. Rule R1: a FILLING slot is no source. */
 static int slot_of(const eep_context *context, int32_t layer, int32_t expert)
 {
     const int32_t *experts =
         eepi_weights_experts(context) + (size_t)layer * (size_t)context->config.num_slots;
+    const eepi_view *view = eepi_core_view(context->core);
+    const bool is_in = view && eepi_view_has(view, context->config.rank, context->generation);
 
     for (int slot = 0; slot < context->config.num_slots; slot++) {
-        if (experts[slot] == expert) {
+        const eepi_view_slot *at =
+            is_in ? eepi_view_slot_at(view, layer, context->config.rank, slot) : NULL;
+        if (at ? at->state == EEPI_SLOT_HOLDS && at->expert == expert : experts[slot] == expert) {
             return slot;
         }
     }
