@@ -131,11 +131,10 @@ static const char *misfit(const options *self)
 /* What a process of a launcher's job cannot have besides. */
 static const char *misfit_of_launched(const options *self)
 {
-    return !self->launched          ? NULL
-           : self->hosts_path       ? "--hosts: the launcher says which hosts there are"
-           : self->num_repeats      ? "--repeat: its workers end with a run"
-           : self->checkpoint_write ? "--checkpoint-write: it needs no hosts"
-                                    : NULL;
+    return !self->launched     ? NULL
+           : self->hosts_path  ? "--hosts: the launcher says which hosts there are"
+           : self->num_repeats ? "--repeat: its workers end with a run"
+                               : NULL;
 }
 
 /* An address that each host reaches, and whose register outlives the host that it is on. */
@@ -258,8 +257,9 @@ eep_status options_check_hosts(options *self, bool ranks_given, bool nodes_given
     eep_status status = check_store(self, self->store_path, "", error);
     for (int i = 0; i < self->hosts->num_hosts && status == EEP_OK; i++) {
         if (self->hosts->host[i].store) {
-            snprintf(why, sizeof why, " of host %s", self->hosts->host[i].name);
-            status = check_store(self, self->hosts->host[i].store, why, error);
+            char whose[64];
+            snprintf(whose, sizeof whose, " of host %.50s", self->hosts->host[i].name);
+            status = check_store(self, self->hosts->host[i].store, whose, error);
         }
     }
     if (status != EEP_OK) {
@@ -276,8 +276,8 @@ eep_status options_check_hosts(options *self, bool ranks_given, bool nodes_given
         self->ranks_per_node = ranks_per_host(self->hosts);
     }
     if (self->bulk == EEP_BULK_SHM && self->hosts->num_hosts > 1) {
-        return args_fail(error, "--hosts: not with --bulk shm: hosts share no memory: leave it "
-                                "out");
+        return args_fail(error, "%s: not with --bulk shm: hosts share no memory: leave it out",
+                         option_of(self));
     }
     if (self->bulk == EEP_BULK_AUTO) {
         self->bulk = EEP_BULK_UCX; /* what else takes weights from host to host */
