@@ -284,6 +284,8 @@ void eepi_etcd_look(eepi_etcd *self, uint64_t now_us)
     if (self->broken || self->num_watches == 0 || now_us < self->tick_us) {
         return;
     }
+    /* A stream that has just begun may be confirmed and bring it yet; insist() looks sooner. */
+    const bool counts = now_us - self->stream_us >= LOOK_US;
     self->tick_us = now_us + LOOK_US;
     insist(self, now_us);
     status = eepi_etcd_api_probe(&self->api);
@@ -291,7 +293,7 @@ void eepi_etcd_look(eepi_etcd *self, uint64_t now_us)
         eepi_etcd_break(self, true);
         return;
     }
-    if (self->api.revision > self->seen) {
+    if (self->api.revision > self->seen && counts) {
         missing = find_missing(self);
         if (missing != 0 && missing == self->missing) { /* at two looks, and nothing between */
             snprintf(self->api.why, sizeof self->api.why, "etcd at %s: a watch brings nothing more",

@@ -3,7 +3,13 @@
  * does that etcd has left behind. */
 #include "tests/lib/store/etcd_fixture.h"
 
+#include <arpa/inet.h>
+#include <poll.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 TestSuite(etcd, .fini = end_etcd, .timeout = 110);
 
@@ -107,6 +113,83 @@ Test(etcd, each_of_many_watches_brings_its_events)
         }
     }
     eepi_store_client_close(a);
+}
+
+/* What a relay before etcd keeps back: what a watch's stream answers, for so long at first. */
+enum { KEPT_BACK_MS = 350 };
+
+static int connect_to(uint16_t port)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+/* A connection, until one end closes it. */
+static void *carry(void *argument)
+{
+    const struct timespec kept_back = {.tv_nsec = KEPT_BACK_MS * 1000000L};
+    struct pollfd end[2] = {{.fd = (int)(intptr_t)argument, .events = POLLIN},
+                            {.fd = connect_to(etcd.client_port[0]), .events = POLLIN}};
+    static _Thread_local char bytes[65536];
+    bool is_open = true, is_watch = false;
+    while (is_open && poll(end, 2, -1) > 0) {
+        for (int i = 0; i < 2 && is_open; i++) {
+            ssize_t num = end[i].revents ? recv(end[i].fd, bytes, sizeof bytes, 0) : -1;
+            if (i == 0 && num > 0) {
+                is_watch |= memmem(bytes, (size_t)num, "POST /v3/watch", 14) != NULL;
+            } else if (num > 0 && is_watch) {
+                nanosleep(&kept_back, NULL);
+                is_watch = false;
+            }
+            is_open = !end[i].revents ||
+                      (num > 0 && send(end[!i].fd, bytes, (size_t)num, MSG_NOSIGNAL) == num);
+        }
+    }
+    close(end[0].fd);
+    close(end[1].fd);
+    return NULL;
+}
+
+static void *relay(void *argument)
+{
+    int fd;
+    while ((fd = accept4((int)(intptr_t)argument, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+        pthread_t thread;
+        cr_assert_eq(pthread_create(&thread, NULL, carry, (void *)(intptr_t)fd), 0);
+        pthread_detach(thread);
+    }
+    return NULL;
+}
+
+/* N18: etcd confirms a watch late, and it is asked for again meanwhile: that is no watch which
+ * brings nothing more. */
+Test(etcd, a_watch_that_is_confirmed_late_does_not_break_off)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t bytes = sizeof address;
+    char url[100];
+    pthread_t thread;
+    eepi_store_client *a, *b;
+    begin_etcd(1);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
+    cr_assert_eq(listen(listener, 64), 0);
+    cr_assert_eq(getsockname(listener, (struct sockaddr *)&address, &bytes), 0);
+    cr_assert_eq(pthread_create(&thread, NULL, relay, (void *)(intptr_t)listener), 0);
+    snprintf(url, sizeof url, "etcd://127.0.0.1:%u/test?timeout-ms=20000", ntohs(address.sin_port));
+    a = etcd_client();
+    cr_assert_eq(eepi_store_client_open(url, ETCD_BOUND_US, &b), EEP_OK, "no etcd at %s", url);
+    (void)etcd_answer(b, eepi_store_watch(b, "late/"));
+    (void)etcd_put(a, "late/1", "x");
+    etcd_hears(b, EEPI_STORE_CHANGED, "late/1");
+    eepi_store_client_close(a);
+    eepi_store_client_close(b);
+    shutdown(listener, SHUT_RDWR);
+    pthread_join(thread, NULL);
+    close(listener);
 }
 
 /* The key of a piece of the value that "view" has now. */
