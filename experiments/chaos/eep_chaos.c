@@ -79,7 +79,7 @@ static const args_table table = {
         "Run rounds of random faults on rank processes until the first violation. The faults are\n"
         "crashes, pauses, slow ranks and store outages, some of them together. The rows of the\n"
         "violation are kept, and how to replay it is told. docs/CHAOS.md has the mix of faults\n"
-        "and what is checked.",
+        "and what is checked. Hosts and networks: tests/hosts/network_chaos.py, in the same page.",
     .section = {ARGS_SECTION(NULL, rows)},
     .notes = "Exit status: 0 no violation; 1 one; 2 bad usage, or a round could not begin; 130 a\n"
              "signal.",

@@ -31,6 +31,10 @@ static eep_status start(host_connect *self, char *why)
     const hosts_entry *host = self->config.host;
     int status = 0;
     char how[32];
+    if (self->resumes) {
+        snprintf(why, HOST_NOTE_BYTES, "no worker answers at %.100s", host->address);
+        return EEP_ERR_TIMEOUT;
+    }
     if (!host->start) {
         snprintf(why, HOST_NOTE_BYTES,
                  host->is_launched
@@ -106,33 +110,47 @@ static eep_status ask_clock(worker_stream *stream, host_clock *clock)
 }
 
 /* The worker's yes; EEP_ERR_CONFLICT: its no, in `why`. */
-static eep_status await_yes(host_connect *self, worker_stream *stream, uint32_t wanted, char *why)
+static eep_status await_yes(host_connect *self, worker_stream *stream, uint32_t wanted, char *why,
+                            host_message *answer_out)
 {
-    host_message answer = {0};
+    host_message *answer = answer_out;
     void *body = NULL;
     size_t bytes = 0;
-    eep_status status = await(stream, &answer, &body, &bytes, READY_MS);
-    if (status == EEP_OK && answer.kind == REMOTE_REFUSED) {
+    eep_status status = await(stream, answer, &body, &bytes, self->resumes ? CONNECT_MS : READY_MS);
+    if (status == EEP_OK && answer->kind == REMOTE_REFUSED) {
         snprintf(why, HOST_NOTE_BYTES, "its worker refuses: %.*s", (int)bytes, (char *)body);
-        self->is_fatal = answer.value == 0;
+        self->is_fatal = answer->value == 0;
         return EEP_ERR_CONFLICT;
     }
-    return status == EEP_OK && answer.kind != wanted ? EEP_ERR_PROTOCOL : status;
+    return status == EEP_OK && answer->kind != wanted ? EEP_ERR_PROTOCOL : status;
+}
+
+/* Go on with the connection that broke; EEP_ERR_STATE: its worker knows nothing of it. */
+static eep_status resume(host_connect *self, worker_stream *stream, const host_message *welcome)
+{
+    const host_message message = {.kind = REMOTE_RESUME};
+    if (welcome->value != 1) {
+        return EEP_ERR_STATE;
+    }
+    stream->journal = &self->journal;
+    eep_status status = worker_stream_put(stream, &message, NULL, 0);
+    return status == EEP_OK ? worker_stream_resume(stream, welcome->taken) : status;
 }
 
 /* The channel is open: tell the worker what it is for. */
 static eep_status begin(host_connect *self, worker_stream *stream, host_clock *clock, char *why)
 {
     const host_message message = {.kind = REMOTE_BEGIN, .value = self->started};
-    eep_status status = await_yes(self, stream, REMOTE_WELCOME, why);
-    if (status == EEP_OK) {
+    host_message answer = {0};
+    eep_status status = await_yes(self, stream, REMOTE_WELCOME, why, &answer);
+    if (status == EEP_OK && self->resumes) {
+        status = resume(self, stream, &answer);
+    } else if (status == EEP_OK) {
+        host_journal_clear(&self->journal);
+        stream->journal = &self->journal;
         status = worker_stream_put(stream, &message, self->config.begin, self->config.begin_bytes);
-    }
-    if (status == EEP_OK) {
-        status = await_yes(self, stream, REMOTE_READY, why);
-    }
-    if (status == EEP_OK) {
-        status = ask_clock(stream, clock);
+        status = status == EEP_OK ? await_yes(self, stream, REMOTE_READY, why, &answer) : status;
+        status = status == EEP_OK ? ask_clock(stream, clock) : status;
     }
     if (status != EEP_OK && status != EEP_ERR_CONFLICT) {
         char text[EEPI_SECURE_WHY_BYTES];
@@ -195,5 +213,6 @@ void host_connect_close(host_connect *self)
         nanosleep(&nap, NULL);
     }
     self->starter = 0;
+    host_journal_clear(&self->journal);
     eepi_secure_key_wipe(&self->config.key);
 }

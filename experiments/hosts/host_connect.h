@@ -24,10 +24,13 @@ typedef struct host_connect {
     pid_t starter; /* the host's start command, while it runs; 0: none */
     bool started;  /* it was used: the worker ends with us */
     bool is_fatal; /* after a failure: trying again changes nothing */
+    bool resumes;  /* what the journal has belongs to ranks that may live: no worker is started */
+    host_journal journal;
 } host_connect;
 
 /* Try once. EEP_OK: the worker is ready, and `clock` knows its clock. Else the reason is in `why`
- * (HOST_NOTE_BYTES). Takes up to some seconds. */
+ * (HOST_NOTE_BYTES). Takes up to some seconds. With `resumes` EEP_OK says that the last connection
+ * goes on, and EEP_ERR_STATE that there is nothing to go on with. */
 EEP_MUST_CHECK eep_status host_connect_try(host_connect *self, worker_stream *stream_out,
                                            host_clock *clock_out, char *why);
 /* The start command ends by itself once the worker does: within a bound, else it is killed. */

@@ -248,7 +248,8 @@ static void wait_for_input(host_link *self)
     (void)poll(set, num, HOST_PING_MS / 2);
 }
 
-/* Until the connection ends. Why it did; EEP_ERR_TIMEOUT: the other end was silent. */
+/* Until the connection ends. Why it did; EEP_ERR_TIMEOUT: the other end has been silent for
+ * HOST_DOUBT_MS, or does not end its ranks in time. */
 static eep_status serve(host_link *self)
 {
     uint64_t ping_ns = 0;
@@ -274,8 +275,8 @@ static eep_status serve(host_link *self)
             return status;
         }
         time_ns = now_ns();
-        if (worker_stream_is_silent(&self->stream, time_ns) ||
-            (self->end_ns && time_ns > self->end_ns)) {
+        if (self->end_ns ? time_ns > self->end_ns
+                         : worker_stream_is_silent(&self->stream, time_ns, HOST_DOUBT_MS)) {
             return EEP_ERR_TIMEOUT;
         }
     }
@@ -311,29 +312,78 @@ static void end_started(host_link *self)
     }
 }
 
+/* After a reset, or in doubt about a connection that is silent: on a network that is there again a
+ * new one is up at once, and the old one when TCP sends again. False: the worker did not come back
+ * in time, or has forgotten its ranks. */
+static bool resume(host_link *self, const char *broke)
+{
+    const bool was_reset = self->stream.was_reset;
+    const uint64_t left_ms = was_reset ? HOST_RESUME_MS : HOST_SILENCE_MS - HOST_DOUBT_MS;
+    const uint64_t end_ns = now_ns() + left_ms * MS;
+    char why[HOST_NOTE_BYTES];
+    eep_status status = EEP_ERR_TIMEOUT;
+    snprintf(why, sizeof why, "the connection to its worker broke (%s): tries for %d s to go on",
+             broke, (int)(left_ms / 1000));
+    set_state(self, HOST_LINK_RESUMES, why);
+    say(self, why);
+    worker_stream_close(&self->stream);
+    self->stream.journal = &self->connect.journal; /* which keeps what is ordered meanwhile */
+    self->connect.resumes = true;
+    while (status != EEP_OK && status != EEP_ERR_STATE && !self->drops && now_ns() < end_ns) {
+        status = host_connect_try(&self->connect, &self->stream, &self->clock, why);
+        if (status != EEP_OK) {
+            pause_link(self);
+            (void)!take_orders(self, true);
+        }
+    }
+    self->connect.resumes = false;
+    if (status == EEP_OK) {
+        set_state(self, HOST_LINK_UP, "");
+        say(self, "the connection to its worker is back");
+    }
+    return status == EEP_OK;
+}
+
+static bool may_come_back(const host_link *self, eep_status status)
+{
+    const bool is_silent = status == EEP_ERR_TIMEOUT && !self->end_ns;
+    const bool was_reset = status == EEP_ERR_UNREACHABLE && self->stream.was_reset;
+    return (is_silent || was_reset) && !self->drops;
+}
+
+/* Until the connection has ended, and does not come back. */
+static void serve_on(host_link *self)
+{
+    char why[HOST_NOTE_BYTES], text[EEPI_SECURE_WHY_BYTES];
+    eep_status status = EEP_OK;
+    do {
+        set_state(self, HOST_LINK_UP, "");
+        status = serve(self);
+        worker_stream_why(&self->stream, status, text, sizeof text);
+    } while (may_come_back(self, status) && resume(self, text));
+    if (!self->closes) {
+        snprintf(why, sizeof why, "the connection to its worker is lost: %s",
+                 self->drops ? "the host was killed" : text);
+        set_state(self, HOST_LINK_TRIES, why);
+        say(self, why);
+    } else if (status == EEP_ERR_TIMEOUT) {
+        say(self, "its worker did not end its ranks in time");
+    }
+    worker_stream_close(&self->stream);
+    self->clock = (host_clock){.num = 0};
+    self->drops = false;
+}
+
 static void *run(void *argument)
 {
     host_link *self = argument;
-    char why[HOST_NOTE_BYTES], text[EEPI_SECURE_WHY_BYTES];
+    char why[HOST_NOTE_BYTES];
     while (!self->closes) {
         eep_status status = host_connect_try(&self->connect, &self->stream, &self->clock, why);
         if (status != EEP_OK) {
             set_state(self, self->connect.is_fatal ? HOST_LINK_FAILED : HOST_LINK_TRIES, why);
         } else {
-            set_state(self, HOST_LINK_UP, "");
-            status = serve(self);
-            if (!self->closes) {
-                snprintf(why, sizeof why, "the connection to its worker is lost: %s",
-                         self->drops ? "the host was killed"
-                                     : worker_stream_why(&self->stream, status, text, sizeof text));
-                set_state(self, HOST_LINK_TRIES, why);
-                say(self, why);
-            } else if (status == EEP_ERR_TIMEOUT) {
-                say(self, "its worker did not end its ranks in time");
-            }
-            worker_stream_close(&self->stream);
-            self->clock = (host_clock){.num = 0};
-            self->drops = false;
+            serve_on(self);
         }
         lose_seats(self);
         if (!self->closes) {
@@ -429,7 +479,7 @@ eep_status host_link_start(host_link *self, int seat, bool joiner, int *fd_out, 
 {
     int pair[2] = {-1, -1}, ends[2] = {-1, -1};
     const int buffer = SOCKET_BUFFER_BYTES;
-    if (host_link_state_of(self, NULL) != HOST_LINK_UP) {
+    if (host_link_state_of(self, NULL) < HOST_LINK_RESUMES) {
         return EEP_ERR_UNREACHABLE;
     }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
@@ -476,8 +526,8 @@ eep_status host_link_order(host_link *self, host_message_kind kind, int seat, in
                                           .seat = seat,
                                           .process = seat < 0 ? 0 : self->process[seat],
                                           .value = value}};
-    return host_link_state_of(self, NULL) == HOST_LINK_UP ? give_order(self, &order)
-                                                          : EEP_ERR_UNREACHABLE;
+    return host_link_state_of(self, NULL) >= HOST_LINK_RESUMES ? give_order(self, &order)
+                                                               : EEP_ERR_UNREACHABLE;
 }
 
 void host_link_drop(host_link *self)

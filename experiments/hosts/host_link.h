@@ -3,8 +3,10 @@
  * ranks there and local sockets, and says when ranks end. A rank of another host looks like one of
  * this one to whoever reads its socket: times in packets are of this host's clock.
  *
- * When the connection is lost, its ranks count as killed: the worker ends them within its bound.
- * The link then tries to connect again. Calls are of one thread; none blocks but host_link_close.
+ * A connection that is reset, or silent for HOST_DOUBT_MS, is made again within a bound, and no
+ * message is lost or taken twice (host_journal.h). When it is lost otherwise, or not back by then,
+ * its ranks count as killed: the worker ends them within its bound. The link then tries to connect
+ * again. Calls are of one thread; none blocks but host_link_close.
  */
 #ifndef EEPX_HOST_LINK_H
 #define EEPX_HOST_LINK_H
@@ -14,8 +16,9 @@
 typedef struct host_link host_link;
 
 typedef enum host_link_state {
-    HOST_LINK_TRIES,  /* to connect */
-    HOST_LINK_FAILED, /* the same, and the reason is one that stays */
+    HOST_LINK_TRIES,   /* to connect */
+    HOST_LINK_FAILED,  /* the same, and the reason is one that stays */
+    HOST_LINK_RESUMES, /* the connection was reset, and is made again; ranks count as alive */
     HOST_LINK_UP,
 } host_link_state;
 
@@ -27,7 +30,9 @@ void host_link_close(host_link *self);
 /* `why` (HOST_NOTE_BYTES): of a link that is not up. */
 host_link_state host_link_state_of(host_link *self, char *why);
 /* Start a rank. A socket to it as in wire.h, and a descriptor that is readable once it has ended,
- * and then has its wait status, an int. EEP_ERR_UNREACHABLE: the link is not up. EEP_ERR_SYSTEM. */
+ * and then has its wait status, an int. EEP_ERR_UNREACHABLE: the link is neither up nor resumed.
+ * EEP_ERR_SYSTEM.
+ */
 EEP_MUST_CHECK eep_status host_link_start(host_link *self, int seat, bool joiner, int *fd_out,
                                           int *end_fd_out);
 /* The seat's rank is stopped, as far as is known. */

@@ -101,19 +101,22 @@ static void refuse(worker_stream *stream, const char *why)
     worker_stream_close(stream);
 }
 
-/* One that has proved the key. The same front may come again before its loss was seen here. */
+/* One that has proved the key. The same front may come again, after a reset or before its loss was
+ * seen here. */
 static void promote(worker *self, int at)
 {
     worker_stream stream = self->guest[at];
     worker_front *front = &self->front;
     drop_guest(self, at, false);
-    const uint64_t id = stream.channel.peer.identity.generation;
-    if (front->stream.fd >= 0 && front->stream.channel.peer.identity.generation == id) {
+    if (worker_front_take_again(front, &stream)) {
+        return;
+    }
+    if (front->stream.fd >= 0 && front->id == stream.channel.peer.identity.generation) {
         worker_front_lose(front, "it connects anew");
     }
     if (front->phase == WORKER_IDLE) {
         worker_front_take(front, &stream);
-    } else if (front->stream.fd >= 0) {
+    } else if (front->phase == WORKER_SERVES || front->stream.fd >= 0) {
         refuse(&stream, "it serves another eep-run");
     } else {
         refuse(&stream, "it still ends the ranks of a front that is gone");

@@ -31,9 +31,28 @@ void worker_front_init(worker_front *self)
 
 /* ---------------------------------------------------------------- to the front */
 
+/* The connection has ended. After a reset the front has some time to come back. */
+static void end_stream(worker_front *self, const char *why)
+{
+    if (self->phase != WORKER_SERVES || !self->stream.was_reset) {
+        worker_front_lose(self, why);
+        return;
+    }
+    worker_stream_close(&self->stream);
+    self->broken_ns = now_ns();
+    fprintf(stderr, "eep-run: worker: the connection to the front broke (%s): waits %d s for it\n",
+            why, HOST_AWAIT_MS / 1000);
+}
+
 static void put(worker_front *self, const host_message *message, const void *body, size_t bytes)
 {
-    if (self->stream.fd >= 0 && worker_stream_put(&self->stream, message, body, bytes) != EEP_OK) {
+    if (self->stream.fd < 0 && !self->broken_ns) {
+        return;
+    }
+    eep_status status = worker_stream_put(&self->stream, message, body, bytes);
+    if (status == EEP_ERR_UNREACHABLE && self->stream.was_reset) {
+        end_stream(self, "it was reset");
+    } else if (status != EEP_OK) {
         worker_front_lose(self, "it does not take what is sent");
     }
 }
@@ -48,8 +67,26 @@ void worker_front_take(worker_front *self, const worker_stream *stream)
 {
     self->stream = *stream;
     self->owns = self->is_launched;
+    self->id = stream->channel.peer.identity.generation;
     set_phase(self, WORKER_GREETED);
     put_text(self, REMOTE_WELCOME, "");
+    host_journal_clear(&self->journal);
+    self->stream.journal = &self->journal;
+}
+
+bool worker_front_take_again(worker_front *self, const worker_stream *stream)
+{
+    const host_message welcome = {.kind = REMOTE_WELCOME, .value = 1};
+    if (self->phase != WORKER_SERVES || stream->channel.peer.identity.generation != self->id) {
+        return false;
+    }
+    worker_stream_close(&self->stream); /* its end may not have been seen here */
+    self->stream = *stream;
+    self->stream.journal = &self->journal;
+    self->stream.holds = true;
+    self->broken_ns = 0;
+    put(self, &welcome, NULL, 0);
+    return true;
 }
 
 /* Its BEGIN cannot be met. The front learns why, and the connection ends. */
@@ -151,6 +188,16 @@ static void on_order(worker_front *self, const host_message *order, const void *
         put(self, &pong, NULL, 0);
     } else if (order->kind == REMOTE_BEGIN && self->phase == WORKER_GREETED) {
         on_begin(self, order, body, bytes);
+    } else if (order->kind == REMOTE_BEGIN) { /* it has given up what runs here */
+        const host_message later = {.kind = REMOTE_REFUSED, .value = 1};
+        static const char why[] = "it still ends the ranks of the connection that broke";
+        put(self, &later, why, strlen(why));
+        worker_front_lose(self, "it begins anew");
+    } else if (order->kind == REMOTE_RESUME && self->stream.holds) {
+        fprintf(stderr, "eep-run: worker: the front is back\n");
+        if (worker_stream_resume(&self->stream, order->taken) != EEP_OK) {
+            end_stream(self, "it was reset");
+        }
     } else if (order->kind == REMOTE_END) {
         worker_ranks_signal_all(&self->ranks, SIGKILL);
         set_phase(self, WORKER_ENDS);
@@ -176,14 +223,14 @@ static void take_orders(worker_front *self)
     while (self->stream.fd >= 0) {
         eep_status status = worker_stream_next(&self->stream, &order, &body, &bytes);
         if (status == EEP_ERR_TIMEOUT) {
-            if (worker_stream_is_silent(&self->stream, now_ns())) {
+            if (worker_stream_is_silent(&self->stream, now_ns(), HOST_SILENCE_MS)) {
                 worker_front_lose(self,
                                   worker_stream_why(&self->stream, status, text, sizeof text));
             }
             return;
         }
         if (status != EEP_OK) {
-            worker_front_lose(self, worker_stream_why(&self->stream, status, text, sizeof text));
+            end_stream(self, worker_stream_why(&self->stream, status, text, sizeof text));
             return;
         }
         on_order(self, &order, body, bytes);
@@ -271,10 +318,12 @@ static void look_at_agent(worker_front *self)
 
 void worker_front_lose(worker_front *self, const char *why)
 {
-    if (self->stream.fd < 0) {
+    if (self->stream.fd < 0 && !self->broken_ns) {
         return;
     }
     worker_stream_close(&self->stream);
+    host_journal_clear(&self->journal);
+    self->broken_ns = 0;
     if (self->phase == WORKER_SERVES) {
         fprintf(stderr, "eep-run: worker: the front is gone (%s): its %d ranks are told to stop\n",
                 why, self->ranks.num);
@@ -315,6 +364,7 @@ static void end_front(worker_front *self)
         (void)!eepi_secure_flush(&self->stream.channel, self->stream.fd);
         worker_stream_close(&self->stream);
     }
+    host_journal_clear(&self->journal);
     free(self->begin.body);
     self->begin = (worker_begin){0};
     self->is_over = self->owns;
@@ -324,6 +374,9 @@ static void end_front(worker_front *self)
 void worker_front_step(worker_front *self)
 {
     take_orders(self);
+    if (self->broken_ns && now_ns() - self->broken_ns > HOST_AWAIT_MS * MS) {
+        worker_front_lose(self, "its connection broke, and it did not come back in time");
+    }
     look_at_ranks(self);
     look_at_agent(self);
     if (self->phase == WORKER_DRAINS) {
@@ -346,5 +399,6 @@ void worker_front_close(worker_front *self)
     }
     worker_agent_end(&self->agent);
     worker_stream_close(&self->stream);
+    host_journal_clear(&self->journal);
     free(self->begin.body);
 }

@@ -18,6 +18,9 @@ typedef enum worker_phase {
 
 typedef struct worker_front {
     worker_stream stream;
+    host_journal journal; /* of both ways, from BEGIN on */
+    uint64_t id;          /* of the front */
+    uint64_t broken_ns;   /* the connection was reset then; 0: it was not, or was made again */
     worker_phase phase;
     worker_begin begin;
     worker_ranks ranks;
@@ -35,6 +38,9 @@ typedef struct worker_front {
 void worker_front_init(worker_front *self);
 /* A front has proved the key: it is served from here on. The phase is IDLE. */
 void worker_front_take(worker_front *self, const worker_stream *stream);
+/* The front that is served has proved the key once more: it may go on where the last connection
+ * broke. False: there is nothing to go on with. */
+bool worker_front_take_again(worker_front *self, const worker_stream *stream);
 /* Take what has come from the front, the ranks and the agent, and do what is due. */
 void worker_front_step(worker_front *self);
 /* The front is gone, for that reason: its ranks begin to end. */

@@ -5,6 +5,7 @@
 #include "experiments/base/monotonic.h"
 #include "transport/secure/tcp_socket.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,22 +45,62 @@ void worker_stream_close(worker_stream *self)
     }
 }
 
-eep_status worker_stream_put(worker_stream *self, const host_message *message, const void *body,
-                             size_t bytes)
+/* What the last call on the socket has left in errno: not an end that its other side wished for. */
+static eep_status with_cause(worker_stream *self, eep_status status)
 {
-    const struct iovec parts[] = {{(void *)message, sizeof *message}, {(void *)body, bytes}};
+    if (status == EEP_ERR_UNREACHABLE) {
+        self->was_reset |= errno == ECONNRESET || errno == EPIPE || errno == ECONNABORTED;
+    }
+    return status;
+}
+
+static eep_status send_one(worker_stream *self, const host_message *message, const void *body,
+                           size_t bytes)
+{
+    host_message own = *message;
+    own.taken = self->journal ? self->journal->taken : 0;
+    const struct iovec parts[] = {{&own, sizeof own}, {(void *)(uintptr_t)body, bytes}};
     if (self->fd < 0 || eepi_secure_put(&self->channel, parts, bytes ? 2 : 1) != EEP_OK) {
         return EEP_ERR_UNREACHABLE;
     }
-    return eepi_secure_flush(&self->channel, self->fd);
+    errno = 0;
+    return with_cause(self, eepi_secure_flush(&self->channel, self->fd));
 }
 
-eep_status worker_stream_next(worker_stream *self, host_message *message_out, void **body_out,
-                              size_t *bytes_out)
+eep_status worker_stream_put(worker_stream *self, const host_message *message, const void *body,
+                             size_t bytes)
+{
+    host_message own = *message;
+    const bool counts = self->journal && host_journal_counts(own.kind);
+    if (counts) {
+        eep_status status = host_journal_keep(self->journal, &own, body, bytes);
+        if (status != EEP_OK || self->fd < 0 || self->holds) {
+            return status;
+        }
+    }
+    return send_one(self, &own, body, bytes);
+}
+
+eep_status worker_stream_resume(worker_stream *self, uint64_t taken)
+{
+    eep_status status = EEP_OK;
+    host_journal_release(self->journal, taken);
+    self->holds = false;
+    const host_journal_entry *entry = self->journal->first;
+    for (; entry && status == EEP_OK; entry = entry->next) {
+        status = send_one(self, &entry->message, entry->body, entry->bytes);
+    }
+    return status;
+}
+
+static eep_status take_one(worker_stream *self, host_message *message_out, void **body_out,
+                           size_t *bytes_out)
 {
     const void *payload = NULL;
     size_t bytes = 0;
-    eep_status status = eepi_secure_take(&self->channel, self->fd, &payload, &bytes);
+    errno = 0;
+    eep_status status =
+        with_cause(self, eepi_secure_take(&self->channel, self->fd, &payload, &bytes));
     if (status != EEP_OK) {
         return status;
     }
@@ -73,6 +114,25 @@ eep_status worker_stream_next(worker_stream *self, host_message *message_out, vo
     return EEP_OK;
 }
 
+eep_status worker_stream_next(worker_stream *self, host_message *message_out, void **body_out,
+                              size_t *bytes_out)
+{
+    for (;;) {
+        eep_status status = take_one(self, message_out, body_out, bytes_out);
+        if (status != EEP_OK || !self->journal) {
+            return status;
+        }
+        host_journal_release(self->journal, message_out->taken);
+        if (!message_out->number) {
+            return EEP_OK;
+        }
+        status = host_journal_take(self->journal, message_out->number);
+        if (status != EEP_ERR_STATE) {
+            return status;
+        }
+    }
+}
+
 short worker_stream_events(const worker_stream *self)
 {
     size_t unsent = 0;
@@ -80,9 +140,9 @@ short worker_stream_events(const worker_stream *self)
     return unsent ? POLLIN | POLLOUT : POLLIN;
 }
 
-bool worker_stream_is_silent(const worker_stream *self, uint64_t time_ns)
+bool worker_stream_is_silent(const worker_stream *self, uint64_t time_ns, uint64_t ms)
 {
-    return time_ns > self->heard_ns + (uint64_t)HOST_SILENCE_MS * 1000000u;
+    return time_ns > self->heard_ns + ms * 1000000u;
 }
 
 const char *worker_stream_why(const worker_stream *self, eep_status status, char *text,
@@ -92,8 +152,10 @@ const char *worker_stream_why(const worker_stream *self, eep_status status, char
         return eepi_secure_why(&self->channel, text, bytes);
     }
     snprintf(text, bytes, "%s",
-             status == EEP_ERR_TIMEOUT    ? "nothing was heard of it for 5 s"
-             : status == EEP_ERR_PROTOCOL ? "it said what is no message"
-                                          : "it was closed");
+             status == EEP_ERR_TIMEOUT     ? "nothing was heard of it for some seconds"
+             : status == EEP_ERR_PROTOCOL  ? "it said what is no message"
+             : status == EEP_ERR_NO_MEMORY ? "too much waits for it"
+             : self->was_reset             ? "it was reset"
+                                           : "it was closed");
     return text;
 }

@@ -269,10 +269,29 @@ def rows_go_over_ucx(lab):
         del os.environ["EEP_NETWORK"]
 
 
+def a_workers_connection_is_reset(lab):
+    """The front's connection comes back. An order that was given meanwhile is done once."""
+    front = lab.start_front("--serve", "--keep-busy", 8, "--requests", 20)
+    lab.await_(lab.serves, "serving")
+    lab.lab("reset", "h1", "h2", "--net", "outside")
+    lab.await_(lambda: "broke (it was reset): tries for" in lab.text(), "the end of the connection")
+    lab.ctl("kill", "2")
+    lab.lab("heal")
+    lab.await_(lambda: "host h2: the connection to its worker is back" in lab.text(), "the connection")
+    lab.await_(lambda: lab.vacant() == ["2"], "the end of rank 2")
+    lab.ctl("rejoin", "2")
+    lab.await_(lambda: lab.serves() and not lab.vacant(), "its return")
+    lab.ctl("finish")
+    summary = lab.end(front)
+    assert [(fault["kind"], fault["rank"]) for fault in summary["faults"]] == [("kill", 2)], summary["faults"]
+    assert "is lost" not in lab.text(), lab.text()
+    return summary
+
+
 four_hosts_are_cut_in_halves.hosts = 4
 TESTS = [ranks_and_an_agent_die_and_a_rank_stops, hosts_stand_still_and_lose_power, ranks_come_back_on_another_host,
          a_partition_a_dead_interface_and_a_one_way_drop, four_hosts_are_cut_in_halves, what_eep_ctl_asks_for_is_done,
-         runs_are_repeated, rows_go_over_ucx, a_worker_dies_and_is_started_again, a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies]
+         a_workers_connection_is_reset, runs_are_repeated, rows_go_over_ucx, a_worker_dies_and_is_started_again, a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies]
 
 
 def start_clock(lab):

@@ -91,6 +91,24 @@ grep -q 'GOOD: nothing wrong, nothing lost' "$out/second.txt" || fail second
 grep -q 'the front is gone' "$out/worker.txt" || fail "the worker said nothing of its front's end"
 [ "$(ranks)" -eq 0 ] || fail "ranks are left"
 
+# Connections that are reset or silent are made again: no rank ends, no token is lost or doubled.
+sed -i "s|127.0.0.1:${port[1]}|127.0.0.1:${port[2]}|" "$out/hosts.yaml"
+/usr/bin/python3 "${0%/*}/reset_proxy.py" "${port[2]}" "${port[1]}" & proxy=$!
+children="$children $proxy"
+run reset --requests 60 --rate 20 --keep-busy 6 --kill 1@3 --rejoin 1@4 & front=$!
+for _ in $(seq 600); do [ "$(ranks)" -eq 3 ] && break; sleep 0.05; done
+for number in 1 2 3; do
+    sleep 1; kill -USR1 $proxy
+    for _ in $(seq 100); do [ "$(grep -c 'connection to its worker is back' "$out/reset.txt")" -ge $number ] && break; sleep 0.05; done
+done
+kill -STOP $proxy; sleep 2.5; kill -CONT $proxy # nothing is heard for so long
+wait $front || fail reset
+grep -q 'GOOD: nothing wrong, nothing lost' "$out/reset.txt" || fail reset
+[ "$(grep -c 'connection to its worker is back' "$out/reset.txt")" -ge 2 ] || fail "reset: not back"
+grep -q 'is lost' "$out/reset.txt" && fail "reset: lost"
+kill $proxy; wait $proxy 2>/dev/null || true
+cp "$out/by-hand.yaml" "$out/hosts.yaml"
+
 sed -i "s|ranks: 3|ranks: 3, agent: '127.0.0.1:${port[2]}', start: '$bin/eep-run --worker 127.0.0.1:${port[1]}'|" "$out/hosts.yaml"
 kill $worker; wait $worker || fail "the worker's end"
 good host --requests 30 --keep-busy 6 --agent-kill here/300ms@0.3 --host-freeze here/200ms@1
