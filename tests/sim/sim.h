@@ -404,6 +404,8 @@ void sim_leases_note(const eepi_store_table *table);
 bool sim_leases_end(const eepi_view *before, const eepi_view *view);
 /* N21: none of them had its lease of late. */
 void sim_check_lapse(const eepi_view *before, const eepi_view *view, sim_process *p);
+/* Once all is well, and a while later: who serves has a lease. */
+void sim_check_leases(void);
 
 /* ---- talk/sim_talk.c */
 /* NULL: one host. */

@@ -76,6 +76,7 @@ static bool run_seed(const sim_options *options, totals *t)
     if (!sim->failed) {
         sim_heal();
         converge();
+        sim_check_leases();
     }
     bool failed = sim->failed;
     t->seeds++;

@@ -111,3 +111,20 @@ void sim_check_lapse(const eepi_view *before, const eepi_view *view, sim_process
         sim->lapsed_alive += (uint64_t)p->alive;
     }
 }
+
+/* Else the next one that opens would end an instance that serves. */
+void sim_check_leases(void)
+{
+    if (!sim->store_keeps || sim->failed) {
+        return;
+    }
+    (void)sim_run(sim->now_us + 2 * eepi_lease_lapse_us(), NULL);
+    for (int i = 0; i < sim->num_processes && !sim->failed; i++) {
+        const sim_process *p = sim->process[i];
+        if (p->alive && p->rank.joined && !p->over) {
+            SIM_MUST(sim->now_us - p->lease_us < eepi_lease_lapse_us(), "N21",
+                     "rank %d.%u serves, and its lease was last there %llu us ago", p->seat,
+                     p->generation, (unsigned long long)(sim->now_us - p->lease_us));
+        }
+    }
+}
