@@ -285,8 +285,34 @@ static void say_wait(const eep_context *context, const absent *of)
              (unsigned long long)(eepi_lease_lapse_us() / 1000));
 }
 
-/* Until what is missed has lapsed, or nothing is missed. Only time in which the store answers
- * counts: behind an outage all have to come back first. */
+/* Rule N14: a store that only reads is an outage. Nobody's lease can come back there. */
+static eep_status try_write(eep_context *context)
+{
+    const uint32_t nobody = 0;
+    char key[EEPI_STORE_KEY_MAX];
+    eepi_store_reply reply;
+    eep_status status;
+
+    snprintf(key, sizeof key, EEPI_KEY_PROBE "%d", context->config.rank);
+    status = eepi_store_client_wait(context->store,
+                                    eepi_store_put(context->store, key, &nobody, sizeof nobody, 0),
+                                    EEPI_STORE_BOUND_US, &reply);
+    return status == EEP_OK ? reply.status : status;
+}
+
+/* What those who hold leases have not been able to do, nobody may take from them. */
+static eep_status ask(eep_context *context, absent *of)
+{
+    eep_status status = for_each(context, EEPI_KEY_LEASE, note_lease, of);
+
+    if (status == EEP_OK) {
+        status = for_each(context, EEPI_KEY_EXIT, note_end, of);
+    }
+    return status == EEP_OK && any_is_missed(of) ? try_write(context) : status;
+}
+
+/* Until what is missed has lapsed, or nothing is missed. Only time in which the store answers and
+ * takes writes counts: behind an outage all have to come back first. */
 static eep_status await(eep_context *context, absent *of)
 {
     const struct timespec pause = {.tv_nsec = LOOK_US * 1000};
@@ -294,14 +320,15 @@ static eep_status await(eep_context *context, absent *of)
     bool is_said = false;
 
     for (;;) {
-        eep_status status = for_each(context, EEPI_KEY_LEASE, note_lease, of);
-        uint64_t now_us;
-        if (status == EEP_OK) {
-            status = for_each(context, EEPI_KEY_EXIT, note_end, of);
-        }
-        now_us = eepi_now_us();
+        const eep_status status = ask(context, of);
+        const uint64_t now_us = eepi_now_us();
         if (status != EEP_OK && now_us - looked_us > EEPI_STORE_BOUND_US) {
-            return status;
+            return status == EEP_ERR_NO_MEMORY
+                       ? eepi_fail(context, status,
+                                   "the store at %s takes no writes: nobody can tell whether the "
+                                   "ranks of its instance live",
+                                   context->store_path)
+                       : status;
         }
         if (status != EEP_OK || now_us - looked_us > GAP_US) {
             since_us = now_us;

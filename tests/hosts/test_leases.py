@@ -108,8 +108,8 @@ def keep_row(**row):
 
 
 @contextlib.contextmanager
-def world():
-    os.environ["EEP_LEASE_US"] = str(LEASE_S * 1000000)
+def world(lease_s=LEASE_S):
+    os.environ["EEP_LEASE_US"] = str(lease_s * 1000000)
     with tempfile.TemporaryDirectory() as folder, EtcdWorld(folder, BUILD) as w:
         yield w
 
@@ -154,6 +154,31 @@ def test_a_lease_that_a_full_etcd_refused_is_put_again():
             time.sleep(0.1)
         print(f"      the leases were back {time.monotonic() - begin:.1f} s after etcd took writes again")
         w.expect_serves(6)
+
+
+def test_no_lease_lapses_while_etcd_is_full():
+    """All ranks stand still. Somebody opens, who reads and finds no lease, and waits. When etcd takes writes again,
+    he begins to count: the ranks go on before their leases have lapsed for him."""
+    lease_s = 4
+    with world(lease_s) as w:
+        epoch = max(w.all("epoch"))
+        w.start_agent("d")
+        w.fill()
+        for engine in w.engines.values():
+            engine.child.send_signal(signal.SIGSTOP)
+        w.ask("kv/deleterange", key=encoded("eep/k/lease/"), range_end=encoded("eep/k/lease0"))
+        opener = w.start("d", f"{played.ROOT}/tests/hosts/host_engine.py", f"{BUILD}/libeep.so", EEP_RANK="0", EEP_SIZE="6",
+                         EEP_STORE=w.store("d"), EEP_NETWORK="tcp", EEP_BULK="ucx", EEP_RANKS_PER_NODE="2",
+                         EEP_LAB_CONFIG=played.LIMITS)
+        time.sleep(lease_s)
+        assert opener.poll() is None, "it has given up"
+        w.empty()
+        time.sleep(1.7 * lease_s)  # he has seen no lease for longer than two by now
+        for engine in w.engines.values():
+            engine.child.send_signal(signal.SIGCONT)
+        assert opener.wait(60) != 0, "a seat of a rank that lives was taken"
+        w.expect_serves(6)
+        assert max(w.all("epoch")) < epoch + 12 and all(engine.end is None for engine in w.engines.values())
 
 
 @contextlib.contextmanager
