@@ -31,6 +31,7 @@ enum {
     EEPK_PUT_ABORT,    /* stored at once */
     EEPK_PUT_BEGIN,    /* told at once: the source begins that step */
     EEPK_PUT_TALK,     /* in no ring: between the hosts of two ranks, beside their rows */
+    EEPK_PUT_SEVERAL,  /* in no ring: `pieces` puts follow, and then the bytes of each */
 };
 
 /* What a message says of itself (rule N2); on the wire as in a slot. */

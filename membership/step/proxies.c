@@ -203,7 +203,7 @@ eep_status eepi_proxies_open(eep_context *context, char *why, size_t why_bytes)
 {
     const eepk_shape *s = &context->shape;
     const eepi_placer_ops ops = {eepi_placer_host_ops.rows, eepi_placer_host_ops.word, hear_begin,
-                                 context};
+                                 context, eepi_placer_host_ops.where};
     struct eepi_proxies *proxies;
 
     if (s->num_queues == 0) {

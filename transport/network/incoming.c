@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The receiver thread: takes connections, places what comes, and acknowledges it. It also hears of
  * what happens to the connections of the sender thread, and wakes that thread. */
-#include "transport/network/network_state.h"
+#include "transport/network/incoming_state.h"
 
 #include "graphs/base/clock.h"
 #include "graphs/kernels/compiler_macros.h"
 #include "transport/secure/secure_socket.h"
-#include "transport/secure/secure_waiting.h"
 #include "transport/secure/tcp_socket.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,35 +23,18 @@ enum {
     OWING_MS = 5,
     ROUND_MS = 500,
     NOTE_US = 1000000,
+    YIELDS = 8, /* before it sleeps: rows come in many pieces, and to be woken costs more */
+    ACKNOWLEDGED_OF_RING =
+        16, /* rows alone: once this part of a ring is placed, or OWING_MS later */
     TAG_WAKE = INT32_MAX,
     TAG_LISTENER = TAG_WAKE - EEPI_MAX_PATHS, /* of the first interface */
-};
-
-typedef struct connection {
-    int fd; /* -1: free */
-    uint32_t path;
-    bool is_greeted, owes;
-    uint32_t source, source_generation;
-    uint64_t num_placed; /* slots of this connection */
-    size_t filled;
-    uint8_t *buffer;             /* [buffer_bytes] without a key; */
-    eepi_secure_channel channel; /* with one */
-} connection;
-
-struct eepi_incoming {
-    int num;                     /* one per seat, then the strangers */
-    eepi_secure_waiting waiting; /* the strangers: they have not said who they are */
-    bool owes;                   /* some connection does */
-    bool is_full;                /* no descriptor for another one */
-    uint64_t noted_us, num_unnoted;
-    size_t buffer_bytes;
-    connection connection[];
 };
 
 struct eepi_incoming *eepi_incoming_open(const eepi_network *network)
 {
     const int num = (int)network->shape.max_ranks + EEPI_SECURE_BEFORE_MAX;
-    struct eepi_incoming *incoming = calloc(1, sizeof *incoming + (size_t)num * sizeof(connection));
+    struct eepi_incoming *incoming =
+        calloc(1, sizeof *incoming + (size_t)num * sizeof(eepi_connection));
 
     if (!incoming) {
         return NULL;
@@ -66,15 +49,16 @@ struct eepi_incoming *eepi_incoming_open(const eepi_network *network)
     return incoming;
 }
 
-static void close_one(struct eepi_incoming *incoming, connection *c)
+static void close_one(struct eepi_incoming *incoming, eepi_connection *c)
 {
     if (c->fd >= 0) {
         close(c->fd);
     }
     eepi_secure_waiting_remove(&incoming->waiting, c);
     free(c->buffer);
+    free(c->announced);
     eepi_secure_end(&c->channel);
-    *c = (connection){.fd = -1};
+    *c = (eepi_connection){.fd = -1};
 }
 
 void eepi_incoming_close(struct eepi_incoming *incoming)
@@ -89,9 +73,9 @@ void eepi_incoming_close(struct eepi_incoming *incoming)
 
 /* Where there are too many strangers, the address that has most of them loses its oldest. So there
  * is always a place: the others have greeted, and are one per seat. */
-static connection *place_for_stranger(struct eepi_incoming *incoming, int fd)
+static eepi_connection *place_for_stranger(struct eepi_incoming *incoming, int fd)
 {
-    connection *c = incoming->connection, *crowded;
+    eepi_connection *c = incoming->connection, *crowded;
 
     while (c->fd >= 0 && c < incoming->connection + incoming->num - 1) {
         c++;
@@ -103,13 +87,14 @@ static connection *place_for_stranger(struct eepi_incoming *incoming, int fd)
     return c;
 }
 
-static bool prepare(const eepi_network *network, connection *c)
+static bool prepare(const eepi_network *network, eepi_connection *c)
 {
     if (network->has_key) {
         return eepi_lane_secure(network, NULL, &c->channel) == EEP_OK;
     }
     c->buffer = malloc(network->incoming->buffer_bytes);
-    return c->buffer != NULL;
+    c->announced = calloc(1, sizeof *c->announced);
+    return c->buffer && c->announced;
 }
 
 static bool watch(const eepi_network *network, int fd, uint64_t tag)
@@ -145,7 +130,7 @@ static void accept_all(eepi_network *network, uint32_t path)
         const int fd =
             accept4(network->path[path].listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         struct epoll_event events = {.events = EPOLLIN};
-        connection *c;
+        eepi_connection *c;
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
                 leave_strangers(network);
@@ -153,7 +138,7 @@ static void accept_all(eepi_network *network, uint32_t path)
             return;
         }
         c = place_for_stranger(network->incoming, fd);
-        *c = (connection){.fd = fd, .path = path};
+        *c = (eepi_connection){.fd = fd, .path = path};
         events.data.u64 = (uint64_t)(c - network->incoming->connection);
         eepi_tcp_prepare(fd);
         if (!prepare(network, c) || epoll_ctl(network->epoll, EPOLL_CTL_ADD, fd, &events) != 0) {
@@ -164,10 +149,11 @@ static void accept_all(eepi_network *network, uint32_t path)
 
 /* What the same source sends on an older connection it sends again on the new one. An older process
  * does not take the place of a newer one. */
-static bool replace(struct eepi_incoming *incoming, connection *c, const eepi_lane_hello *hello)
+static bool replace(struct eepi_incoming *incoming, eepi_connection *c,
+                    const eepi_lane_hello *hello)
 {
     for (int i = 0; i < incoming->num; i++) {
-        connection *other = &incoming->connection[i];
+        eepi_connection *other = &incoming->connection[i];
         if (other == c || other->fd < 0 || !other->is_greeted || other->source != hello->source) {
             continue;
         }
@@ -180,7 +166,7 @@ static bool replace(struct eepi_incoming *incoming, connection *c, const eepi_la
 }
 
 /* With a key, it is the one that has proven it. */
-static bool is_proven(const eepi_network *network, const connection *c,
+static bool is_proven(const eepi_network *network, const eepi_connection *c,
                       const eepi_lane_hello *hello)
 {
     const eepi_secure_identity *peer = &c->channel.peer.identity;
@@ -189,7 +175,8 @@ static bool is_proven(const eepi_network *network, const connection *c,
            (peer->seat == (int32_t)hello->source && peer->generation == hello->source_generation);
 }
 
-static bool send_small(const eepi_network *network, connection *c, const void *bytes, size_t num)
+static bool send_small(const eepi_network *network, eepi_connection *c, const void *bytes,
+                       size_t num)
 {
     const struct iovec part = {(void *)(uintptr_t)bytes, num};
 
@@ -201,7 +188,7 @@ static bool send_small(const eepi_network *network, connection *c, const void *b
 }
 
 /* A hello has come. False: the connection is to be closed. */
-static bool greet(eepi_network *network, connection *c, const void *bytes)
+static bool greet(eepi_network *network, eepi_connection *c, const void *bytes)
 {
     eepi_lane_answer answer = {EEPI_LANE_MAGIC, EEPI_LANE_WELCOME};
     eepi_lane_hello hello;
@@ -223,52 +210,16 @@ static bool greet(eepi_network *network, connection *c, const void *bytes)
     return true;
 }
 
-/* ------------------------------------------------------------------ messages */
+/* ------------------------------------------------------------------ acknowledgements */
 
-/* False: no rank sends that. */
-static bool take(eepi_network *network, connection *c, const eepk_put *put, const void *bytes)
+static void settle(eepi_connection *c)
 {
-    if (put->kind == EEPK_PUT_TALK) {
-        return eepi_lane_hear_talk(network, c->source, c->source_generation, put, bytes);
-    }
-    if (eepi_placer_place(network->config.placer, put, bytes, c->source_generation) ==
-        EEPI_PLACED_MALFORMED) {
-        return false;
-    }
-    c->num_placed += put->kind == EEPK_PUT_ROWS || put->kind == EEPK_PUT_TAG;
-    c->owes = true;
-    return true;
-}
-
-/* Place the whole messages; how many bytes they have is left in `*done_out`. False: no rank sends
- * that. */
-static bool place_all(eepi_network *network, connection *c, const uint8_t *from, size_t num,
-                      size_t *done_out)
-{
-    size_t at = 0;
-
-    while (num - at >= sizeof(eepk_put)) {
-        eepk_put put;
-        size_t bytes;
-        memcpy(&put, from + at, sizeof put);
-        bytes = sizeof put + put.bytes;
-        if (!eepi_lane_has_room(network, &put) || put.source != c->source) {
-            return false;
-        }
-        if (num - at < bytes) {
-            break;
-        }
-        if (!take(network, c, &put, from + at + sizeof put)) {
-            return false;
-        }
-        at += bytes;
-    }
-    *done_out = at;
-    return true;
+    c->owes = c->is_due = false;
+    c->num_told = c->num_placed;
 }
 
 /* In the channel; what was said before and has not left yet comes first. */
-static bool acknowledge_sealed(connection *c)
+static bool acknowledge_sealed(eepi_connection *c)
 {
     const struct iovec part = {&c->num_placed, sizeof c->num_placed};
     size_t unsent;
@@ -280,12 +231,12 @@ static bool acknowledge_sealed(connection *c)
     if (unsent > 0 || eepi_secure_put(&c->channel, &part, 1) != EEP_OK) {
         return true;
     }
-    c->owes = false;
+    settle(c);
     return eepi_secure_flush(&c->channel, c->fd) == EEP_OK;
 }
 
 /* False: the connection is broken. */
-static bool acknowledge(const eepi_network *network, connection *c)
+static bool acknowledge(const eepi_network *network, eepi_connection *c)
 {
     ssize_t sent;
 
@@ -294,7 +245,7 @@ static bool acknowledge(const eepi_network *network, connection *c)
     }
     sent = send(c->fd, &c->num_placed, sizeof c->num_placed, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent == sizeof c->num_placed) {
-        c->owes = false;
+        settle(c);
         return true;
     }
     return sent < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == EINTR);
@@ -319,7 +270,7 @@ static void note(eepi_network *network, const char *what)
     listener->note(listener->user, text);
 }
 
-static void complain(eepi_network *network, const connection *c)
+static void complain(eepi_network *network, const eepi_connection *c)
 {
     char text[120];
 
@@ -328,51 +279,22 @@ static void complain(eepi_network *network, const connection *c)
     note(network, text);
 }
 
-/* False: the connection is to be closed. */
-static bool read_plain(eepi_network *network, connection *c)
-{
-    const ssize_t got = recv(c->fd, c->buffer + c->filled,
-                             network->incoming->buffer_bytes - c->filled, MSG_DONTWAIT);
-    size_t at = 0, done = 0;
-
-    if (got <= 0) {
-        return got < 0 && (errno == EAGAIN || errno == EINTR);
-    }
-    c->filled += (size_t)got;
-    if (!c->is_greeted) {
-        if (c->filled < sizeof(eepi_lane_hello)) {
-            return true;
-        }
-        if (!greet(network, c, c->buffer)) {
-            return false;
-        }
-        at = sizeof(eepi_lane_hello);
-    }
-    if (!place_all(network, c, c->buffer + at, c->filled - at, &done)) {
-        complain(network, c);
-        return false;
-    }
-    c->filled -= at + done;
-    memmove(c->buffer, c->buffer + at + done, c->filled);
-    return true;
-}
-
-static bool take_sealed(eepi_network *network, connection *c, const void *payload, size_t bytes)
+static bool take_sealed(eepi_network *network, eepi_connection *c, const void *payload,
+                        size_t bytes)
 {
     size_t done = 0;
 
     if (!c->is_greeted) {
         return bytes == sizeof(eepi_lane_hello) && greet(network, c, payload);
     }
-    if (!place_all(network, c, payload, bytes, &done) || done != bytes) {
-        complain(network, c);
-        return false;
+    if (eepi_incoming_place_all(network, c, payload, bytes, &done) && done != bytes) {
+        c->is_bad = true;
     }
-    return true;
+    return !c->is_bad;
 }
 
 /* One read, and the whole messages that are there then. */
-static bool read_sealed(eepi_network *network, connection *c)
+static bool read_sealed(eepi_network *network, eepi_connection *c)
 {
     eep_status status = eepi_secure_receive(&c->channel, c->fd);
     char why[EEPI_SECURE_WHY_BYTES];
@@ -396,15 +318,44 @@ static bool read_sealed(eepi_network *network, connection *c)
     return status == EEP_ERR_TIMEOUT;
 }
 
-static void read_from(eepi_network *network, connection *c)
+/* Without a key, the first bytes. False: the connection is to be closed. */
+static bool read_hello(eepi_network *network, eepi_connection *c)
 {
-    const bool is_well = network->has_key ? read_sealed(network, c) : read_plain(network, c);
+    const ssize_t got =
+        recv(c->fd, c->buffer + c->filled, sizeof(eepi_lane_hello) - c->filled, MSG_DONTWAIT);
 
+    if (got <= 0) {
+        return got < 0 && (errno == EAGAIN || errno == EINTR);
+    }
+    c->filled += (size_t)got;
+    if (c->filled < sizeof(eepi_lane_hello)) {
+        return true;
+    }
+    c->filled = 0;
+    return greet(network, c, c->buffer);
+}
+
+static bool read_any(eepi_network *network, eepi_connection *c)
+{
+    if (network->has_key) {
+        return read_sealed(network, c);
+    }
+    return c->is_greeted ? eepi_incoming_read_plain(network, c) : read_hello(network, c);
+}
+
+static void read_from(eepi_network *network, eepi_connection *c)
+{
+    const bool is_well = read_any(network, c);
+
+    if (c->is_bad) {
+        complain(network, c);
+    }
     if (c->is_greeted && is_well) {
         network->config.listener.heard(network->config.listener.user, c->source,
                                        c->source_generation);
     }
-    if (c->fd >= 0 && (!is_well || (c->owes && !acknowledge(network, c)))) {
+    c->is_due |= c->num_placed - c->num_told >= network->shape.ring_slots / ACKNOWLEDGED_OF_RING;
+    if (c->fd >= 0 && (!is_well || (c->owes && c->is_due && !acknowledge(network, c)))) {
         close_one(network->incoming, c);
     }
     network->incoming->owes |= c->owes;
@@ -442,7 +393,7 @@ static void handle(eepi_network *network, const struct epoll_event *event)
 static void tidy_up(eepi_network *network, uint64_t now_us)
 {
     struct eepi_incoming *incoming = network->incoming;
-    connection *late;
+    eepi_connection *late;
     uint64_t next_us;
 
     eepi_ways_look(network); /* whatever was told */
@@ -451,7 +402,7 @@ static void tidy_up(eepi_network *network, uint64_t now_us)
     }
     incoming->owes = false;
     for (int i = 0; i < incoming->num; i++) {
-        connection *c = &incoming->connection[i];
+        eepi_connection *c = &incoming->connection[i];
         if (c->fd >= 0 && c->owes && !acknowledge(network, c)) {
             close_one(incoming, c);
         }
@@ -468,6 +419,7 @@ void *eepi_receiver_run(void *user)
     struct epoll_event events[EVENTS];
     const struct eepi_incoming *incoming = network->incoming;
     uint64_t tidied_us = eepi_now_us();
+    uint32_t yields = 0;
 
     if (!watch_listeners(network) || !watch(network, network->wake_fd, TAG_WAKE)) {
         network->config.listener.note(network->config.listener.user,
@@ -476,12 +428,17 @@ void *eepi_receiver_run(void *user)
     }
     while (!__atomic_load_n(&network->stop, __ATOMIC_ACQUIRE)) {
         const bool is_soon = incoming->owes || incoming->is_full;
-        const int num = epoll_wait(network->epoll, events, EVENTS, is_soon ? OWING_MS : ROUND_MS);
+        const int round_ms = is_soon ? OWING_MS : ROUND_MS;
+        const int num = epoll_wait(network->epoll, events, EVENTS, yields < YIELDS ? 0 : round_ms);
         const uint64_t now_us = eepi_now_us();
         for (int i = 0; i < num; i++) {
             handle(network, &events[i]);
         }
-        if (now_us - tidied_us > (is_soon ? OWING_MS : ROUND_MS) * 1000u) {
+        yields = num > 0 ? 0 : yields + 1;
+        if (num == 0 && yields < YIELDS) {
+            sched_yield();
+        }
+        if (now_us - tidied_us > (uint64_t)round_ms * 1000u) {
             tidy_up(network, now_us);
             tidied_us = now_us;
         }

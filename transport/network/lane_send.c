@@ -13,6 +13,11 @@ static uint32_t number_of(const eepk_put *word)
     return word->kind == EEPK_PUT_BEGIN ? EEPK_RING_BEGIN : word->chain;
 }
 
+typedef struct eepi_lane_bytes { /* of the messages of a batch, without their puts */
+    int num;
+    struct iovec part[EEPI_LANE_BATCH];
+} eepi_lane_bytes;
+
 static void add(eepi_lane_batch *b, const void *bytes, size_t num_bytes)
 {
     b->part[b->num++] = (struct iovec){(void *)(uintptr_t)bytes, num_bytes};
@@ -84,16 +89,46 @@ size_t eepi_lane_take_talk(const eepi_network *network, eepi_lane *lane)
     return sizeof *put + bytes;
 }
 
+static void add_slot(eepi_lane_batch *b, const eepk_put *slot, eepi_lane_bytes *apart)
+{
+    add(b, slot, apart ? sizeof *slot : sizeof *slot + slot->bytes);
+    if (apart && slot->bytes > 0) {
+        apart->part[apart->num++] = (struct iovec){(void *)(uintptr_t)(slot + 1), slot->bytes};
+    }
+}
+
+/* The messages so far become puts and then bytes. */
+static void announce(const eepi_network *network, eepi_lane *lane, const eepi_lane_bytes *apart)
+{
+    eepi_lane_batch *b = &lane->batch;
+
+    b->several = (eepk_put){.kind = EEPK_PUT_SEVERAL,
+                            .pieces = (uint32_t)b->num - 1,
+                            .source = (uint16_t)network->shape.self,
+                            .target = (uint16_t)lane->seat,
+                            .source_generation = network->config.generation,
+                            .target_generation = lane->generation};
+    b->part[0] = (struct iovec){&b->several, sizeof b->several};
+    b->bytes += sizeof b->several;
+    b->at = 0;
+    for (int i = 0; i < apart->num; i++) {
+        add(b, apart->part[i].iov_base, apart->part[i].iov_len);
+    }
+}
+
 /* One piece of talk a batch, behind its rows: neither waits for the other. */
 static void fill(const eepi_network *network, eepi_lane *lane)
 {
     eepi_lane_batch *b = &lane->batch;
     const size_t most = network->has_key ? EEPI_LANE_SEALED_BYTES : SIZE_MAX;
+    eepi_lane_bytes apart;
     bool any = true;
     size_t talk;
 
-    b->num = network->has_key ? 1 : 0; /* the head's place */
-    b->num_words = b->at = 0;
+    apart.num = 0;
+    b->num = 1; /* the place of the channel's head, or of b->several */
+    b->at = network->has_key ? 0 : 1;
+    b->num_words = 0;
     b->bytes = 0;
     while (any && b->bytes < most && b->num < EEPI_LANE_BATCH - (int)EEPK_RING_WORDS &&
            b->num_words <= EEPI_LANE_BATCH_WORDS - (int)EEPK_RING_WORDS) {
@@ -102,9 +137,12 @@ static void fill(const eepi_network *network, eepi_lane *lane)
         if (lane->sent < lane->taken) {
             const eepk_put *slot = eepk_ring_slot(lane->ring, lane->sent++,
                                                   network->shape.ring_slots, network->slot_bytes);
-            add(b, slot, sizeof *slot + slot->bytes);
+            add_slot(b, slot, network->has_key ? NULL : &apart);
             any = true;
         }
+    }
+    if (!network->has_key && b->num > 1) {
+        announce(network, lane, &apart);
     }
     talk = eepi_lane_take_talk(network, lane);
     if (talk > 0) {
@@ -164,7 +202,7 @@ bool eepi_lane_send(eepi_network *network, eepi_lane *lane, bool *any_out)
         if (b->at == b->num) {
             fill(network, lane);
             if (b->bytes == 0) {
-                b->num = 0;
+                b->num = b->at = 0;
                 return true;
             }
             if (network->has_key && !seal(lane)) {

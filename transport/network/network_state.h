@@ -5,10 +5,11 @@
  *                    ^                                          |
  *                    +------------ acknowledgements ------------+
  *
- * A connection carries messages in one direction: eepk_put, then its bytes. In the other one the
- * receiver says how many slots of that connection it has placed. A slot is completed by that, so
- * that what a broken connection has lost is sent again on the next one (rule N4); what was placed
- * then comes twice, which the placer takes.
+ * A connection carries messages in one direction: eepk_put, then its bytes; or, without a key, the
+ * puts of a batch and then the bytes of each, which one system call writes where they belong
+ * (incoming_messages.c). In the other one the receiver says how many slots of that connection it
+ * has placed. A slot is completed by that, so that what a broken connection has lost is sent again
+ * on the next one (rule N4); what was placed then comes twice, which the placer takes.
  *
  * The sender thread never waits for one peer: a connection that takes nothing is passed over, and
  * the other queues go on (rule N16). */
@@ -24,7 +25,7 @@
 
 enum {
     EEPI_LANE_MAGIC = 0x45455052,
-    EEPI_LANE_VERSION = 2,
+    EEPI_LANE_VERSION = 3,
     EEPI_LANE_BATCH = 64,                        /* messages of one system call */
     EEPI_LANE_BATCH_WORDS = 2 * EEPK_RING_WORDS, /* words among them */
     EEPI_LANE_SEALED_BYTES = 128 << 10, /* and about so many bytes under one code, with a key */
@@ -84,11 +85,13 @@ typedef enum eepi_lane_state {
 } eepi_lane_state;
 
 /* The messages of one system call, and how far they have left. With a key they are one message of
- * the channel, between its head and its tail. */
+ * the channel, between its head and its tail. Without one, their puts come first and then their
+ * bytes, so that a receiver knows where bytes belong before it reads them. */
 typedef struct eepi_lane_batch {
     int num, at, num_words;
     size_t bytes;
-    struct iovec part[EEPI_LANE_BATCH + 2];
+    struct iovec part[2 * EEPI_LANE_BATCH + 2];
+    eepk_put several; /* before them, without a key */
     uint8_t head[EEPI_SECURE_HEAD_BYTES], tail[EEPI_SECURE_TAIL_MAX];
     eepk_put word[EEPI_LANE_BATCH_WORDS]; /* their copies; slots are sent from the ring */
 } eepi_lane_batch;
@@ -128,6 +131,7 @@ typedef struct eepi_lane {
     struct eepi_ucx_link *link; /* over UCX, while there is a connection */
     bool is_full;               /* the connection takes nothing now */
     bool is_anew;               /* nothing was said on this connection */
+    uint64_t looked_us;         /* when acknowledgements were read last */
     uint8_t *talk; /* [EEPI_LANE_TALK_BYTES] of the batch; NULL until there is something to say */
     eepi_lane_batch batch;
     uint8_t answer[sizeof(uint64_t)]; /* part of an acknowledgement, or of the answer */
@@ -144,7 +148,7 @@ struct eepi_incoming;
 struct eepi_ucx;
 struct eepi_links;
 
-/* What carries messages: TCP (tcp_carrier.c, tcp_lane.c, incoming.c) or UCX (ucx_carrier.c,
+/* What carries messages: TCP (tcp_lane.c, incoming.c) or UCX (ucx_carrier.c,
  * ucx_lane.c, ucx_incoming.c). The
  * sender thread calls all but open, close, wake and receive. */
 typedef struct eepi_carrier {
@@ -293,8 +297,4 @@ void *eepi_sender_run(void *network);
 struct eepi_incoming *eepi_incoming_open(const eepi_network *network);
 void eepi_incoming_close(struct eepi_incoming *incoming);
 void *eepi_receiver_run(void *network);
-/* tcp_carrier.c */
-eep_status eepi_tcp_open(eepi_network *network, char *why, size_t why_bytes);
-void eepi_tcp_close(eepi_network *network);
-void eepi_tcp_wake(eepi_network *network);
 #endif

@@ -1,17 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A lane's connection over TCP: made, greeted, and what comes back on it. */
+/* A lane's connection over TCP: made, greeted, and what comes back on it. And what such lanes of
+ * one rank share: its key, its port, and what wakes its threads. */
 #include "transport/network/network_state.h"
 
 #include "transport/secure/secure_socket.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { FULL_LOOK_US = 5000 };
+enum {
+    FULL_LOOK_US = 5000,
+    LOOK_US = 1000, /* for acknowledgements, whether or not the receiver thread says so */
+};
 
 /* ------------------------------------------------------------------ connecting */
 
@@ -208,6 +214,7 @@ static bool hear_placed(eepi_network *network, eepi_lane *lane, uint64_t now_us)
     uint64_t placed;
     int got = 1;
 
+    lane->looked_us = now_us;
     while ((got = read_answer(network, lane, sizeof placed)) > 0) {
         memcpy(&placed, lane->answer, sizeof placed);
         if (placed > lane->sent - lane->connection_base ||
@@ -242,7 +249,9 @@ static bool carry(eepi_network *network, eepi_lane *lane, uint32_t events, uint6
     if (events & EPOLLOUT) {
         lane->is_full = false;
     }
-    if (!hear_placed(network, lane, now_us) || !eepi_lane_send(network, lane, &any)) {
+    if (((events & ~(uint32_t)EPOLLOUT || now_us - lane->looked_us >= LOOK_US) &&
+         !hear_placed(network, lane, now_us)) ||
+        !eepi_lane_send(network, lane, &any)) {
         eepi_lane_fail(network, lane, now_us);
         return true;
     }
@@ -252,13 +261,69 @@ static bool carry(eepi_network *network, eepi_lane *lane, uint32_t events, uint6
     return any;
 }
 
+/* ------------------------------------------------------------------ what lanes share */
+
+static eep_status open_all(eepi_network *network, char *why, size_t why_bytes)
+{
+    eep_status status = eepi_secure_key_read(NULL, &network->key, why, why_bytes);
+
+    network->has_key = status == EEP_OK;
+    if (status != EEP_OK && status != EEP_ERR_NOT_FOUND) {
+        return status;
+    }
+    network->incoming = eepi_incoming_open(network);
+    if (!network->incoming) {
+        snprintf(why, why_bytes, "out of memory");
+        return EEP_ERR_NO_MEMORY;
+    }
+    network->address.kind = EEPI_LANE_TCP;
+    for (uint32_t i = 0; i < network->address.num_paths; i++) {
+        status =
+            eepi_lane_listen(network->path[i].interface.name, network->has_key,
+                             &network->path[i].listener, &network->address.path[i], why, why_bytes);
+        if (status != EEP_OK) {
+            return status;
+        }
+    }
+    network->epoll = epoll_create1(EPOLL_CLOEXEC);
+    network->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (network->epoll < 0 || network->wake_fd < 0) {
+        snprintf(why, why_bytes, "epoll or eventfd: %s", strerror(errno));
+        return EEP_ERR_SYSTEM;
+    }
+    return eepi_ways_open(network, EEPI_LANE_EPOLL_LINKS);
+}
+
+static void close_all(eepi_network *network)
+{
+    eepi_incoming_close(network->incoming);
+    for (uint32_t i = 0; i < network->address.num_paths; i++) {
+        if (network->path[i].listener >= 0) {
+            close(network->path[i].listener);
+        }
+    }
+    if (network->epoll >= 0) {
+        close(network->epoll);
+    }
+    if (network->wake_fd >= 0) {
+        close(network->wake_fd);
+    }
+}
+
+static void wake(eepi_network *network)
+{
+    const uint64_t one = 1;
+
+    (void)!write(network->wake_fd, &one, sizeof one);
+}
+
 const eepi_carrier eepi_tcp_carrier = {
-    .open = eepi_tcp_open,
-    .close = eepi_tcp_close,
+    .open = open_all,
+    .close = close_all,
     .begin = begin,
     .go_on = go_on,
     .carry = carry,
     .drop = drop,
     .receive = eepi_receiver_run,
-    .wake = eepi_tcp_wake,
+    .wake = wake,
 };

@@ -24,7 +24,12 @@ static void host_word(void *user, uint64_t offset, uint64_t value)
     eepk_doorbell_ring(&((eepk_window_header *)user)->doorbell);
 }
 
-const eepi_placer_ops eepi_placer_host_ops = {host_rows, host_word, NULL, NULL};
+static void *host_where(void *user, uint64_t offset)
+{
+    return (uint8_t *)user + offset;
+}
+
+const eepi_placer_ops eepi_placer_host_ops = {host_rows, host_word, NULL, NULL, host_where};
 
 /* ------------------------------------------------------------------ life */
 
@@ -194,6 +199,65 @@ eepi_placed eepi_placer_place(eepi_placer *placer, const eepk_put *put, const vo
     pthread_mutex_unlock(&source->lock);
     eepi_placer_note(placer, how, 1);
     return how;
+}
+
+static eepi_placed judge(eepi_placer *placer, const eepk_put *put, uint32_t proven)
+{
+    eepi_source *source = &placer->source[put->source];
+    eepi_placed how = EEPI_PLACED_FOREIGN;
+
+    switch (eepi_window_gate_enter(placer->gate, put, proven)) {
+    case EEPI_GATE_ENTERED:
+        how = eepi_placer_mark(placer, source, put);
+        if (how != EEPI_PLACED) {
+            eepi_window_gate_leave(placer->gate);
+        }
+        break;
+    case EEPI_GATE_NEWER:
+        how = EEPI_PLACED_PARKED;
+        break;
+    case EEPI_GATE_OLDER:
+        how = EEPI_PLACED_OLDER;
+        break;
+    case EEPI_GATE_FOREIGN:
+        break;
+    }
+    return how;
+}
+
+eepi_placed eepi_placer_begin(eepi_placer *placer, const eepk_put *put, uint32_t proven,
+                              void **to_out)
+{
+    eepi_placed how;
+
+    if (!placer->ops.where || put->kind != EEPK_PUT_ROWS || !is_well_formed(placer, put)) {
+        return EEPI_PLACED_MALFORMED;
+    }
+    pthread_mutex_lock(&placer->source[put->source].lock);
+    how = judge(placer, put, proven);
+    pthread_mutex_unlock(&placer->source[put->source].lock);
+    if (how == EEPI_PLACED) {
+        *to_out = placer->ops.where(eepi_placer_user(placer), put->offset);
+    }
+    return how;
+}
+
+void eepi_placer_end(eepi_placer *placer, const eepk_put *put, bool is_whole)
+{
+    eepi_source *source = &placer->source[put->source];
+
+    pthread_mutex_lock(&source->lock);
+    eepi_placer_unmark(placer, source, put, is_whole);
+    pthread_mutex_unlock(&source->lock);
+    eepi_window_gate_leave(placer->gate);
+    if (is_whole) {
+        eepi_placer_note(placer, EEPI_PLACED, 1);
+    }
+}
+
+void eepi_placer_give_up(eepi_placer *placer, eepi_placed how)
+{
+    eepi_placer_note(placer, how, 1);
 }
 
 eep_status eepi_placer_move(eepi_placer *placer, const eepi_gate_stand *to, uint64_t timeout_us)

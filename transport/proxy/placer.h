@@ -30,6 +30,8 @@ typedef struct eepi_placer_ops {
      */
     void (*begin)(void *listener, const eepk_put *put);
     void *listener;
+    /* Where rows for that offset are written by plain stores, in place of `rows`. NULL: nowhere */
+    void *(*where)(void *user, uint64_t offset);
 } eepi_placer_ops;
 
 /* A window that host threads can write; `user` is its address. It tells nobody of begins. */
@@ -56,6 +58,17 @@ void eepi_placer_close(eepi_placer *placer);
  * of the source that the connection has proven (rule N2). Any thread. */
 eepi_placed eepi_placer_place(eepi_placer *placer, const eepk_put *put, const void *bytes,
                               uint32_t proven);
+/* Rows without a copy: the caller writes the bytes of `put` to `*to_out` itself, and is inside the
+ * gate until eepi_placer_end. So it waits for nothing meanwhile. Anything but EEPI_PLACED: it may
+ * not, and neither is it inside nor was anything counted. The bytes are then for eepi_placer_place.
+ * Any thread. */
+eepi_placed eepi_placer_begin(eepi_placer *placer, const eepk_put *put, uint32_t proven,
+                              void **to_out);
+/* All bytes are written, or (`is_whole` false) some are: the piece is not placed, and whoever has
+ * the rest begins again. */
+void eepi_placer_end(eepi_placer *placer, const eepk_put *put, bool is_whole);
+/* A piece of which some bytes were written, and whose rest may not be: it ended so. */
+void eepi_placer_give_up(eepi_placer *placer, eepi_placed how);
 /* Move the gate (eepi_window_gate_move), then place what was parked for where it stands now. Before
  * a step is launched: to that step. After a step that did not end well, and before a report: to a
  * stand that lets nothing in. */

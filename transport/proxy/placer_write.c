@@ -60,8 +60,8 @@ static eepi_placed take_tag(eepi_placer *placer, eepi_exchange *exchange, const 
     return EEPI_PLACED;
 }
 
-static eepi_placed take_piece(eepi_placer *placer, eepi_source *source, eepi_exchange *exchange,
-                              const eepk_put *put, const void *bytes, bool keeps_lock)
+/* EEPI_PLACED: the piece is the caller's to write. */
+static eepi_placed mark(eepi_exchange *exchange, const eepk_put *put)
 {
     const uint64_t bit = 1ull << put->pieces % 64;
 
@@ -73,6 +73,17 @@ static eepi_placed take_piece(eepi_placer *placer, eepi_source *source, eepi_exc
     }
     exchange->taken[put->pieces / 64] |= bit;
     exchange->highest = put->pieces + 1 > exchange->highest ? put->pieces + 1 : exchange->highest;
+    return EEPI_PLACED;
+}
+
+static eepi_placed take_piece(eepi_placer *placer, eepi_source *source, eepi_exchange *exchange,
+                              const eepk_put *put, const void *bytes, bool keeps_lock)
+{
+    const eepi_placed how = mark(exchange, put);
+
+    if (how != EEPI_PLACED) {
+        return how;
+    }
     if (!keeps_lock) {
         pthread_mutex_unlock(&source->lock);
     }
@@ -138,17 +149,14 @@ static eepi_placed take_word(eepi_placer *placer, eepi_source *source, const eep
     return EEPI_PLACED;
 }
 
-eepi_placed eepi_placer_write(eepi_placer *placer, eepi_source *source, const eepk_put *put,
-                              const void *bytes, bool keeps_lock)
+/* EEPI_PLACED: it is open. */
+static eepi_placed find_exchange(const eepi_placer *placer, eepi_source *source,
+                                 const eepk_put *put, eepi_exchange **exchange_out)
 {
-    eepi_exchange *exchange;
-    int32_t turn;
+    eepi_exchange *exchange = exchange_of(source, put);
+    const int32_t turn = (int32_t)eepk_turn(&placer->shape, put->shape, eepk_put_at(put));
 
-    if (put->kind == EEPK_PUT_ABORT || put->kind == EEPK_PUT_BEGIN) {
-        return take_word(placer, source, put);
-    }
-    exchange = exchange_of(source, put);
-    turn = (int32_t)eepk_turn(&placer->shape, put->shape, eepk_put_at(put));
+    *exchange_out = exchange;
     if (!exchange->is_open && turn == exchange->turn + 1) {
         begin_exchange(placer, exchange, turn);
     }
@@ -158,6 +166,46 @@ eepi_placed eepi_placer_write(eepi_placer *placer, eepi_source *source, const ee
     if (turn < exchange->turn || !exchange->is_open) {
         return EEPI_PLACED_OLDER;
     }
+    return EEPI_PLACED;
+}
+
+eepi_placed eepi_placer_write(eepi_placer *placer, eepi_source *source, const eepk_put *put,
+                              const void *bytes, bool keeps_lock)
+{
+    eepi_exchange *exchange;
+    eepi_placed how;
+
+    if (put->kind == EEPK_PUT_ABORT || put->kind == EEPK_PUT_BEGIN) {
+        return take_word(placer, source, put);
+    }
+    how = find_exchange(placer, source, put, &exchange);
+    if (how != EEPI_PLACED) {
+        return how;
+    }
     return put->kind == EEPK_PUT_TAG ? take_tag(placer, exchange, put)
                                      : take_piece(placer, source, exchange, put, bytes, keeps_lock);
+}
+
+/* ------------------------------------------------------------------ by the caller itself */
+
+eepi_placed eepi_placer_mark(eepi_placer *placer, eepi_source *source, const eepk_put *put)
+{
+    eepi_exchange *exchange;
+    const eepi_placed how = find_exchange(placer, source, put, &exchange);
+
+    return how == EEPI_PLACED ? mark(exchange, put) : how;
+}
+
+/* The exchange is still the same: it lacks this piece, and the gate stands. */
+void eepi_placer_unmark(eepi_placer *placer, eepi_source *source, const eepk_put *put,
+                        bool is_written)
+{
+    eepi_exchange *exchange = &source->exchange[put->chain][put->phase - 1];
+
+    if (is_written) {
+        exchange->placed++;
+        close_if_whole(placer, exchange);
+    } else {
+        exchange->taken[put->pieces / 64] &= ~(1ull << put->pieces % 64);
+    }
 }

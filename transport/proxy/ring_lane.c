@@ -5,6 +5,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+enum { SLOTS_AHEAD = 4 };
+
 struct eepi_ring_lane {
     uint8_t *ring;
     uint32_t num_slots, slot_bytes;
@@ -102,6 +104,9 @@ bool eepi_ring_lane_take(eepi_ring_lane *lane, eepi_lane_message *message_out)
     }
     *message_out = (eepi_lane_message){*slot, slot->bytes ? slot + 1 : NULL, lane->taken};
     lane->taken++;
+    /* another core has written them, and they are looked at soon */
+    __builtin_prefetch(
+        eepk_ring_slot(lane->ring, lane->taken + SLOTS_AHEAD, lane->num_slots, lane->slot_bytes));
     return true;
 }
 

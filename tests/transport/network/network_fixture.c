@@ -52,6 +52,12 @@ static void rows(void *user, uint64_t offset, const void *bytes, uint32_t num_by
     eepi_placer_host_ops.rows(((rank *)user)->window, offset, bytes, num_bytes);
 }
 
+static void *where(void *user, uint64_t offset)
+{
+    wait_while_held(user);
+    return eepi_placer_host_ops.where(((rank *)user)->window, offset);
+}
+
 static void word(void *user, uint64_t offset, uint64_t value)
 {
     eepi_placer_host_ops.word(((rank *)user)->window, offset, value);
@@ -136,7 +142,7 @@ eep_status try_open(rank *r, uint32_t generation, uint64_t instance)
 
 void open_rank_as(rank *r, int seat, uint64_t instance)
 {
-    const eepi_placer_ops ops = {rows, word, begin, r};
+    const eepi_placer_ops ops = {rows, word, begin, r, where};
 
     memset(r, 0, sizeof *r);
     make_shape(seat, &r->shape);

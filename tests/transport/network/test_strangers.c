@@ -123,6 +123,41 @@ Test(strangers, they_are_refused_and_do_no_harm)
     close_rank(&b);
 }
 
+/* Several puts before their bytes, of which one is wrong. */
+static void send_several(const rank *b, uint32_t pieces, eepk_put inner)
+{
+    const eepi_lane_hello hello = right_hello(b);
+    const eepk_put head = {.kind = EEPK_PUT_SEVERAL, .source = 2, .pieces = pieces};
+    const int fd = stranger(b, &hello);
+
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(send(fd, &head, sizeof head, MSG_NOSIGNAL), sizeof head);
+    (void)send(fd, &inner, sizeof inner, MSG_NOSIGNAL);
+    AWAIT(is_closed(fd));
+    close(fd);
+}
+
+Test(strangers, puts_before_their_bytes_are_looked_at_too)
+{
+    const eepk_put good = {.kind = EEPK_PUT_ROWS, .bytes = 64, .source = 2};
+    eepk_put bad = good;
+    rank b;
+
+    open_rank(&b, 1);
+    send_several(&b, 0, good);
+    send_several(&b, EEPI_LANE_BATCH + 1, good);
+    send_several(&b, UINT32_MAX, good);
+    bad.source = 0;
+    send_several(&b, 1, bad);
+    bad.source = 2;
+    bad.bytes = UINT32_MAX;
+    send_several(&b, 1, bad);
+    bad.bytes = 0;
+    bad.kind = EEPK_PUT_SEVERAL;
+    send_several(&b, 1, bad);
+    close_rank(&b);
+}
+
 /* One that connects first and speaks last, behind a flood from another address. */
 static eepi_lane_verdict greet_behind_a_flood(const rank *b)
 {

@@ -37,6 +37,11 @@ static void rows(void *user, uint64_t offset, const void *bytes, uint32_t num_by
     eepi_placer_host_ops.rows(f->window, offset, bytes, num_bytes);
 }
 
+static void *where(void *user, uint64_t offset)
+{
+    return eepi_placer_host_ops.where(((placer_fixture *)user)->window, offset);
+}
+
 static void word(void *user, uint64_t offset, uint64_t value)
 {
     eepi_placer_host_ops.word(((placer_fixture *)user)->window, offset, value);
@@ -58,7 +63,7 @@ static void move_to(placer_fixture *f, uint64_t epoch, uint64_t step, bool lets_
 
 static void open_placer_unmoved(placer_fixture *f)
 {
-    const eepi_placer_ops ops = {rows, word, begin, f};
+    const eepi_placer_ops ops = {rows, word, begin, f, where};
     const eep_config config = {.struct_bytes = sizeof config,
                                .rank = SELF,
                                .num_ranks = 4,
@@ -349,6 +354,81 @@ Test(placer, N1_the_move_waits_for_a_write_under_way)
     __atomic_store_n(&f.blocks, 0, __ATOMIC_RELEASE);
     cr_expect_eq(eepi_placer_move(f.placer, &shut, LONG_US), EEP_OK);
     pthread_join(thread, NULL);
+    close_placer(&f);
+}
+
+/* ---------------------------------------------------------------- written by the caller itself */
+
+static eepi_placed begin_row(placer_fixture *f, eepk_put *put, uint32_t token, void **to_out)
+{
+    put->kind = EEPK_PUT_ROWS;
+    put->pieces = token;
+    put->bytes = 64;
+    put->offset = (uint64_t)(row_at(f, put, token) - f->window);
+    return eepi_placer_begin(f->placer, put, put->source_generation, to_out);
+}
+
+Test(placer, N4_a_piece_that_came_in_part_is_not_placed)
+{
+    placer_fixture f;
+    eepk_put put = message(3, 10, 0, EEPK_PHASE_DISPATCH);
+    void *to;
+
+    open_placer(&f);
+    cr_expect_eq(place_tag(&f, put, 1), EEPI_PLACED);
+    cr_assert_eq(begin_row(&f, &put, 0, &to), EEPI_PLACED);
+    cr_expect_eq(to, row_at(&f, &put, 0));
+    cr_expect_eq(place_row(&f, put, 0, 1), EEPI_PLACED_DOUBLED, "it is under way");
+    eepi_placer_end(f.placer, &put, false);
+    cr_expect(!has_tag(&f, &put));
+    cr_assert_eq(begin_row(&f, &put, 0, &to), EEPI_PLACED);
+    eepi_placer_end(f.placer, &put, true);
+    cr_expect(has_tag(&f, &put));
+    cr_expect_eq(begin_row(&f, &put, 0, &to), EEPI_PLACED_OLDER);
+    cr_expect_eq(eepi_placer_count(f.placer, EEPI_PLACED), 2, "the tag and the row");
+    close_placer(&f);
+}
+
+Test(placer, N1_the_move_waits_for_a_piece_that_was_begun)
+{
+    const eepi_gate_stand shut = {3, 10, false, OWN, members};
+    placer_fixture f;
+    eepk_put put = message(3, 10, 0, EEPK_PHASE_COMBINE);
+    void *to;
+
+    open_placer(&f);
+    cr_assert_eq(begin_row(&f, &put, 1, &to), EEPI_PLACED);
+    cr_expect_eq(eepi_placer_move(f.placer, &shut, 2000), EEP_ERR_TIMEOUT);
+    cr_expect_eq(begin_row(&f, &put, 0, &to), EEPI_PLACED_OLDER, "the gate is shut");
+    put.pieces = 1;
+    eepi_placer_end(f.placer, &put, false);
+    cr_expect_eq(eepi_placer_move(f.placer, &shut, LONG_US), EEP_OK);
+    cr_expect_eq(begin_row(&f, &put, 1, &to), EEPI_PLACED_OLDER);
+    close_placer(&f);
+}
+
+Test(placer, N2_what_may_not_be_written_is_not_begun)
+{
+    placer_fixture f;
+    eepk_put put = message(3, 11, 0, EEPK_PHASE_DISPATCH);
+    void *to;
+
+    open_placer(&f);
+    cr_expect_eq(begin_row(&f, &put, 0, &to), EEPI_PLACED_PARKED, "it is newer");
+    put.step = 9;
+    cr_expect_eq(begin_row(&f, &put, 0, &to), EEPI_PLACED_OLDER);
+    put.step = 10;
+    put.source_generation--;
+    cr_expect_eq(begin_row(&f, &put, 0, &to), EEPI_PLACED_OLDER);
+    put.source_generation += 2;
+    cr_expect_eq(begin_row(&f, &put, 0, &to), EEPI_PLACED_FOREIGN);
+    put.source_generation--;
+    put.layer = 1;
+    cr_expect_eq(begin_row(&f, &put, 0, &to), EEPI_PLACED_MALFORMED, "layer 0 is open");
+    for (int how = 0; how < EEPI_NUM_PLACED; how++) {
+        cr_expect_eq(eepi_placer_count(f.placer, how), 0, "nothing was counted");
+    }
+    move_to(&f, 3, 11, true); /* nobody is inside */
     close_placer(&f);
 }
 
