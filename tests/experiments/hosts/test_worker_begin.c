@@ -7,12 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* All texts of a BEGIN but the last, which is empty: no agent. */
+static const char texts[] = "build\0size\0etcd://127.0.0.1\0options";
+
 /* The status of a BEGIN with that variable. */
 static eep_status begin_with(const char *variable)
 {
-    char body[256] = "2\0etcd://127.0.0.1\0options\0";
-    size_t bytes = sizeof "2" + sizeof "etcd://127.0.0.1" + sizeof "options" + 1; /* no agent */
+    char body[256] = "";
+    size_t bytes = sizeof texts + 1;
     worker_begin begin = {.num_variables = 0};
+    memcpy(body, texts, sizeof texts);
     memcpy(body + bytes, variable, strlen(variable) + 1);
     eep_status status = worker_begin_set(&begin, body, bytes + strlen(variable) + 1);
     if (status == EEP_OK) {
@@ -56,10 +60,9 @@ Test(worker_begin, no_variable_starts_or_loads_another_program)
 
 Test(worker_begin, a_body_that_is_cut_is_refused)
 {
-    static const char body[] = "2\0etcd://127.0.0.1\0options\0";
     worker_begin begin = {.num_variables = 0};
-    for (size_t bytes = 0; bytes < sizeof "2" + sizeof "etcd://127.0.0.1"; bytes++) {
-        cr_expect_eq(worker_begin_set(&begin, body, bytes), EEP_ERR_PROTOCOL, "%zu", bytes);
+    for (size_t bytes = 0; bytes <= sizeof texts; bytes++) {
+        cr_expect_eq(worker_begin_set(&begin, texts, bytes), EEP_ERR_PROTOCOL, "%zu", bytes);
     }
     free(begin.body);
 }
