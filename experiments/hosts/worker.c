@@ -15,6 +15,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -309,6 +310,19 @@ static bool listen_anywhere(int *fd_out, char text[LAUNCHED_ADDRESS_BYTES], cons
     return true;
 }
 
+/* Launchers bind what they start, and this host's ranks are bound with it. */
+static void tell_bound(const char *place)
+{
+    cpu_set_t set;
+    const long num = sysconf(_SC_NPROCESSORS_ONLN);
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) < num) {
+        fprintf(stderr,
+                "eep-run: worker at %s: the launcher lets it use %d of %ld processors, and its "
+                "ranks with it (docs/HOSTS.md)\n",
+                place, CPU_COUNT(&set), num);
+    }
+}
+
 static bool give_notice(worker *self, const char *store, int number, launched_answer *answer,
                         const char *place)
 {
@@ -341,6 +355,7 @@ int worker_launched(const char *store, int number, pid_t parent)
     self.parent = parent;
     if (good) {
         snprintf(place, sizeof place, "%s, host%d of the launcher's job", answer.address, number);
+        tell_bound(place);
     }
     return run_and_close(&self, place, good);
 }

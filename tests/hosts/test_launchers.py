@@ -329,8 +329,8 @@ def launched_by_mpirun():
         settings = {"EEP_KEY_FILE": f"{it.folder}/key", "EEP_NETWORK_INTERFACE": "fabric0", "EEP_BULK_INTERFACE": "fabric0",
                     "EEP_LAB_CONFIG": LIMITS}
         words = [word for name, value in settings.items() for word in ("-x", f"{name}={value}")]
-        job = it.start([NETLAB, "--lab", lab.name, "run", "h1", "env", "-u", "EEP_HOST_ID", *MPIRUN, "--mca", "plm_rsh_agent",
-                        f"{it.folder}/remote", "--host", "h2,h3", "-n", "2", *words, *launched_words(it, store, *DIES)])
+        job = it.start([NETLAB, "--lab", lab.name, "run", "h1", "env", "-u", "EEP_HOST_ID", *MPIRUN, "--bind-to", "none", "--mca",
+                        "plm_rsh_agent", f"{it.folder}/remote", "--host", "h2,h3", "-n", "2", *words, *launched_words(it, store, *DIES)])
         assert job.wait(2 * BOUND_S) == 0, it.log()
         door.shutdown()
         return expect_good(it, "h2", "h3")
@@ -346,7 +346,7 @@ def launched_by_srun():
         out = f"{it.folder}/lost"
 
         def srun(*words):
-            return cluster.on("h1", "srun", "--nodes=2", "--ntasks-per-node=1", "--no-kill", *words,
+            return cluster.on("h1", "srun", "--nodes=2", "--ntasks-per-node=1", "--no-kill", "--wait=0", *words,
                               EEP_KEY_FILE=f"{it.folder}/key", EEP_NETWORK_INTERFACE="fabric0",
                               EEP_BULK_INTERFACE="fabric0", EEP_LAB_CONFIG=LIMITS)
 
@@ -386,9 +386,11 @@ def launched_in_vain():
         assert job.wait(BOUND_S) != 0, it.log()
         assert re.search("--launched: processes 0 and 1 are both on host .*: start one on each", it.log()), it.log()
         os.makedirs(f"{it.folder}/out/of-another")
-        worker, front = (it.start(words, EEP_RANK=number, EEP_SIZE="2", EEP_HOST_ID=f"host-{number}") for number in "10")
+        worker, front = (it.start(["taskset", "-c", str(min(os.sched_getaffinity(0))), *words], EEP_RANK=number, EEP_SIZE="2",
+                                  EEP_HOST_ID=f"host-{number}") for number in "10")
         assert front.wait(BOUND_S) == 2 and f"{it.folder}/out" in it.log(), it.log()
         assert worker.wait(BOUND_S) == 1 and "host1 of the launcher's job: the front has given up" in it.log(), it.log()
+        assert os.cpu_count() == 1 or f"lets it use 1 of {os.cpu_count()} processors, and its ranks with it" in it.log(), it.log()
         return "both ended"
 
 

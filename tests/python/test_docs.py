@@ -17,7 +17,7 @@ FOREIGN_OPTIONS = {"--cflags", "--libs", "--buildtype", "--no-rebuild", "--dry-r
                    "--variable", "--map-user",
                    # of mpirun, Slurm and systemctl, in docs/DEPLOY.md
                    "--max-restarts", "--kill-on-bad-exit", "--wait", "--no-kill", "--requeue", "--ntasks-per-node", "--now",
-                   "--no-python", "--nproc-per-node", "--nodelist",
+                   "--no-python", "--nproc-per-node", "--nodelist", "--cpu-bind", "--cpus-per-task",
                    "--apart"}  # the last: of a former release, in CHANGELOG.md
 CODE = (".c", ".h", ".cu", ".py", ".sh", ".yaml", ".in", ".patch", ".txt", ".build", ".S", ".pml")
 PATH_ENDS = r"\.(?:c|h|cu|py|sh|md|yaml|json|csv|png|txt|patch|pml)"

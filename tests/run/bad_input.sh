@@ -48,7 +48,7 @@ expect "lacks local=PATH" "$bin/eep-run" --hosts "$tmp/hosts.yaml" --store etcd:
 expect "the hosts of --hosts have 2" "$bin/eep-run" --hosts "$tmp/hosts.yaml" --ranks 3 "${at_etcd[@]}"
 expect "its ranks share one process" "$bin/eep-run" --hosts "$tmp/hosts.yaml" --threads "${at_etcd[@]}"
 expect "of the form ADDRESS:PORT" "$bin/eep-run" --worker 7800
-expect "--worker ADDRESS:PORT takes nothing else" "$bin/eep-run" --worker 127.0.0.1:7800 --out "$tmp/a"
+expect "a worker is started by '--worker ADDRESS:PORT' and nothing else" "$bin/eep-run" --worker 127.0.0.1:7800 --out "$tmp/a"
 launched() { # TEXT VARIABLES AND OPTIONS...: as process 0 of 2, where these do not say otherwise
     local text=$1; shift
     local words=(EEP_KEY_FILE="$tmp/key" EEP_NETWORK_INTERFACE=lo EEP_RANK=0 EEP_SIZE=2)
