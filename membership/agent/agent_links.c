@@ -40,6 +40,7 @@ struct eepi_agent_links {
     uint64_t accept_us; /* nobody is accepted before: there was no descriptor left */
     eepi_agent_link dialled[EEPI_BOARD_HOSTS]; /* in the places of the board */
     uint64_t dial_us[EEPI_BOARD_HOSTS];
+    char dialled_at[EEPI_BOARD_HOSTS][EEPI_BOARD_ADDRESS_BYTES];
     eepi_agent_link *guests[MAX_GUESTS];
     int num_guests;
     eepi_secure_waiting waiting; /* of them, without their proof yet */
@@ -117,6 +118,26 @@ static bool dials(const eepi_agent_links *links, uint64_t host)
     return links->config.self.speaker != EEPI_AGENT_SPEAKER || links->config.self.host < host;
 }
 
+/* The host's agent has another address now: whoever had the older one has ended, and nobody may
+ * have reset the connection to it. */
+static void leave_if_elsewhere(eepi_agent_links *links, int place, const char *address)
+{
+    if (links->dialled[place].fd >= 0 && address[0] &&
+        strcmp(links->dialled_at[place], address) != 0) {
+        eepi_agent_link_close(&links->dialled[place]);
+        links->dial_us[place] = 0;
+    }
+}
+
+static void dial(eepi_agent_links *links, int place, const char *address, uint64_t now_us)
+{
+    links->dial_us[place] = now_us + RETRY_US;
+    snprintf(links->dialled_at[place], sizeof links->dialled_at[place], "%s", address);
+    if (eepi_agent_link_dial(&links->dialled[place], &links->config.self, address) != EEP_OK) {
+        links->dialled[place].fd = -1;
+    }
+}
+
 static void dial_some(eepi_agent_links *links, uint64_t now_us)
 {
     for (int place = 0; place < EEPI_BOARD_HOSTS; place++) {
@@ -125,17 +146,15 @@ static void dial_some(eepi_agent_links *links, uint64_t now_us)
         if (host->host == 0) {
             return;
         }
-        if (links->dialled[place].fd >= 0 || now_us < links->dial_us[place] ||
-            host->host == links->config.self.host || !dials(links, host->host)) {
+        if (host->host == links->config.self.host || !dials(links, host->host)) {
             continue;
         }
         pthread_mutex_lock(links->config.lock);
         memcpy(address, host->address, sizeof address);
         pthread_mutex_unlock(links->config.lock);
-        links->dial_us[place] = now_us + RETRY_US;
-        if (address[0] &&
-            eepi_agent_link_dial(&links->dialled[place], &links->config.self, address) != EEP_OK) {
-            links->dialled[place].fd = -1;
+        leave_if_elsewhere(links, place, address);
+        if (address[0] && links->dialled[place].fd < 0 && now_us >= links->dial_us[place]) {
+            dial(links, place, address, now_us);
         }
     }
 }

@@ -32,10 +32,12 @@ struct eepi_agent_session {
     request asked;
     uint64_t ask_id;
     eepi_board *agents; /* of the newest agent; it stays when that one ends */
-    bool has_noted, is_alone;
-    /* while it is alone: */
+    bool has_noted;
+    uint64_t alone_us; /* when its agent said nothing last */
+    /* while it speaks for itself: */
     pthread_mutex_t lock;
     eepi_board *own;
+    eepi_board *addresses; /* those by which it speaks: of an agent that may have ended since */
     eepi_agent_table *table;
     eepi_agent_links *links;
 };
@@ -123,7 +125,13 @@ static eepi_board *map_board(int fd)
     return board;
 }
 
-static void stop_speaking(eepi_agent_session *session);
+/* Unless it is in use. */
+static void drop_board(const eepi_agent_session *session, eepi_board *board)
+{
+    if (board && board != session->agents && board != session->addresses) {
+        munmap(board, sizeof *board);
+    }
+}
 
 static void take_board(eepi_agent_session *session, int fd)
 {
@@ -133,12 +141,9 @@ static void take_board(eepi_agent_session *session, int fd)
         note_once(session, "has a board of another version", EEP_ERR_UNSUPPORTED);
         return;
     }
-    stop_speaking(session); /* by the addresses on the board before */
     session->agents = board;
     tell_boards(session);
-    if (before) {
-        munmap(before, sizeof *before);
-    }
+    drop_board(session, before);
     session->has_noted = false;
     eepi_holder_client_settled(&session->client);
 }
@@ -180,7 +185,7 @@ static void refresh(void *user)
 
 static void stop_speaking(eepi_agent_session *session)
 {
-    eepi_board *own = session->own;
+    eepi_board *own = session->own, *addresses = session->addresses;
 
     if (!own) {
         return;
@@ -189,8 +194,9 @@ static void stop_speaking(eepi_agent_session *session)
     eepi_agent_table_close(session->table);
     session->links = NULL;
     session->table = NULL;
-    session->own = NULL;
+    session->own = session->addresses = NULL;
     tell_boards(session);
+    drop_board(session, addresses);
     free(own);
 }
 
@@ -243,18 +249,16 @@ static void start_speaking(eepi_agent_session *session)
         session->own = NULL;
         return;
     }
+    session->addresses = session->agents;
     tell_boards(session);
 }
 
-void eepi_agent_session_set_alone(eepi_agent_session *session, bool is_alone)
+void eepi_agent_session_set_alone(eepi_agent_session *session, bool is_alone, uint64_t now_us)
 {
-    if (session->is_alone == is_alone) {
-        return;
-    }
-    session->is_alone = is_alone;
     if (is_alone) {
+        session->alone_us = now_us;
         start_speaking(session);
-    } else {
+    } else if (now_us - session->alone_us >= EEPI_AGENT_GOES_ON_US) {
         stop_speaking(session);
     }
 }

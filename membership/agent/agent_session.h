@@ -41,6 +41,10 @@ uint64_t eepi_agent_session_wake_us(const eepi_agent_session *session);
 void eepi_agent_session_detach(eepi_agent_session *session);
 /* Have a process of another host killed by its agent. False: there is no agent here now. */
 bool eepi_agent_session_kill(eepi_agent_session *session, int32_t seat, uint32_t generation);
-/* The agent says nothing, so this rank speaks and listens itself; or it does again. */
-void eepi_agent_session_set_alone(eepi_agent_session *session, bool is_alone);
+/* In each look: while the agent says nothing this rank speaks and listens itself, and goes on with
+ * it for EEPI_AGENT_GOES_ON_US behind that. By then the others have found the next agent, by a
+ * store that may be slow and by connections that nobody has reset. Who had heard this rank alone,
+ * and then nobody, would take it for silent. */
+enum { EEPI_AGENT_GOES_ON_US = 3000000 };
+void eepi_agent_session_set_alone(eepi_agent_session *session, bool is_alone, uint64_t now_us);
 #endif

@@ -87,7 +87,8 @@ bool eepi_rank_agent_progress(eep_context *context)
         return false;
     }
     context->agent->looked_us = now_us;
-    eepi_agent_session_set_alone(session_of(context), eepi_detector_is_alone(context->detector));
+    eepi_agent_session_set_alone(session_of(context), eepi_detector_is_alone(context->detector),
+                                 now_us);
     return true;
 }
 

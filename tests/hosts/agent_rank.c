@@ -133,7 +133,8 @@ static int serve(void)
                                {.fd = eepi_agent_session_fd(self.session), .events = POLLIN}};
         (void)poll(fds, 2, PERIOD_US / 1000);
         eepi_agent_session_progress(self.session, eepi_now_us());
-        eepi_agent_session_set_alone(self.session, eepi_detector_is_alone(self.detector));
+        eepi_agent_session_set_alone(self.session, eepi_detector_is_alone(self.detector),
+                                     eepi_now_us());
         if (!fds[0].revents) {
             continue;
         }

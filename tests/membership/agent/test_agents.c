@@ -358,7 +358,7 @@ Test(agents, a_rank_without_an_agent_speaks_for_itself)
     await(&here, &there, 4, 1, EEPI_SEAT_RUNS);
     eepi_agent_close(agent_a);
     agent_a = NULL;
-    eepi_agent_session_set_alone(here.session, true);
+    eepi_agent_session_set_alone(here.session, true, eepi_now_us());
     await_beats(&there, &here, 0, 5);
     cr_assert(here.own);
     const uint64_t until_us = eepi_now_us() + WAIT_US;
@@ -368,7 +368,16 @@ Test(agents, a_rank_without_an_agent_speaks_for_itself)
         live(&there);
     }
     agent_a = open_agent(path_a, HOST_A);
-    eepi_agent_session_set_alone(here.session, false);
+    const uint64_t generation = here.agents->generation;
+    while (here.agents->generation == generation) { /* it has the board of the next one */
+        cr_assert_lt(eepi_now_us(), until_us + WAIT_US);
+        live(&here);
+        live(&there);
+    }
+    eepi_agent_session_set_alone(here.session, false, eepi_now_us());
+    cr_expect(here.own, "the others may not have found the next agent yet");
+    await_beats(&there, &here, 0, 5);
+    eepi_agent_session_set_alone(here.session, false, eepi_now_us() + EEPI_AGENT_GOES_ON_US);
     cr_expect_null(here.own);
     await_beats(&there, &here, 0, 5);
     eepi_agent_session_close(here.session);
