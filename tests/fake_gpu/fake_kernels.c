@@ -5,12 +5,14 @@
 #include "tests/fake_gpu/fake_internal.h"
 
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { MOST_TABLES = 16, MOST_THREADS = 1024 };
+enum { MOST_TABLES = 16, MOST_THREADS = 1024, MOST_KERNELS = 1024 };
 
-static fake_kernel *kernels; /* under the lock; they live on */
+/* Under the lock. They live as long as this library, which eep-info loads and lets go. */
+static fake_kernel kernel_pool[MOST_KERNELS];
+static uint32_t num_kernels;
+static fake_kernel *kernels;
 static struct {
     const fake_gpu_body *bodies;
     uint32_t num_bodies;
@@ -20,9 +22,10 @@ static uint32_t num_tables;
 /* With the lock held. */
 static fake_kernel *add(const void *function, const char *name, const fake_gpu_body *body)
 {
-    fake_kernel *kernel = calloc(1, sizeof *kernel);
+    fake_kernel *kernel;
 
-    FAKE_REQUIRE(kernel != NULL);
+    FAKE_REQUIRE(num_kernels < MOST_KERNELS);
+    kernel = &kernel_pool[num_kernels++];
     kernel->function = function;
     kernel->name = name;
     kernel->body = body;
