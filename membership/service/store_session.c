@@ -137,6 +137,7 @@ void eepi_store_note_write(eep_context *context, eep_status status)
 
 void eepi_store_read_view(eep_context *context)
 {
+    __atomic_fetch_add(&context->session->num_reads, 1, __ATOMIC_RELAXED);
     context->session->read_id = eepi_store_get(context->store, EEPI_KEY_VIEW);
 }
 

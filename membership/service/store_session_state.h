@@ -10,6 +10,7 @@
 
 struct eepi_store_session {
     uint64_t cas_id, read_id;         /* requests under way; 0: none */
+    uint64_t num_reads;               /* of the register so far; atomic */
     uint64_t cas_epoch;               /* what the compare-and-swap under way would commit, */
     uint8_t cas_phase;                /* and its phase */
     uint64_t probe_id, probe_us;      /* is the store there? 0: not asked */
