@@ -34,6 +34,7 @@ struct eepi_agent_session {
     eepi_board *agents; /* of the newest agent; it stays when that one ends */
     bool has_noted;
     uint64_t alone_us; /* when its agent said nothing last */
+    bool is_mute;      /* it could not speak for itself; not tried again before its agent speaks */
     /* while it speaks for itself: */
     pthread_mutex_t lock;
     eepi_board *own;
@@ -233,7 +234,8 @@ static void start_speaking(eepi_agent_session *session)
 {
     char why[WHY_BYTES] = "";
 
-    if (session->own || !session->agents || session->agents->hosts[0].host == 0) {
+    if (session->own || session->is_mute || !session->agents ||
+        session->agents->hosts[0].host == 0) {
         return;
     }
     session->own = calloc(1, sizeof *session->own);
@@ -242,6 +244,7 @@ static void start_speaking(eepi_agent_session *session)
     }
     const eep_status status = speak(session, why, sizeof why);
     if (status != EEP_OK) {
+        session->is_mute = true;
         note_once(session, "says nothing, and this rank cannot speak for itself", status);
         eepi_agent_table_close(session->table);
         session->table = NULL;
@@ -255,6 +258,7 @@ static void start_speaking(eepi_agent_session *session)
 
 void eepi_agent_session_set_alone(eepi_agent_session *session, bool is_alone, uint64_t now_us)
 {
+    session->is_mute &= is_alone;
     if (is_alone) {
         session->alone_us = now_us;
         start_speaking(session);
