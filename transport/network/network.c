@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 /* Per chain: an exchange that is under way, the one before, whose acknowledgements may be under way
  * still, and one of a step that was aborted. */
@@ -73,6 +76,25 @@ static eepi_network *make(const eepi_network_config *config, const eepi_network_
     return network;
 }
 
+/* What the receiver thread waits at, and is woken by. */
+static eep_status open_descriptors(eepi_network *network, char *why, size_t why_bytes)
+{
+    network->epoll = epoll_create1(EPOLL_CLOEXEC);
+    network->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (network->epoll < 0 || network->wake_fd < 0) {
+        snprintf(why, why_bytes, "epoll or eventfd: %s", strerror(errno));
+        return EEP_ERR_SYSTEM;
+    }
+    return EEP_OK;
+}
+
+static void close_fd(int fd)
+{
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
 static eep_status start(eepi_network *network, char *why, size_t why_bytes)
 {
     char text[EEPI_THREAD_ERROR_BYTES];
@@ -104,7 +126,10 @@ eep_status eepi_network_open(const eepi_network_config *config, char *why, size_
         snprintf(why, why_bytes, "out of memory");
         return EEP_ERR_NO_MEMORY;
     }
-    status = network->carrier->open(network, why, why_bytes);
+    status = open_descriptors(network, why, why_bytes);
+    if (status == EEP_OK) {
+        status = network->carrier->open(network, why, why_bytes);
+    }
     if (status == EEP_OK) {
         status = start(network, why, why_bytes);
     }
@@ -124,7 +149,8 @@ static void stop_threads(eepi_network *network)
         pthread_join(network->sender, NULL);
     }
     if (network->is_receiving) {
-        network->carrier->wake(network);
+        const uint64_t one = 1;
+        (void)!write(network->wake_fd, &one, sizeof one);
         pthread_join(network->receiver, NULL);
     }
 }
@@ -143,6 +169,8 @@ void eepi_network_close(eepi_network *network)
     }
     eepi_ways_close(network);
     network->carrier->close(network);
+    close_fd(network->epoll);
+    close_fd(network->wake_fd);
     pthread_mutex_destroy(&network->lock);
     eepi_secure_key_wipe(&network->key);
     free(network->greeted);

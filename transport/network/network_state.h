@@ -164,8 +164,7 @@ typedef struct eepi_carrier {
                   uint64_t *next_us);
     /* Its connection, if there is one, is of no use any more. */
     void (*drop)(eepi_network *network, eepi_lane *lane);
-    void *(*receive)(void *network); /* the receiver thread */
-    void (*wake)(eepi_network *network);
+    void *(*receive)(void *network);          /* the receiver thread */
     bool (*progress)(eepi_network *network);  /* before all turns; NULL: nothing is to be done */
     bool (*may_sleep)(eepi_network *network); /* behind them; NULL: always */
 } eepi_carrier;

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -285,12 +284,6 @@ static eep_status open_all(eepi_network *network, char *why, size_t why_bytes)
             return status;
         }
     }
-    network->epoll = epoll_create1(EPOLL_CLOEXEC);
-    network->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (network->epoll < 0 || network->wake_fd < 0) {
-        snprintf(why, why_bytes, "epoll or eventfd: %s", strerror(errno));
-        return EEP_ERR_SYSTEM;
-    }
     return eepi_ways_open(network, EEPI_LANE_EPOLL_LINKS);
 }
 
@@ -302,19 +295,6 @@ static void close_all(eepi_network *network)
             close(network->path[i].listener);
         }
     }
-    if (network->epoll >= 0) {
-        close(network->epoll);
-    }
-    if (network->wake_fd >= 0) {
-        close(network->wake_fd);
-    }
-}
-
-static void wake(eepi_network *network)
-{
-    const uint64_t one = 1;
-
-    (void)!write(network->wake_fd, &one, sizeof one);
 }
 
 const eepi_carrier eepi_tcp_carrier = {
@@ -325,5 +305,4 @@ const eepi_carrier eepi_tcp_carrier = {
     .carry = carry,
     .drop = drop,
     .receive = eepi_receiver_run,
-    .wake = wake,
 };

@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 enum { CLOSE_US = 100000 }; /* longest time that peers have to hear of the end */
 
@@ -62,11 +60,8 @@ static eep_status open_all(eepi_network *network, char *why, size_t why_bytes)
         snprintf(why, why_bytes, "out of memory");
         return EEP_ERR_NO_MEMORY;
     }
-    network->epoll = epoll_create1(EPOLL_CLOEXEC);
-    network->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (network->epoll < 0 || network->wake_fd < 0 ||
-        !watch(network, network->wake_fd, EPOLLIN, EEPI_UCX_TAG_WAKE)) {
-        snprintf(why, why_bytes, "epoll or eventfd: %s", strerror(errno));
+    if (!watch(network, network->wake_fd, EPOLLIN, EEPI_UCX_TAG_WAKE)) {
+        snprintf(why, why_bytes, "epoll_ctl: %s", strerror(errno));
         return EEP_ERR_SYSTEM;
     }
     for (uint32_t i = 0; i < network->address.num_paths && status == EEP_OK; i++) {
@@ -133,19 +128,6 @@ static void close_all(eepi_network *network)
         free(network->ucx->words);
     }
     free(network->ucx);
-    if (network->epoll >= 0) {
-        close(network->epoll);
-    }
-    if (network->wake_fd >= 0) {
-        close(network->wake_fd);
-    }
-}
-
-static void wake(eepi_network *network)
-{
-    const uint64_t one = 1;
-
-    (void)!write(network->wake_fd, &one, sizeof one);
 }
 
 const eepi_carrier eepi_ucx_carrier = {
@@ -156,7 +138,6 @@ const eepi_carrier eepi_ucx_carrier = {
     .carry = eepi_ucx_lane_carry,
     .drop = eepi_ucx_lane_drop,
     .receive = eepi_ucx_receiver_run,
-    .wake = wake,
     .progress = eepi_ucx_lane_progress,
     .may_sleep = eepi_ucx_lane_may_sleep,
 };
