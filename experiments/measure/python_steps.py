@@ -10,6 +10,10 @@ stream and graph:
     python      `with context.step(): graph.replay()`
     filled      the same, with b.fill(...) of --tokens tokens before the replay
 
+All threads of the process share one processor, the first that it may use. On several, the stream's
+thread is woken on another processor in some blocks and not in others, which costs 1 to 60 us there,
+from C as from Python. --any-cpu leaves it so.
+
 Bar: p50 over all steps of python <= that of c + 50 us.
 
 Writes DIR/steps.csv, a row per block. Set PYTHONPATH to a folder that bindings/python/eep_build.py
@@ -41,6 +45,8 @@ def parse():
                         help="steps of a block (default %(default)s)")
     parser.add_argument("--tokens", type=common.positive, default=16, metavar="N",
                         help="tokens of a step (default %(default)s)")
+    parser.add_argument("--any-cpu", action="store_true",
+                        help="do not bind the threads to one processor")
     parser.add_argument("--out", metavar="DIR", default="out/python", help="default %(default)s")
     parser.add_argument("--note", default="", metavar="TEXT", help="a remark for the comment lines")
     return parser.parse_args()
@@ -106,6 +112,8 @@ def main():
         import eep
     except ImportError as error:
         raise common.Failure(f"no package eep: {error}") from error
+    if not options.any_cpu:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     rows = common.Rows(os.path.join(options.out, "steps.csv"), COLUMNS)
     rows.begin({"versions": {"eep": eep.version(), "numpy": np.__version__},
                 "commit": common.commit()}, options.note)

@@ -6,10 +6,15 @@
 
 It steps until libeep says that its service is over. An expert multiplies rows by its number plus
 one, so each result is checked. Exit codes: 0 drained, 1 wrong or failed, 7 expelled.
+
+A step's compute takes COMPUTE_S, as a model's does. Ranks that step without a pause use up the
+processors, and then each wait for a rank, also for one that joins, is a wait for a processor.
 """
 import ctypes as c
 import sys
+import time
 
+COMPUTE_S = 0.002
 EXPERTS, SLOTS, HIDDEN, TOP_K = 8, 4, 16, 2
 TIMEOUT, ABORTED, EVICTED, DRAINED, UNCOVERED = -3, -32, -48, -49, -64
 PINNED, FP32, OK = 1, 0, 0
@@ -97,6 +102,7 @@ class ExpertArgs(c.Structure):
 def multiply(args, grid):
     if grid.block != 0:
         return
+    time.sleep(COMPUTE_S)
     expert = ExpertArgs.from_address(args)
     begin = (c.c_int32 * (SLOTS + 1)).from_address(expert.slot_begin)
     weights = (c.c_float * SLOTS).from_address(expert.weights)
