@@ -294,7 +294,8 @@ class Steps(WithStore):
         begin = time.monotonic()
         with self.assertRaisesRegex(eep.Timeout, "within 250 ms: .* not opened: 1"):
             context.join(0.25)
-        self.assertLess(abs(time.monotonic() - begin - 0.25), 0.2)
+        waited = time.monotonic() - begin
+        self.assertTrue(0.25 <= waited < 20, f"{waited} s")
         self.assertIsInstance(eep.Timeout(), TimeoutError)
         context.close()
 

@@ -44,9 +44,10 @@ ucs_status_t eepi_ucx_incoming_hello(void *user, const void *header, size_t head
 
     (void)header;
     (void)header_bytes;
-    if (!link || link->verdict != 0 || link->is_greeted || bytes != sizeof hello) {
+    if (!link || link->has_greeted || bytes != sizeof hello) {
         return UCS_OK;
     }
+    link->has_greeted = true;
     memcpy(&hello, data, sizeof hello);
     link->verdict = eepi_lane_judge(network, &hello);
     if (link->verdict == EEPI_LANE_WELCOME &&

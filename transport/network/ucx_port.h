@@ -44,8 +44,9 @@ typedef struct eepi_ucx_link {
     uint32_t number; /* of that lane, even then */
     eepi_lane_answer answer;
     /* } { of a receiver */
-    uint32_t verdict; /* to be told; 0: none */
-    bool is_greeted, owes;
+    uint32_t verdict;      /* to be told; 0: none */
+    bool has_greeted;      /* a connection is greeted once, */
+    bool is_greeted, owes; /* and heard until it sends what no rank sends, or a newer one is */
     uint32_t source, source_generation;
     eepi_lane_receipts receipts;
     /* } */
