@@ -161,6 +161,17 @@ static eep_status begin(host_connect *self, worker_stream *stream, host_clock *c
     return status;
 }
 
+/* What was opened leads to nothing. A worker that is late is not to take that for the front's end,
+ * where it has ranks of it. */
+static void give_up(const host_connect *self, worker_stream *stream)
+{
+    if (self->resumes) {
+        worker_stream_break(stream);
+    } else {
+        worker_stream_close(stream);
+    }
+}
+
 eep_status host_connect_try(host_connect *self, worker_stream *stream_out, host_clock *clock_out,
                             char *why)
 {
@@ -182,7 +193,8 @@ eep_status host_connect_try(host_connect *self, worker_stream *stream_out, host_
     if (status == EEP_OK) {
         status = eepi_secure_open(&stream.channel, stream.fd, PROOF_US);
         if (status != EEP_OK && stream.channel.fault == EEPI_SECURE_FINE) {
-            return worker_stream_close(&stream), start(self, why); /* it was not there after all */
+            give_up(self, &stream); /* it was not there after all */
+            return start(self, why);
         }
     }
     if (status != EEP_OK) {
@@ -195,7 +207,7 @@ eep_status host_connect_try(host_connect *self, worker_stream *stream_out, host_
     if (status == EEP_OK) {
         *stream_out = stream;
     } else {
-        worker_stream_close(&stream);
+        give_up(self, &stream);
     }
     return status;
 }

@@ -312,26 +312,44 @@ static void end_started(host_link *self)
     }
 }
 
+/* Is the connection in doubt heard again? One that has ended is closed. */
+static bool is_heard_again(host_link *self)
+{
+    if (self->stream.fd >= 0 && take_messages(self) != EEP_OK) {
+        worker_stream_close(&self->stream);
+    }
+    return self->stream.fd >= 0 && !worker_stream_is_silent(&self->stream, now_ns(), HOST_DOUBT_MS);
+}
+
 /* After a reset, or in doubt about a connection that is silent: on a network that is there again a
- * new one is up at once, and the old one when TCP sends again. False: the worker did not come back
- * in time, or has forgotten its ranks. */
+ * new one is up at once, and the old one when TCP sends again. A worker that had no processor
+ * answers on the old one, which is kept therefore. False: the worker did not come back in time, or
+ * has forgotten its ranks. */
 static bool resume(host_link *self, const char *broke)
 {
     const bool was_reset = self->stream.was_reset;
     const uint64_t left_ms = was_reset ? HOST_RESUME_MS : HOST_SILENCE_MS - HOST_DOUBT_MS;
     const uint64_t end_ns = now_ns() + left_ms * MS;
+    worker_stream next = WORKER_STREAM_CLOSED;
     char why[HOST_NOTE_BYTES];
     eep_status status = EEP_ERR_TIMEOUT;
     snprintf(why, sizeof why, "the connection to its worker broke (%s): tries for %d s to go on",
              broke, (int)(left_ms / 1000));
     set_state(self, HOST_LINK_RESUMES, why);
     say(self, why);
-    worker_stream_close(&self->stream);
+    if (was_reset) {
+        worker_stream_close(&self->stream);
+    }
     self->stream.journal = &self->connect.journal; /* which keeps what is ordered meanwhile */
     self->connect.resumes = true;
     while (status != EEP_OK && status != EEP_ERR_STATE && !self->drops && now_ns() < end_ns) {
-        status = host_connect_try(&self->connect, &self->stream, &self->clock, why);
-        if (status != EEP_OK) {
+        status = host_connect_try(&self->connect, &next, &self->clock, why);
+        if (status == EEP_OK) {
+            worker_stream_break(&self->stream);
+            self->stream = next;
+        } else if (status != EEP_ERR_STATE && is_heard_again(self)) {
+            status = EEP_OK;
+        } else {
             pause_link(self);
             (void)!take_orders(self, true);
         }
@@ -344,10 +362,23 @@ static bool resume(host_link *self, const char *broke)
     return status == EEP_OK;
 }
 
+static bool has_ranks(const host_link *self)
+{
+    for (int s = 0; s < EEP_MAX_RANKS; s++) {
+        if (self->seat[s].fd >= 0 && !self->seat[s].has_ended) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A worker that was told to end, and has no rank left, leaves our last pings unread: its close is a
+ * reset. */
 static bool may_come_back(const host_link *self, eep_status status)
 {
     const bool is_silent = status == EEP_ERR_TIMEOUT && !self->end_ns;
-    const bool was_reset = status == EEP_ERR_UNREACHABLE && self->stream.was_reset;
+    const bool was_reset = status == EEP_ERR_UNREACHABLE && self->stream.was_reset &&
+                           (!self->end_ns || has_ranks(self));
     return (is_silent || was_reset) && !self->drops;
 }
 

@@ -80,7 +80,7 @@ bool worker_front_take_again(worker_front *self, const worker_stream *stream)
     if (self->phase != WORKER_SERVES || stream->channel.peer.identity.generation != self->id) {
         return false;
     }
-    worker_stream_close(&self->stream); /* its end may not have been seen here */
+    worker_stream_break(&self->stream); /* the front may hold both until one of them speaks */
     self->stream = *stream;
     self->stream.journal = &self->journal;
     self->stream.holds = true;

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -43,6 +44,15 @@ void worker_stream_close(worker_stream *self)
         close(self->fd);
         self->fd = -1;
     }
+}
+
+void worker_stream_break(worker_stream *self)
+{
+    const struct linger at_once = {.l_onoff = 1};
+    if (self->fd >= 0) {
+        (void)!setsockopt(self->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    }
+    worker_stream_close(self);
 }
 
 /* What the last call on the socket has left in errno: not an end that its other side wished for. */

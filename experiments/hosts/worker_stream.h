@@ -27,6 +27,9 @@ typedef struct worker_stream {
 EEP_MUST_CHECK eep_status worker_stream_open(worker_stream *self, int fd,
                                              const eepi_secure_key *key, uint64_t front);
 void worker_stream_close(worker_stream *self);
+/* The same by a reset: the other end learns that the connection is over, and not that this end has
+ * wished for no other one. */
+void worker_stream_break(worker_stream *self);
 /* Queue a message, with `bytes` of a body, and send what can be sent. With a journal a message that
  * counts is kept there, on a closed stream as well, and EEP_OK means that. EEP_ERR_UNREACHABLE: the
  * other end is gone (`was_reset`: by a reset, and the message is kept), or does not keep up.

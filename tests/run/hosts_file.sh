@@ -108,6 +108,14 @@ grep -q 'GOOD: nothing wrong, nothing lost' "$out/reset.txt" || fail reset
 grep -q 'is lost' "$out/reset.txt" && fail "reset: lost"
 kill $proxy; wait $proxy 2>/dev/null || true
 cp "$out/by-hand.yaml" "$out/hosts.yaml"
+run slow --requests 40 --rate 10 --keep-busy 6 & front=$! # its worker has no processor for some seconds
+for _ in $(seq 600); do [ "$(ranks)" -eq 3 ] && break; sleep 0.05; done
+kill -STOP "$worker"
+for _ in $(seq 200); do grep -qF "nothing was heard of it" "$out/slow.txt" && break; sleep 0.05; done
+kill -CONT "$worker"
+wait $front || fail slow
+grep -q 'connection to its worker is back' "$out/slow.txt" || fail "slow: not back"
+grep -q 'GOOD: nothing wrong, nothing lost' "$out/slow.txt" || fail slow
 
 sed -i "s|ranks: 3|ranks: 3, agent: '127.0.0.1:${port[2]}', start: '$bin/eep-run --worker 127.0.0.1:${port[1]}'|" "$out/hosts.yaml"
 kill $worker; wait $worker || fail "the worker's end"

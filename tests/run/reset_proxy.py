@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Carry TCP connections from one port of 127.0.0.1 to another, and reset all of them on SIGUSR1.
+"""Carry TCP connections from one port of 127.0.0.1 to another, their resets too, and reset all of them on SIGUSR1.
 
     reset_proxy.py PORT TO_PORT      SIGUSR1: reset; SIGUSR2: reset, and refuse new ones for 1 s
 """
@@ -42,16 +42,22 @@ def carry(listener):
                         peer[one] = other
                         selector.register(one, selectors.EVENT_READ)
                 elif key.fileobj in peer:
-                    one = key.fileobj
-                    data = one.recv(1 << 16)
-                    if data:
+                    one, was_reset = key.fileobj, False
+                    try:
+                        data = one.recv(1 << 16)
                         peer[one].sendall(data)
+                    except (ConnectionResetError, BrokenPipeError):
+                        data, was_reset = b"", True
+                    if data:
                         continue
                     other = peer.pop(one)
                     del peer[other]
                     for end in (one, other):
                         selector.unregister(end)
-                        end.close()
+                        if was_reset:
+                            reset(end)
+                        else:
+                            end.close()
     for one in peer:
         reset(one)
 
