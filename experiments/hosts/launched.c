@@ -148,8 +148,9 @@ int launched_begin(options *given, launched *self_out)
     launched self = {.pidfd = -1};
     child_setup setup = CHILD_SETUP;
     char error[HOSTS_ERROR_BYTES];
-    if (given->launched_number != 0) {
-        return worker_launched(given->store_path, given->launched_number, 0);
+    const int number = given->launched_number, num_ranks = given->hosts->host[number].num_ranks;
+    if (number != 0) {
+        return worker_launched(given->store_path, number, num_ranks, 0);
     }
     setup.death_signal = 0; /* it ends its ranks in order when we are gone */
     setup.has_own_group = true;
@@ -157,7 +158,7 @@ int launched_begin(options *given, launched *self_out)
     fflush(NULL);
     self.worker = child_fork(&setup, &self.pidfd);
     if (self.worker == 0) {
-        exit(worker_launched(given->store_path, 0, front));
+        exit(worker_launched(given->store_path, 0, num_ranks, front));
     }
     if (self.worker < 0) {
         perror("eep-run: --launched: fork");

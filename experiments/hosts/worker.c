@@ -311,16 +311,20 @@ static bool listen_anywhere(int *fd_out, char text[LAUNCHED_ADDRESS_BYTES], cons
 }
 
 /* Launchers bind what they start, and this host's ranks are bound with it. */
-static void tell_bound(const char *place)
+static void tell_bound(const char *place, int num_ranks)
 {
     cpu_set_t set;
     const long num = sysconf(_SC_NPROCESSORS_ONLN);
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) < num) {
-        fprintf(stderr,
-                "eep-run: worker at %s: the launcher lets it use %d of %ld processors, and its "
-                "ranks with it (docs/HOSTS.md)\n",
-                place, CPU_COUNT(&set), num);
+    if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) >= num) {
+        return;
     }
+    fprintf(stderr,
+            "eep-run: worker at %s: the launcher lets its %d ranks use %d of %ld processors%s\n",
+            place, num_ranks, CPU_COUNT(&set), num,
+            CPU_COUNT(&set) >= num_ranks
+                ? ""
+                : ", fewer than one each, which makes them slow: mpirun --bind-to none, or srun "
+                  "--cpu-bind=none --cpus-per-task=N, gives them more");
 }
 
 static bool give_notice(worker *self, const char *store, int number, launched_answer *answer,
@@ -344,7 +348,7 @@ static bool give_notice(worker *self, const char *store, int number, launched_an
                 status == EEP_ERR_UNREACHABLE ? "the store does not answer" : eep_strerror(status));
 }
 
-int worker_launched(const char *store, int number, pid_t parent)
+int worker_launched(const char *store, int number, int num_ranks, pid_t parent)
 {
     static worker self = {.listen_fd = -1, .signal_fd = -1};
     launched_answer answer = {.to = 0};
@@ -355,7 +359,7 @@ int worker_launched(const char *store, int number, pid_t parent)
     self.parent = parent;
     if (good) {
         snprintf(place, sizeof place, "%s, host%d of the launcher's job", answer.address, number);
-        tell_bound(place);
+        tell_bound(place, num_ranks);
     }
     return run_and_close(&self, place, good);
 }

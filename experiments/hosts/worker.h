@@ -10,8 +10,9 @@
 /* Serve until a signal. Returns the exit code: 0 ended by a signal, or with the front that started
  * it; 1 cannot serve; 2 wrong usage. */
 int worker_main(const char *address);
-/* The same as process `number` of a launcher's job: at a free port of EEP_NETWORK_INTERFACE, which
- * the front learns from the store (launched_notice.h). It ends with its front, or, with 1, if none
- * has come within 90 s, or its front gives up, or `parent` (0: none) has ended. */
-int worker_launched(const char *store, int number, pid_t parent);
+/* The same as process `number` of a launcher's job, which has so many ranks: at a free port of
+ * EEP_NETWORK_INTERFACE, which the front learns from the store (launched_notice.h). It ends with
+ * its front, or, with 1, if none has come within 90 s, or its front gives up, or `parent` (0: none)
+ * has ended. */
+int worker_launched(const char *store, int number, int num_ranks, pid_t parent);
 #endif

@@ -315,59 +315,104 @@ def start_etcd_on_h1(it, lab):
 DIES = ("--keep-busy", "8", "--kill", "2@1", "--rejoin", "2@2", "--dummy-burn", "0.05@joined:2")
 
 
-def launched_by_mpirun():
-    """`mpirun -n 2 eep-run --launched` over two hosts, of which mpirun's own is none."""
-    need("root", "mpirun", "etcd")
+def need_hosts(*programs):
+    need("root", "etcd", *programs)
     if netlab("any", "can", status=None).strip():
         raise Left("this machine lets no hosts of namespaces run (tools/netlab can)")
+
+
+LAUNCHED = {"EEP_NETWORK_INTERFACE": "fabric0", "EEP_BULK_INTERFACE": "fabric0", "EEP_LAB_CONFIG": LIMITS}
+SERVES = ("--serve", "--requests", "10", "--keep-busy", "4")
+
+
+def lose_h3(it, lab, out, good=1):
+    """The instance of h2 and h3 serves, and loses h3 without a word: h2 serves on and ends, with that many GOOD in the log."""
+    def ctl(*words):
+        return subprocess.run([NETLAB, "--lab", lab.name, "run", "h2", f"{BUILD}/experiments/eep-ctl", "--out", out, *words],
+                              capture_output=True, text=True, check=False)
+
+    def completed():
+        return json.loads(ctl("--json", "status").stdout)["requests"]["completed"]
+
+    until(lambda: ctl("wait", "settled").returncode == 0, lambda: f"no ranks that serve: {it.log()}")
+    lab("crash", "h3")
+    until(lambda: "host host1: the connection to its worker is lost" in it.log(), it.log)
+    done = completed()
+    until(lambda: completed() > done + 4, it.log)
+    assert ctl("finish").returncode == 0, it.log()
+    until(lambda: it.log().count("GOOD: nothing wrong, nothing lost") == good, it.log)
+    with open(f"{out}/summary.json", encoding="utf-8") as file:
+        assert json.load(file)["expelled_living"] == 2, it.log()
+
+
+def mpirun_over_h2_and_h3(it, lab, *options):
+    """mpirun on h1. What it has for ssh goes through a door, and says 0 whenever it ends (docs/HOSTS.md)."""
+    door = open_door(f"{it.folder}/door", [NETLAB, "--lab", lab.name])
+    with open(f"{it.folder}/remote", "w", opener=lambda path, flags: os.open(path, flags, 0o755), encoding="utf-8") as remote:
+        remote.write(f'#!/bin/sh\nhost=$1\nshift\n/usr/bin/python3 {HERE}/lab_door.py {it.folder}/door run "$host" '
+                     'sh -c "unset EEP_HOST_ID; $*"\nexit 0\n')
+    settings = {"EEP_KEY_FILE": f"{it.folder}/key", **LAUNCHED}
+    words = [word for name, value in settings.items() for word in ("-x", f"{name}={value}")]
+    return door, it.start([NETLAB, "--lab", lab.name, "run", "h1", "env", "-u", "EEP_HOST_ID", *MPIRUN, "--mca", "plm_rsh_agent",
+                           f"{it.folder}/remote", "--host", "h2,h3", "-n", "2", *words, *options])
+
+
+def launched_by_mpirun():
+    """`mpirun -n 2 eep-run --launched` over two hosts, of which mpirun's own is none."""
+    need_hosts("mpirun")
     with Launched(BUILD) as it, HostLab(3, "--share", it.folder) as lab:
         store = start_etcd_on_h1(it, lab)
-        door = open_door(f"{it.folder}/door", [NETLAB, "--lab", lab.name])
-        with open(f"{it.folder}/remote", "w", opener=lambda path, flags: os.open(path, flags, 0o755), encoding="utf-8") as remote:
-            remote.write(f'#!/bin/sh\nhost=$1\nshift\nexec /usr/bin/python3 {HERE}/lab_door.py {it.folder}/door run "$host" '
-                         'sh -c "unset EEP_HOST_ID; $*"\n')
-        settings = {"EEP_KEY_FILE": f"{it.folder}/key", "EEP_NETWORK_INTERFACE": "fabric0", "EEP_BULK_INTERFACE": "fabric0",
-                    "EEP_LAB_CONFIG": LIMITS}
-        words = [word for name, value in settings.items() for word in ("-x", f"{name}={value}")]
-        job = it.start([NETLAB, "--lab", lab.name, "run", "h1", "env", "-u", "EEP_HOST_ID", *MPIRUN, "--bind-to", "none", "--mca",
-                        "plm_rsh_agent", f"{it.folder}/remote", "--host", "h2,h3", "-n", "2", *words, *launched_words(it, store, *DIES)])
+        door, job = mpirun_over_h2_and_h3(it, lab, "--bind-to", "none", *launched_words(it, store, *DIES))
         assert job.wait(2 * BOUND_S) == 0, it.log()
         door.shutdown()
         return expect_good(it, "h2", "h3")
 
 
+def launched_by_mpirun_loses_a_host():
+    """With --enable-recovery the other host serves on. mpirun waits for the lost one until it is told twice to end."""
+    need_hosts("mpirun")
+    with Launched(BUILD) as it, HostLab(3, "--share", it.folder) as lab:
+        store = start_etcd_on_h1(it, lab)
+        door, job = mpirun_over_h2_and_h3(it, lab, "--enable-recovery", "--bind-to", "none", *launched_words(it, store, *SERVES))
+        lose_h3(it, lab, f"{it.folder}/out")
+        assert job.poll() is None, it.log()
+        for _ in range(2):
+            job.terminate()
+            time.sleep(0.5)
+        job.wait(BOUND_S)
+        door.shutdown()
+        return "the other serves on"
+
+
+def launched_by_variables_loses_a_host():
+    """One process on each host, with the variables of torchrun and by no launcher: the other host serves on."""
+    need_hosts()
+    with Launched(BUILD) as it, HostLab(3, "--share", it.folder) as lab:
+        store = start_etcd_on_h1(it, lab)
+        settings = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "EEP_KEY_FILE": f"{it.folder}/key", **LAUNCHED}
+        front, _ = (it.start([NETLAB, "--lab", lab.name, "run", host, "env", "-u", "EEP_HOST_ID", *launched_words(it, store, *SERVES)],
+                             RANK=number, **settings) for number, host in zip("01", ("h2", "h3")))
+        lose_h3(it, lab, f"{it.folder}/out")
+        assert front.wait(BOUND_S) == 0, it.log()
+        return "the other serves on"
+
+
 def launched_by_srun():
     """`srun eep-run --launched` over two nodes, and again, where one of them is lost: the other serves on."""
-    need("root", "munged", "slurmctld", "slurmd", "srun", "etcd")
-    if netlab("any", "can", status=None).strip():
-        raise Left("this machine lets no hosts of namespaces run (tools/netlab can)")
+    need_hosts("munged", "slurmctld", "slurmd", "srun")
     with Launched(BUILD) as it, HostLab(3, "--share", it.folder) as lab, SlurmHosts(it, lab, ["h2", "h3"]) as cluster:
         store = start_etcd_on_h1(it, lab)
-        out = f"{it.folder}/lost"
 
         def srun(*words):
             return cluster.on("h1", "srun", "--nodes=2", "--ntasks-per-node=1", "--no-kill", "--wait=0", *words,
-                              EEP_KEY_FILE=f"{it.folder}/key", EEP_NETWORK_INTERFACE="fabric0",
-                              EEP_BULK_INTERFACE="fabric0", EEP_LAB_CONFIG=LIMITS)
+                              EEP_KEY_FILE=f"{it.folder}/key", **LAUNCHED)
 
         job = srun(*launched_words(it, store, *DIES))
         assert job.wait(2 * BOUND_S) == 0, it.log()
         said = expect_good(it, "h2", "h3")
-        srun(*launched_words(it, store, "--serve", "--requests", "10", "--keep-busy", "4", "--out", out))
-
-        def ctl(*words):
-            return subprocess.run([NETLAB, "--lab", lab.name, "run", "h2", f"{BUILD}/experiments/eep-ctl", "--out", out, *words],
-                                  capture_output=True, text=True, check=False)
-
-        until(lambda: ctl("wait", "settled").returncode == 0, lambda: f"no ranks that serve: {it.log()}")
-        lab("crash", "h3")
-        until(lambda: "host host1: the connection to its worker is lost" in it.log(), it.log)
-        done = json.loads(ctl("--json", "status").stdout)["requests"]["completed"]
-        until(lambda: json.loads(ctl("--json", "status").stdout)["requests"]["completed"] > done + 4, it.log)
-        assert ctl("finish").returncode == 0, it.log()
-        until(lambda: it.log().count("GOOD: nothing wrong, nothing lost") == 2, it.log)
-        with open(f"{out}/summary.json", encoding="utf-8") as file:
-            assert json.load(file)["expelled_living"] == 2, it.log()
+        out = f"{it.folder}/lost"
+        srun(*launched_words(it, store, *SERVES, "--out", out))
+        lose_h3(it, lab, out, good=2)
         return f"{said}; the other serves on without a node"
 
 
@@ -390,11 +435,11 @@ def launched_in_vain():
                                   EEP_HOST_ID=f"host-{number}") for number in "10")
         assert front.wait(BOUND_S) == 2 and f"{it.folder}/out" in it.log(), it.log()
         assert worker.wait(BOUND_S) == 1 and "host1 of the launcher's job: the front has given up" in it.log(), it.log()
-        assert os.cpu_count() == 1 or f"lets it use 1 of {os.cpu_count()} processors, and its ranks with it" in it.log(), it.log()
+        assert os.cpu_count() == 1 or f"lets its 2 ranks use 1 of {os.cpu_count()} processors, fewer than one each" in it.log(), it.log()
         return "both ended"
 
 
-RECIPES = {"launched": [launched_in_vain, launched_by_mpirun, launched_by_srun], "slurm-hosts": [slurm_on_hosts], "ray": [ray], "torchrun": [torchrun], "lws": [lws_manifest], "systemd": [systemd_units, systemd], "mpirun": [mpirun, mpirun_twice_the_same_number, mpirun_python], "slurm": [slurm]}
+RECIPES = {"launched": [launched_in_vain, launched_by_mpirun, launched_by_mpirun_loses_a_host, launched_by_variables_loses_a_host, launched_by_srun], "slurm-hosts": [slurm_on_hosts], "ray": [ray], "torchrun": [torchrun], "lws": [lws_manifest], "systemd": [systemd_units, systemd], "mpirun": [mpirun, mpirun_twice_the_same_number, mpirun_python], "slurm": [slurm]}
 
 
 def main():
