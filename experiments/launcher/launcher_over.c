@@ -132,11 +132,6 @@ static bool may_come_back(launcher *self)
     return true;
 }
 
-static bool commands_run(const launcher *self)
-{
-    return self->ranks->links && host_commands_are_busy(host_links_commands(self->ranks->links));
-}
-
 bool launcher_is_over(launcher *self, uint64_t now_ns)
 {
     double now_ms = launcher_time_ms(self);
@@ -177,7 +172,7 @@ bool launcher_is_over(launcher *self, uint64_t now_ns)
         give_up(self, "nothing has moved");
         return true;
     }
-    if (!self->run.start_ns || !script_is_done(events) || commands_run(self) ||
+    if (!self->run.start_ns || !script_is_done(events) || launcher_runs_commands(self) ||
         !launcher_plan_is_over(self) || !launcher_is_settled(self)) {
         return false;
     }

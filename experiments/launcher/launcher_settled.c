@@ -6,6 +6,11 @@
 
 #include <stdio.h>
 
+bool launcher_runs_commands(const launcher *self)
+{
+    return self->ranks->links && host_commands_are_busy(host_links_commands(self->ranks->links));
+}
+
 bool launcher_is_settled(const launcher *self)
 {
     for (int seat = 0; seat < self->run.max_ranks; seat++) {

@@ -41,6 +41,9 @@ bool launcher_status_is_settled(const launcher *self, char why[CONTROL_ERROR_BYT
     if (!reason && !script_is_done(&self->options.script)) {
         reason = text_of_pending(self, text, sizeof text);
     }
+    if (!reason && launcher_runs_commands(self)) {
+        reason = "a command of --hosts has not ended";
+    }
     if (!reason && launcher_unsettled_text(self, text, sizeof text)) {
         reason = text;
     }

@@ -58,7 +58,7 @@ class Laboratory:
              "--initial-advertise-peer-urls", f"http://{own}:2380", "--initial-cluster", cluster,
              "--initial-cluster-state", state], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def write_hosts(self):
+    def write_hosts(self, heal_after_s=0):
         door = f"/usr/bin/python3 {HERE}/lab_door.py {self.folder}/door"
         hosts = [{"name": f"h{n}", "address": f"10.78.0.{n}:7800", "agent": f"10.77.0.{n}:7700", "ranks": 2,
                   "start": f"{door} run h{n} env EEP_KEY_FILE={self.key} {BUILD}/experiments/eep-run --worker 10.78.0.{n}:7800",
@@ -68,7 +68,7 @@ class Laboratory:
                     "one-way": f'{door} one-way "$HOSTS" "$OTHERS" --net fabric',
                     "delay": f'{door} delay "$HOSTS" "$OTHERS" "$MS" --net fabric',
                     "reset": f'{door} reset "$HOSTS" "$OTHERS" --net fabric',
-                    "heal": f'if [ "$HOSTS" ]; then {door} heal --between "$HOSTS" "$OTHERS"; else {door} heal; fi',
+                    "heal": f'sleep {heal_after_s}; if [ "$HOSTS" ]; then {door} heal --between "$HOSTS" "$OTHERS"; else {door} heal; fi',
                     "nic-down": f'{door} run "$HOSTS" ip link set fabric0 down',
                     "nic-up": f'{door} run "$HOSTS" ip link set fabric0 up',
                     "host-kill": f'{door} crash "$HOSTS"', "host-start": f'{door} boot "$HOSTS"'}
@@ -167,7 +167,8 @@ def a_partition_a_dead_interface_and_a_one_way_drop(lab):
 
 
 def what_eep_ctl_asks_for_is_done(lab):
-    """Delays and resets while it serves; what cannot be is refused by name."""
+    """Delays and resets while it serves; what cannot be is refused by name. It is settled once commands have ended."""
+    lab.write_hosts(heal_after_s=1)
     front = lab.start_front("--serve", "--keep-busy", 8, "--requests", 20)
     lab.await_(lab.serves, "serving")
     assert "no host of" in lab.lab.run("h1", f"{BUILD}/experiments/eep-ctl", "--out", lab.out, "host-kill", "h9", status=1)
@@ -176,6 +177,7 @@ def what_eep_ctl_asks_for_is_done(lab):
     lab.ctl("agent-kill", "h1")
     lab.ctl("agent-start", "h1")
     lab.ctl("wait", "settled", "--timeout", "30")
+    assert f"{lab.lab.name}: 3 hosts, 0 faults" in lab.lab("list"), "it is settled before the network is whole"
     lab.ctl("finish")
     return lab.end(front)
 
