@@ -8,7 +8,9 @@
 #include <string.h>
 
 const char *const chaos_kind_names[NUM_CHAOS_KINDS] = {
-    "kill", "abort", "die", "pause", "slow", "store-stop", "store-restart"};
+    "kill",       "abort",         "die",         "pause",     "slow",
+    "store-stop", "store-restart", "host-freeze", "host-kill", "partition",
+    "one-way",    "delay",         "reset",       "nic-down",  "agent-kill"};
 const char *const chaos_scope_names[NUM_CHAOS_SCOPES] = {"single", "double", "recovery", "joiner",
                                                          "relapse"};
 

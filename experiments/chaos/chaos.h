@@ -25,6 +25,15 @@ typedef enum chaos_kind {
     CHAOS_SLOW,
     CHAOS_STORE_STOP,    /* it does not answer for a while */
     CHAOS_STORE_RESTART, /* it is killed and comes back empty */
+    /* of hosts and the network between them */
+    CHAOS_HOST_FREEZE,
+    CHAOS_HOST_KILL, /* it starts again after a while */
+    CHAOS_PARTITION,
+    CHAOS_ONE_WAY,
+    CHAOS_DELAY,
+    CHAOS_RESET,
+    CHAOS_NIC_DOWN,
+    CHAOS_AGENT_KILL,
     NUM_CHAOS_KINDS
 } chaos_kind;
 extern const char *const chaos_kind_names[NUM_CHAOS_KINDS];
@@ -50,9 +59,17 @@ typedef struct chaos_fault {
     chaos_kind kind;
     chaos_scope scope;
     chaos_fate fate;
-    int seat; /* -1: the store */
+    int seat;       /* -1: the store, or hosts */
+    uint64_t hosts; /* bit i: host i of --hosts; it may lose its ranks, if `fate` lets it */
     double duration_ms, factor;
 } chaos_fault;
+
+/* How a fault of --hosts is made: through the control socket of the run. */
+typedef struct chaos_order {
+    verb verb;
+    char text[VERB_FILE_BYTES];
+    double after_ms; /* since the fault before it, with which it goes together */
+} chaos_order;
 
 typedef struct chaos_flag {
     verb verb;
@@ -65,7 +82,8 @@ typedef struct chaos_round {
     int num_faults, num_flags;
     chaos_fault fault[CHAOS_MAX_FAULTS];
     chaos_flag flag[CHAOS_MAX_FLAGS];
-    double expected_ms; /* about how long the flags take */
+    chaos_order order[CHAOS_MAX_FAULTS]; /* with --hosts in place of flags: of fault[i] */
+    double expected_ms;                  /* about how long the flags take */
 } chaos_round;
 
 typedef struct chaos_config {

@@ -6,6 +6,8 @@
 
 #include "eep/status.h"
 #include "experiments/chaos/chaos.h"
+#include "experiments/chaos/chaos_drive.h"
+#include "experiments/setup/hosts_file.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,7 +17,7 @@ enum { CHAOS_WHY_BYTES = 512 };
 /* What became of one fault that was drawn. */
 typedef struct chaos_result {
     bool injected; /* false: its rank had ended already */
-    bool expelled; /* the signalled generation left the view unasked */
+    int expelled;  /* how many ranks left the view unasked for it, of the signalled generation */
     bool healed;   /* the parts below are known */
     uint32_t generation;
     double time_ms;
@@ -36,4 +38,8 @@ typedef struct chaos_verdict {
  * was ended by that signal. Pure but for reading the files. EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status chaos_judge(const chaos_round *round, const char *dir, int exit_code,
                                       chaos_verdict *verdict_out);
+/* The same of a round of several hosts, whose faults were made by chaos_drive(). */
+EEP_MUST_CHECK eep_status chaos_judge_hosts(const chaos_round *round, const hosts_file *hosts,
+                                            const chaos_driven *driven, const char *dir,
+                                            int exit_code, chaos_verdict *verdict_out);
 #endif

@@ -26,8 +26,9 @@ eep_status chaos_table_add(chaos_table *self, const chaos_round *round,
         const double parts[CHAOS_NUM_PARTS] = {result->detect_ms, result->agree_ms,
                                                result->repair_ms, result->rerun_ms,
                                                result->pause_ms};
+        self->num_drawn[round->fault[i].kind]++;
         self->num[round->fault[i].kind] += result->injected;
-        self->num_expelled[round->fault[i].kind] += result->expelled;
+        self->num_expelled[round->fault[i].kind] += (size_t)result->expelled;
         self->num_scope[round->fault[i].scope] += result->injected;
         self->num_passed_over += !result->injected;
         for (int p = 0; p < CHAOS_NUM_PARTS && result->healed; p++) {
@@ -58,8 +59,17 @@ void chaos_table_free(chaos_table *self)
 void chaos_table_head(FILE *file)
 {
     fputs("seed,round,fault,kind,scope,rank,generation,time_ms,duration_ms,factor,struck,expelled,"
-          "detect_ms,agree_ms,repair_ms,rerun_ms,pause_ms,survivors,weights_bytes_in_pause\n",
+          "detect_ms,agree_ms,repair_ms,rerun_ms,pause_ms,survivors,weights_bytes_in_pause,order\n",
           file);
+}
+
+/* Commas are of the rows. */
+static void write_order(FILE *file, const char *text)
+{
+    for (; *text; text++) {
+        fputc(*text == ',' ? '+' : *text, file);
+    }
+    fputc('\n', file);
 }
 
 void chaos_table_rows(FILE *file, const chaos_config *config, const chaos_round *round,
@@ -73,12 +83,13 @@ void chaos_table_rows(FILE *file, const chaos_config *config, const chaos_round 
                 chaos_scope_names[fault->scope], fault->seat, result->generation, result->time_ms,
                 fault->duration_ms, fault->factor, result->injected, result->expelled);
         if (result->healed) {
-            fprintf(file, "%.3f,%.3f,%.3f,%.3f,%.3f,%d,%.0f\n", result->detect_ms, result->agree_ms,
+            fprintf(file, "%.3f,%.3f,%.3f,%.3f,%.3f,%d,%.0f,", result->detect_ms, result->agree_ms,
                     result->repair_ms, result->rerun_ms, result->pause_ms, result->num_survivors,
                     result->weights_bytes);
         } else {
-            fputs(",,,,,,\n", file);
+            fputs(",,,,,,,", file);
         }
+        write_order(file, round->order[i].text);
     }
 }
 
@@ -101,8 +112,10 @@ void chaos_table_print(chaos_table *self, FILE *file)
     size_t num = self->num_healed;
     fprintf(file, "\n  %-14s %7s %9s\n", "kind", "struck", "expelled");
     for (int k = 0; k < NUM_CHAOS_KINDS; k++) {
-        fprintf(file, "  %-14s %7zu %9zu\n", chaos_kind_names[k], self->num[k],
-                self->num_expelled[k]);
+        if (self->num_drawn[k]) {
+            fprintf(file, "  %-14s %7zu %9zu\n", chaos_kind_names[k], self->num[k],
+                    self->num_expelled[k]);
+        }
     }
     fputs("  of these", file);
     for (int s = 0; s < NUM_CHAOS_SCOPES; s++) {

@@ -16,7 +16,8 @@ enum { CHAOS_NUM_PARTS = 5 }; /* detect, agree, repair, rerun, pause */
 typedef struct chaos_table {
     double *part[CHAOS_NUM_PARTS]; /* [num_healed], ms */
     size_t num_healed, room;
-    size_t num[NUM_CHAOS_KINDS], num_expelled[NUM_CHAOS_KINDS], num_scope[NUM_CHAOS_SCOPES];
+    size_t num_drawn[NUM_CHAOS_KINDS], num[NUM_CHAOS_KINDS], num_expelled[NUM_CHAOS_KINDS];
+    size_t num_scope[NUM_CHAOS_SCOPES];
     size_t num_rounds, num_faults, num_passed_over;
     double tokens, tokens_wrong, tokens_lost, requests, steps_waiting;
 } chaos_table;

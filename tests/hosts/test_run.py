@@ -33,6 +33,16 @@ PARTS = ("kind", "rank", "pause_ms", "detect_ms", "agree_ms", "repair_ms", "reru
 BUILD = None
 
 
+def etcd_words(number):
+    """The server of a host; what its folder has from before counts. `number` may be the shell's."""
+    own = f"10.78.0.{number}"
+    cluster = ",".join(f"h{n}=http://10.78.0.{n}:2380" for n in HOSTS)
+    return ["etcd", "--name", f"h{number}", "--data-dir", "/run/eep-state/etcd", "--log-level", "fatal", "--logger", "zap",
+            "--listen-client-urls", f"http://{own}:2379", "--advertise-client-urls", f"http://{own}:2379",
+            "--listen-peer-urls", f"http://{own}:2380", "--initial-advertise-peer-urls", f"http://{own}:2380",
+            "--initial-cluster", cluster, "--initial-cluster-state", "new"]
+
+
 class Laboratory:
     """Hosts with etcd, a key and a door; the front runs on one of them."""
 
@@ -48,15 +58,9 @@ class Laboratory:
             self.start_etcd(number)
         self.write_hosts()
 
-    def start_etcd(self, number, state="new"):
-        own = f"10.78.0.{number}"
-        cluster = ",".join(f"h{n}=http://10.78.0.{n}:2380" for n in HOSTS)
-        self.etcd[number] = subprocess.Popen(
-            [NETLAB, "--lab", self.lab.name, "run", f"h{number}", "etcd", "--name", f"h{number}", "--data-dir",
-             "/run/eep-state/etcd", "--log-level", "fatal", "--logger", "zap", "--listen-client-urls", f"http://{own}:2379",
-             "--advertise-client-urls", f"http://{own}:2379", "--listen-peer-urls", f"http://{own}:2380",
-             "--initial-advertise-peer-urls", f"http://{own}:2380", "--initial-cluster", cluster,
-             "--initial-cluster-state", state], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def start_etcd(self, number):
+        self.etcd[number] = subprocess.Popen([NETLAB, "--lab", self.lab.name, "run", f"h{number}", *etcd_words(number)],
+                                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def write_hosts(self, heal_after_s=0):
         door = f"/usr/bin/python3 {HERE}/lab_door.py {self.folder}/door"
@@ -64,6 +68,7 @@ class Laboratory:
                   "start": f"{door} run h{n} env EEP_KEY_FILE={self.key} {BUILD}/experiments/eep-run --worker 10.78.0.{n}:7800",
                   "environment": {"EEP_NETWORK_INTERFACE": "fabric0", "EEP_BULK_INTERFACE": "fabric0",
                                   "EEP_LAB_CONFIG": LIMITS}} for n in self.hosts]
+        etcd = " ".join(etcd_words("${HOSTS#h}"))
         commands = {"partition": f'{door} partition "$HOSTS|$OTHERS" --net fabric',
                     "one-way": f'{door} one-way "$HOSTS" "$OTHERS" --net fabric',
                     "delay": f'{door} delay "$HOSTS" "$OTHERS" "$MS" --net fabric',
@@ -71,7 +76,7 @@ class Laboratory:
                     "heal": f'sleep {heal_after_s}; if [ "$HOSTS" ]; then {door} heal --between "$HOSTS" "$OTHERS"; else {door} heal; fi',
                     "nic-down": f'{door} run "$HOSTS" ip link set fabric0 down',
                     "nic-up": f'{door} run "$HOSTS" ip link set fabric0 up',
-                    "host-kill": f'{door} crash "$HOSTS"', "host-start": f'{door} boot "$HOSTS"'}
+                    "host-kill": f'{door} crash "$HOSTS"', "host-start": f'{door} boot "$HOSTS" && {door} run "$HOSTS" sh -c "{etcd} >/dev/null 2>&1 &"'}
         with open(f"{self.folder}/hosts.yaml", "w", encoding="utf-8") as file:
             json.dump({"hosts": hosts, "commands": commands}, file)
 
@@ -85,6 +90,13 @@ class Laboratory:
              "--hosts", f"{self.folder}/hosts.yaml", "--store", STORE, "--slots", "32", "--no-picture", "--quiet",
              "--out", self.out, *map(str, options)],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
+
+    def chaos(self, out, *options, **how):
+        """eep-chaos on the first host, to its end."""
+        return subprocess.run(
+            [NETLAB, "--lab", self.lab.name, "run", "h1", "env", f"EEP_KEY_FILE={self.key}", f"{BUILD}/experiments/eep-chaos",
+             "--hosts", f"{self.folder}/hosts.yaml", "--out", out, *map(str, options), "--", "--store", STORE, "--slots", "32"],
+            stdin=subprocess.DEVNULL, check=False, **how)
 
     def text(self):
         with open(self.log.name, encoding="utf-8") as file:
@@ -271,6 +283,21 @@ def rows_go_over_ucx(lab):
         del os.environ["EEP_NETWORK"]
 
 
+def random_faults_are_drawn(lab):
+    """A round of eep-chaos: a rank or a host dies, or the network is cut, four times. Its command draws the same."""
+    out, round_1 = f"{lab.folder}/chaos", ("--seed", 4, "--round", 1, "--faults", 4, "--mix", "kill=2,partition,nic-down,host-kill")
+    done = lab.chaos(out, *round_1, capture_output=True, text=True)
+    assert done.returncode == 0 and "no violation" in done.stdout, f"{done.stdout}{done.stderr}"
+    with open(f"{out}/chaos.csv", encoding="utf-8") as file:
+        rows = [line.rstrip("\n").split(",") for line in file if not line.startswith("#")]
+    orders = [row[rows[0].index("order")].replace("+", ",") for row in rows[1:]]
+    again = lab.chaos(f"{lab.folder}/dry", *round_1, "--dry-run", capture_output=True, text=True).stdout
+    assert [line.split()[-1].strip("'") for line in again.splitlines() if line.startswith("eep-ctl")] == orders, f"{orders}: {again}"
+    assert sum(int(row[rows[0].index("expelled")]) for row in rows[1:]) > 0, rows
+    with open(f"{out}/round-1/summary.json", encoding="utf-8") as file:
+        return json.load(file)
+
+
 def a_workers_connection_is_reset(lab):
     """The front's connection comes back. An order that was given meanwhile is done once."""
     front = lab.start_front("--serve", "--keep-busy", 8, "--requests", 20)
@@ -293,7 +320,7 @@ def a_workers_connection_is_reset(lab):
 four_hosts_are_cut_in_halves.hosts = 4
 TESTS = [ranks_and_an_agent_die_and_a_rank_stops, hosts_stand_still_and_lose_power, ranks_come_back_on_another_host,
          a_partition_a_dead_interface_and_a_one_way_drop, four_hosts_are_cut_in_halves, what_eep_ctl_asks_for_is_done,
-         a_workers_connection_is_reset, runs_are_repeated, rows_go_over_ucx, a_worker_dies_and_is_started_again, a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies]
+         a_workers_connection_is_reset, random_faults_are_drawn, runs_are_repeated, rows_go_over_ucx, a_worker_dies_and_is_started_again, a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies]
 
 
 def start_clock(lab):

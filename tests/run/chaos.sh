@@ -16,7 +16,13 @@ tail -n 12 "$tmp/log"
 chaos --seed 9 --round 4 --dry-run --out "$tmp/x" && cp "$tmp/log" "$tmp/first"
 chaos --seed 9 --round 4 --dry-run --out "$tmp/x" && cmp -s "$tmp/log" "$tmp/first" || fail "the same round is not the same"
 chaos --seed 9 --round 5 --dry-run --out "$tmp/x" && ! cmp -s "$tmp/log" "$tmp/first" || fail "rounds do not differ"
-for bad in '--ranks 3' '--ranks 65' '--faults 0' '--minutes -1' '--minutes 0x1' '--round 0' '--seed x' '--nonsense 1' '--seed'; do
+printf 'hosts: [{name: h1, address: "127.0.0.1:7800", ranks: 4}]\n' >"$tmp/one.yaml"
+printf 'hosts: [{name: h1, address: "127.0.0.1:7800", ranks: 2}, {name: h2, address: "10.0.0.2:7800", ranks: 2}]\n' >"$tmp/two.yaml"
+chaos --seed 9 --hosts "$tmp/two.yaml" --dry-run --out "$tmp/x" -- --store etcd://x || fail "the faults of hosts are not told"
+grep -q "^eep-ctl --out $tmp/x/round-1 host-" "$tmp/log" || fail "no fault of a host is drawn"
+grep -q 'partition.*not drawn, since .*two.yaml has no command' "$tmp/log" || fail "what cannot be drawn is not named"
+for bad in '--ranks 3' '--ranks 65' '--faults 0' '--minutes -1' '--minutes 0x1' '--round 0' '--seed x' '--nonsense 1' '--seed' \
+    '--mix kill' '--hosts /nonexistent' "--hosts $tmp/one.yaml" "--mix kill,nonsense --hosts $tmp/two.yaml" "--ranks 8 --hosts $tmp/two.yaml"; do
     # shellcheck disable=SC2086
     chaos $bad --out "$tmp/bad"
     [ $? -eq 2 ] && grep -q -- "${bad%% *}" "$tmp/log" || fail "'$bad' is not named"
