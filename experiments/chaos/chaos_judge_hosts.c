@@ -103,7 +103,7 @@ static bool was_left_out(const judged *self, int seat, int index)
     return false;
 }
 
-/* Who must be gone for it. */
+/* The ranks that must be gone for it are. */
 static void check_dead(judged *self, int index)
 {
     const chaos_fault *drawn = &self->found.round->fault[index];

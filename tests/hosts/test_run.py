@@ -62,12 +62,14 @@ class Laboratory:
         self.etcd[number] = subprocess.Popen([NETLAB, "--lab", self.lab.name, "run", f"h{number}", *etcd_words(number)],
                                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def write_hosts(self, heal_after_s=0):
+    def write_hosts(self, heal_after_s=0, limits=LIMITS, stores=None):
+        """`stores`: the addresses of hosts that have one of their own."""
         door = f"/usr/bin/python3 {HERE}/lab_door.py {self.folder}/door"
         hosts = [{"name": f"h{n}", "address": f"10.78.0.{n}:7800", "agent": f"10.77.0.{n}:7700", "ranks": 2,
                   "start": f"{door} run h{n} env EEP_KEY_FILE={self.key} {BUILD}/experiments/eep-run --worker 10.78.0.{n}:7800",
                   "environment": {"EEP_NETWORK_INTERFACE": "fabric0", "EEP_BULK_INTERFACE": "fabric0",
-                                  "EEP_LAB_CONFIG": LIMITS}} for n in self.hosts]
+                                  "EEP_LAB_CONFIG": limits},
+                  **({"store": stores[f"h{n}"]} if f"h{n}" in (stores or {}) else {})} for n in self.hosts]
         etcd = " ".join(etcd_words("${HOSTS#h}"))
         commands = {"partition": f'{door} partition "$HOSTS|$OTHERS" --net fabric',
                     "one-way": f'{door} one-way "$HOSTS" "$OTHERS" --net fabric',
@@ -164,6 +166,16 @@ def hosts_stand_still_and_lose_power(lab):
     return lab.run(*LOAD, "--host-freeze", "h2/1.5@0.5", "--rejoin", "2,3@exited:3+500ms",
                    "--host-kill", "h3@joined:3+500ms", "--host-start", "h3@expelled:5+500ms",
                    "--rejoin", "4,5@exited:5+1500ms")
+
+
+def the_etcd_that_ranks_ask_is_lost_with_another_host(lab):
+    """Those of h1 ask etcd on h3, which loses its power. They notice that before an answer is late, ask another one, and
+    report within the drain bound: h3's ranks alone are left out."""
+    address = "etcd://10.78.0.3:2379,10.78.0.1:2379,10.78.0.2:2379?local=/run/eep-state/eep&timeout-ms=20000"
+    lab.write_hosts(stores={"h1": address}, limits=f"{LIMITS},expel_floor_us=8000000,step_deadline_us=8000000,drain_bound_us=8000000")
+    summary = lab.run(*LOAD, "--host-kill", "h3@1", "--dummy-burn", "0.05@expelled:5")
+    assert {fault["rank"] for fault in summary["faults"]} == {4, 5}, summary["faults"]
+    return summary
 
 
 def ranks_come_back_on_another_host(lab):
@@ -318,7 +330,8 @@ def a_workers_connection_is_reset(lab):
 
 
 four_hosts_are_cut_in_halves.hosts = 4
-TESTS = [ranks_and_an_agent_die_and_a_rank_stops, hosts_stand_still_and_lose_power, ranks_come_back_on_another_host,
+TESTS = [ranks_and_an_agent_die_and_a_rank_stops, hosts_stand_still_and_lose_power,
+         the_etcd_that_ranks_ask_is_lost_with_another_host, ranks_come_back_on_another_host,
          a_partition_a_dead_interface_and_a_one_way_drop, four_hosts_are_cut_in_halves, what_eep_ctl_asks_for_is_done,
          a_workers_connection_is_reset, random_faults_are_drawn, runs_are_repeated, rows_go_over_ucx, a_worker_dies_and_is_started_again, a_front_is_killed_and_another_goes_on, the_host_of_a_front_dies]
 

@@ -12,9 +12,18 @@
 #define CURL_DISABLE_TYPECHECK
 #include <curl/curl.h>
 #include <dlfcn.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
+#include <sys/socket.h>
 
-enum { URL_BYTES = 256, SLICE_MS = 50, STREAM_MAX_BYTES = 256 << 20, CONNECT_MS = 700 };
+enum {
+    URL_BYTES = 256,
+    SLICE_MS = 50,
+    STREAM_MAX_BYTES = 256 << 20,
+    CONNECT_MS = 700,
+    UNHEARD_MS = 400 /* the endpoint's kernel acknowledges nothing for so long: its host is gone */
+};
 
 static struct curl_calls {
     CURLcode (*global_init)(long flags);
@@ -79,6 +88,7 @@ typedef struct transfer {
     eepi_etcd_text body, answer;
     bool runs, failed;
     bool is_refused; /* by a certificate: asking again would not help */
+    uint64_t began_us;
     char why[CURL_ERROR_SIZE];
 } transfer;
 
@@ -161,6 +171,18 @@ static bool add_header(transfer *t, const char *text)
     return longer != NULL;
 }
 
+/* An etcd that is busy, or elects, is waited for: its kernel acknowledges what is sent. One whose
+ * host is gone does not (rule N18): the connection ends, and libcurl would make another one to
+ * where nobody is. */
+static int take_socket(void *user, curl_socket_t fd, curlsocktype purpose)
+{
+    const transfer *t = user;
+    const unsigned int unheard_ms = UNHEARD_MS;
+    (void)purpose;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unheard_ms, sizeof unheard_ms);
+    return eepi_now_us() - t->began_us < UNHEARD_MS * 1000u ? CURL_SOCKOPT_OK : CURL_SOCKOPT_ERROR;
+}
+
 static bool begin(eepi_etcd_http *http, transfer *t, const char *path, const char *body,
                   const char *token)
 {
@@ -170,6 +192,7 @@ static bool begin(eepi_etcd_http *http, transfer *t, const char *path, const cha
     eepi_etcd_text_clear(&t->body);
     eepi_etcd_text_add(&t->body, body, strlen(body));
     t->failed = t->is_refused = false;
+    t->began_us = eepi_now_us();
     t->why[0] = '\0';
     snprintf(url, sizeof url, "%s://%s%s", http->url->tls ? "https" : "http", http->name, path);
     snprintf(authorization, sizeof authorization, "Authorization: %s", token);
@@ -183,6 +206,8 @@ static bool begin(eepi_etcd_http *http, transfer *t, const char *path, const cha
     (void)calls.easy_setopt(t->easy, CURLOPT_PROXY, "");
     (void)calls.easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
     (void)calls.easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
+    (void)calls.easy_setopt(t->easy, CURLOPT_SOCKOPTFUNCTION, take_socket);
+    (void)calls.easy_setopt(t->easy, CURLOPT_SOCKOPTDATA, t);
     (void)calls.easy_setopt(t->easy, CURLOPT_TCP_KEEPALIVE, 1L);
     (void)calls.easy_setopt(t->easy, CURLOPT_TCP_KEEPIDLE, 2L);
     (void)calls.easy_setopt(t->easy, CURLOPT_TCP_KEEPINTVL, 1L);
