@@ -27,7 +27,7 @@ static void set_up(void)
     control_set_up(&ops, &owner);
 }
 
-TestSuite(control_socket, .init = set_up, .fini = control_tear_down, .timeout = 20);
+TestSuite(control_socket, .init = set_up, .fini = control_tear_down, .timeout = 100);
 
 Test(control_socket, the_socket_is_private_and_stale_ones_are_replaced)
 {
