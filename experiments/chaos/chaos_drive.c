@@ -15,7 +15,7 @@
 #include <string.h>
 
 static const double START_BOUND_MS = 120000, SETTLE_BOUND_MS = 120000;
-static const double ANSWER_S = 30, WAIT_S = 2; /* of what is answered at once; a slice of a wait */
+static const double ANSWER_S = 30; /* all is answered at once */
 static const double LOOK_MS = 100;
 
 typedef struct driver {
@@ -51,21 +51,19 @@ static void rest(driver *self, double ms)
 
 /* ---------------------------------------------------------------- the control socket */
 
-/* The answer, to be deleted; NULL: the run answers no more. */
-static cJSON *ask(driver *self, const char *what, const char *member, const char *text)
+/* The answer to a verb with its text, or to something that is asked (NULL); to be deleted. NULL:
+ * the run answers no more. */
+static cJSON *ask(driver *self, const char *what, const char *text)
 {
     cJSON *request = cJSON_CreateObject(), *answer = NULL;
     cJSON_AddStringToObject(request, "do", what);
     if (text) {
-        cJSON_AddStringToObject(request, member, text);
-    }
-    if (strcmp(what, "wait") == 0) {
-        cJSON_AddNumberToObject(request, "timeout_s", WAIT_S);
+        cJSON_AddStringToObject(request, "what", text);
     }
     eep_status status = control_client_send(self->client, request);
     cJSON_Delete(request);
     if (status == EEP_OK) {
-        status = control_client_next(self->client, ANSWER_S + WAIT_S, &answer);
+        status = control_client_next(self->client, ANSWER_S, &answer);
     }
     if (status == EEP_ERR_TIMEOUT) {
         violate(self, "eep-run gave no answer to '%s %s' within %.0f s", what, text ? text : "",
@@ -86,12 +84,12 @@ static const char *text_of(const cJSON *object, const char *name)
     return text ? text : "";
 }
 
-/* Do a verb. False: the run refused it, or did it to nobody. */
-static bool command(driver *self, verb what, const char *text)
+/* Do a verb. False: the run refused it, or did it to nobody; `must`: it may not. */
+static bool command(driver *self, verb what, const char *text, bool must)
 {
-    cJSON *answer = self->is_over ? NULL : ask(self, verb_table[what].name, "what", text);
+    cJSON *answer = self->is_over ? NULL : ask(self, verb_table[what].name, text);
     bool done = answer && is_ok(answer);
-    if (answer && !done && verb_is_of_hosts(what)) {
+    if (answer && !done && must) {
         violate(self, "eep-ctl %s %s: %s", verb_table[what].name, text, text_of(answer, "error"));
     }
     cJSON_Delete(answer);
@@ -100,39 +98,39 @@ static bool command(driver *self, verb what, const char *text)
 
 /* ---------------------------------------------------------------- settling */
 
-static bool is_settled(driver *self, char why[SCRIPT_ERROR_BYTES])
+/* A process for the seat, unless something is pending: a new one waits until its host is reached.
+ */
+static void fill_seat(driver *self, const cJSON *status, const cJSON *seat)
 {
-    cJSON *answer = self->is_over ? NULL : ask(self, "wait", "for", "settled");
-    bool settled = answer && is_ok(answer);
-    snprintf(why, SCRIPT_ERROR_BYTES, "%s", text_of(answer, "error"));
-    cJSON_Delete(answer);
-    return settled;
+    const cJSON *pending = cJSON_GetObjectItemCaseSensitive(status, "pending");
+    char text[16];
+    if (strcmp(text_of(seat, "state"), "vacant") == 0 && cJSON_IsNumber(pending) &&
+        pending->valuedouble == 0) {
+        snprintf(text, sizeof text, "%.0f",
+                 cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(seat, "seat")));
+        (void)command(self, VERB_REJOIN, text, false); /* in the next look again */
+    }
 }
 
-/* Each seat that has no process gets one, unless something is pending: a new process waits until
- * its host is reached. True: all serve. */
-static bool fill_seats(driver *self)
+/* Nothing is left to do, and all seats of the first view serve. Each that has no process gets one.
+ * `why`: what is waited for. */
+static bool is_settled(driver *self, char why[SCRIPT_ERROR_BYTES])
 {
-    cJSON *answer = self->is_over ? NULL : ask(self, "status", NULL, NULL);
+    cJSON *status = self->is_over ? NULL : ask(self, "status", NULL);
     const cJSON *seat = NULL;
-    const cJSON *pending = cJSON_GetObjectItemCaseSensitive(answer, "pending");
-    bool all = answer != NULL, is_idle = cJSON_IsNumber(pending) && pending->valuedouble == 0;
-    cJSON_ArrayForEach(seat, cJSON_GetObjectItemCaseSensitive(answer, "seats"))
+    bool settled = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(status, "settled"));
+    int num = 0;
+    snprintf(why, SCRIPT_ERROR_BYTES, "%s",
+             settled ? "seats without a process" : text_of(status, "waits"));
+    cJSON_ArrayForEach(seat, cJSON_GetObjectItemCaseSensitive(status, "seats"))
     {
-        const double number = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(seat, "seat"));
-        const char *state = text_of(seat, "state");
-        char text[16];
-        if (!(number < self->run->num_ranks)) {
-            continue;
-        }
-        all &= strcmp(state, "joined") == 0;
-        if (is_idle && strcmp(state, "vacant") == 0) {
-            snprintf(text, sizeof text, "%.0f", number);
-            (void)command(self, VERB_REJOIN, text); /* if refused: in the next look */
+        if (num++ < self->run->num_ranks) { /* they are in order */
+            settled &= strcmp(text_of(seat, "state"), "joined") == 0;
+            fill_seat(self, status, seat);
         }
     }
-    cJSON_Delete(answer);
-    return all;
+    cJSON_Delete(status);
+    return settled;
 }
 
 static void settle(driver *self, double bound_ms, const char *after)
@@ -140,7 +138,7 @@ static void settle(driver *self, double bound_ms, const char *after)
     char why[SCRIPT_ERROR_BYTES] = "";
     double until_ms = now_ms() + bound_ms;
     while (!self->is_over) {
-        if (fill_seats(self) && is_settled(self, why)) {
+        if (is_settled(self, why)) {
             return;
         }
         if (now_ms() > until_ms) {
@@ -179,11 +177,11 @@ static int make_fault(driver *self, int index)
     char after[2 * VERB_FILE_BYTES];
     int used = snprintf(after, sizeof after, "%s %s", verb_table[order->verb].name, order->text);
     double begin_ms = now_ms();
-    self->run->injected[index++] = command(self, order->verb, order->text);
+    self->run->injected[index++] = command(self, order->verb, order->text, true);
     if (index < round->num_faults && round->fault[index].scope == SCOPE_DOUBLE) {
         const chaos_order *second = &round->order[index];
         rest(self, second->after_ms);
-        self->run->injected[index++] = command(self, second->verb, second->text);
+        self->run->injected[index++] = command(self, second->verb, second->text, false);
         snprintf(after + used, sizeof after - (size_t)used, " and %s %s",
                  verb_table[second->verb].name, second->text);
     }
@@ -192,7 +190,7 @@ static int make_fault(driver *self, int index)
         rest(self, left_ms);
     }
     if (fault->kind == CHAOS_HOST_KILL) {
-        (void)command(self, VERB_HOST_START, order->text);
+        (void)command(self, VERB_HOST_START, order->text, true);
     }
     settle(self, SETTLE_BOUND_MS, after);
     return index;
@@ -209,7 +207,7 @@ void chaos_drive(const chaos_round *round, chaos_driven *run)
         i = make_fault(&self, i);
     }
     if (!self.is_over) {
-        cJSON_Delete(ask(&self, "finish", NULL, NULL));
+        cJSON_Delete(ask(&self, "finish", NULL));
     }
     if (self.client) {
         control_client_close(self.client);

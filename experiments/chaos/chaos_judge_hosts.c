@@ -9,6 +9,7 @@
 
 static const double PAUSE_BOUND_MS = 10000; /* of a recovery, beyond what its fault lasted */
 static const double EARLY_MS = 100;         /* a row is written after what it tells of was done */
+static const double LATE_MS = 2000;         /* silence may be evidence after it has ended */
 
 /* Where on the time line of the round a fault, and the one that goes with it, lie. */
 typedef struct span {
@@ -60,6 +61,13 @@ static void find_injected(judged *self, const bool *injected)
     }
 }
 
+/* The summary names it by that kind, or does not know any more what was done to the rank. */
+static bool fits_kind(const cJSON *fault, const chaos_fault *drawn)
+{
+    return chaos_is_kind(fault, chaos_row_name(drawn->kind)) ||
+           (drawn->fate != FATE_STAYS && chaos_is_kind(fault, "expelled"));
+}
+
 /* The summary has this fault of the process for that of that index. */
 static bool is_of(const judged *self, const cJSON *fault, int index)
 {
@@ -68,8 +76,8 @@ static bool is_of(const judged *self, const cJSON *fault, int index)
     const int seat = (int)chaos_number(fault, "rank");
     const span at = span_of(self, index);
     const double time_ms = chaos_number(fault, "time_ms");
-    if (!result->injected || !chaos_is_kind(fault, chaos_row_name(drawn->kind)) ||
-        time_ms < at.from_ms - EARLY_MS || time_ms >= at.until_ms) {
+    if (!result->injected || !fits_kind(fault, drawn) || time_ms < at.from_ms - EARLY_MS ||
+        time_ms >= at.until_ms) {
         return false;
     }
     return drawn->seat < 0 ? is_on(self, drawn->hosts, seat)
@@ -124,19 +132,19 @@ static void check_fault(judged *self, int index)
     const chaos_fault *drawn = &self->found.round->fault[index];
     chaos_result *result = &self->found.verdict->result[index];
     const cJSON *fault = NULL;
-    int num_expelled = 0;
+    uint64_t seats = 0; /* the summary may have two faults of a rank */
     cJSON_ArrayForEach(fault, cJSON_GetObjectItemCaseSensitive(self->found.summary, "faults"))
     {
         if (!chaos_is_expelled(fault) || !is_of(self, fault, index)) {
             continue;
         }
-        num_expelled++;
+        seats |= UINT64_C(1) << (int)chaos_number(fault, "rank");
         if (!result->healed || chaos_number(fault, "pause_ms") > result->pause_ms) {
             chaos_fill_result(result, fault);
         }
     }
-    result->expelled = num_expelled;
-    if (result->injected && drawn->fate == FATE_STAYS && num_expelled) {
+    result->expelled = __builtin_popcountll(seats);
+    if (result->injected && drawn->fate == FATE_STAYS && seats) {
         chaos_violate(&self->found, "rank %d was expelled after %s %s at %.3f s", drawn->seat,
                       chaos_kind_names[drawn->kind], self->found.round->order[index].text,
                       result->time_ms / 1e3);
@@ -181,7 +189,7 @@ static void check_recovery(judged *self, const cJSON *fault)
         return;
     }
     double agreed_ms = time_ms + chaos_number(fault, "detect_ms") + chaos_number(fault, "agree_ms");
-    if (agreed_ms > span_of(self, index).until_ms) {
+    if (agreed_ms > span_of(self, index).until_ms + LATE_MS) {
         chaos_violate(found,
                       "rank %d (generation %" PRIu32 ") was expelled at %.3f s: all had settled "
                       "since %s %s",
