@@ -199,12 +199,13 @@ static const char *no_room(const eep_device *device, char *text, size_t bytes)
 {
     eepi_device_facts facts = eepi_device_facts_of(device);
 
-    snprintf(text, bytes,
-             "this device has room for %u ranks of this process, and they are here: each needs two "
-             "of its %u queues (%s), and those that wait take at most a quarter of its %u "
-             "multiprocessors",
-             eepi_device_most_waiters(device), facts.num_queues,
-             facts.queues_variable ? facts.queues_variable : "no limit", facts.num_multiprocessors);
+    snprintf(
+        text, bytes,
+        "this device has room for %u ranks of this process, fewer with a network, and they are "
+        "here: each needs two of its %u queues (%s), with a network three, and those that wait "
+        "take at most a quarter of its %u multiprocessors",
+        eepi_device_most_waiters(device), facts.num_queues,
+        facts.queues_variable ? facts.queues_variable : "no limit", facts.num_multiprocessors);
     return text;
 }
 

@@ -6,6 +6,7 @@
 
 #include "graphs/kernels/combine.h"
 #include "graphs/kernels/dispatch.h"
+#include "graphs/kernels/place.h"
 #include "graphs/kernels/step_nodes.h"
 
 #define EEPI_CUDA_KERNEL(name, args_type)                                                          \

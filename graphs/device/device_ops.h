@@ -17,7 +17,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of the structs below or of the kernels' argument structs. */
-enum { EEPI_BACKEND_VERSION = 10 };
+enum { EEPI_BACKEND_VERSION = 11 };
 
 /* Memory that others map (graphs/device/device_share.h). */
 typedef struct eepi_share {
@@ -143,6 +143,10 @@ eepi_device_facts eepi_device_facts_of(const eep_device *device);
  * more. */
 EEP_MUST_CHECK eep_status eepi_device_take_waiter(eep_device *device);
 void eepi_device_release_waiter(eep_device *device);
+/* A rank has one more stream, whose work others wait for, so it shares no queue with a stream that
+ * waits. Any thread. EEP_ERR_UNSUPPORTED: the ranks of this process have all queues. */
+EEP_MUST_CHECK eep_status eepi_device_take_stream(eep_device *device);
+void eepi_device_release_stream(eep_device *device);
 /* Ranks that the device has room for; UINT32_MAX: it sets no limit. */
 uint32_t eepi_device_most_waiters(const eep_device *device);
 /* Calls of this process so far that may have waited for ranks that waited (cuda). Any thread. */

@@ -10,6 +10,7 @@ enum { MAX_ORDINALS = 64, STREAMS_PER_RANK = 2 /* its steps', and the device's a
  * device's number. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t num_on[MAX_ORDINALS], num_in_process;
+static uint32_t streams_on[MAX_ORDINALS]; /* beside the two of each rank */
 
 static uint32_t least(uint32_t a, uint32_t b)
 {
@@ -30,6 +31,14 @@ uint32_t eepi_device_most_waiters(const eep_device *device)
     return most < 1 ? 1 : most;
 }
 
+/* With the lock: has the device queues for so many ranks and other streams? */
+static bool has_queues(const eep_device *device, uint32_t ranks, uint32_t streams)
+{
+    const eepi_device_facts facts = eepi_device_facts_of(device);
+
+    return facts.num_queues == 0 || ranks * STREAMS_PER_RANK + streams <= facts.num_queues;
+}
+
 static void tell_backend(eep_device *device)
 {
     if (device->ops->set_waiters) {
@@ -40,14 +49,15 @@ static void tell_backend(eep_device *device)
 eep_status eepi_device_take_waiter(eep_device *device)
 {
     uint32_t most = eepi_device_most_waiters(device);
-    uint32_t *num = &num_on[device->ordinal % MAX_ORDINALS];
+    const int at = device->ordinal % MAX_ORDINALS;
+    uint32_t *num = &num_on[at];
     eep_status status = EEP_ERR_UNSUPPORTED;
 
     if (most == UINT32_MAX) { /* the host's threads wait for ranks, never for a device */
         return EEP_OK;
     }
     pthread_mutex_lock(&lock);
-    if (*num < most) {
+    if (*num < most && (*num == 0 || has_queues(device, *num + 1, streams_on[at]))) {
         (*num)++;
         num_in_process++;
         tell_backend(device);
@@ -66,6 +76,27 @@ void eepi_device_release_waiter(eep_device *device)
     num_on[device->ordinal % MAX_ORDINALS]--;
     num_in_process--;
     tell_backend(device);
+    pthread_mutex_unlock(&lock);
+}
+
+eep_status eepi_device_take_stream(eep_device *device)
+{
+    const int at = device->ordinal % MAX_ORDINALS;
+    eep_status status = EEP_ERR_UNSUPPORTED;
+
+    pthread_mutex_lock(&lock);
+    if (has_queues(device, num_on[at], streams_on[at] + 1)) {
+        streams_on[at]++;
+        status = EEP_OK;
+    }
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
+void eepi_device_release_stream(eep_device *device)
+{
+    pthread_mutex_lock(&lock);
+    streams_on[device->ordinal % MAX_ORDINALS]--;
     pthread_mutex_unlock(&lock);
 }
 

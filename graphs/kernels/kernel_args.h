@@ -4,6 +4,7 @@
 #ifndef EEPK_KERNEL_ARGS_H
 #define EEPK_KERNEL_ARGS_H
 
+#include "graphs/kernels/placing_layout.h"
 #include "graphs/kernels/table_layout.h"
 
 typedef struct eepk_world_args {
@@ -61,8 +62,12 @@ typedef struct eepk_mask_args {
     uint32_t is_masked, pad;
 } eepk_mask_args;
 
-/* X(name, args type): every kernel of libeep, for the wrappers of both backends. */
-#define EEPK_KERNEL_LIST(X)                                                                        \
+typedef struct eepk_place_args { /* launched, never captured */
+    eepk_placing *placing;
+} eepk_place_args;
+
+/* X(name, args type): the kernels that have a world. */
+#define EEPK_WORLD_KERNEL_LIST(X)                                                                  \
     X(flip, eepk_flip_args)                                                                        \
     X(latch, eepk_latch_args)                                                                      \
     X(finish, eepk_world_args)                                                                     \
@@ -78,4 +83,9 @@ typedef struct eepk_mask_args {
     X(unpack_formed, eepk_dispatch_node_args)                                                      \
     X(combine_send_formed, eepk_combine_node_args)                                                 \
     X(mask, eepk_mask_args)
+
+/* Every kernel of libeep, for the wrappers of both backends. */
+#define EEPK_KERNEL_LIST(X)                                                                        \
+    EEPK_WORLD_KERNEL_LIST(X)                                                                      \
+    X(place, eepk_place_args)
 #endif

@@ -61,6 +61,8 @@ static const eep_kernel_arg mask_args[] = {
     CONSTANT(eepk_mask_args, pad),
 };
 
+static const eep_kernel_arg place_args[] = {ADDRESS(eepk_place_args, placing)};
+
 #define FIELDS(list)                                                                               \
     {                                                                                              \
         (list), sizeof(list) / sizeof((list)[0])                                                   \
@@ -81,4 +83,5 @@ const eepi_kernel_fields eepi_kernel_fields_of[EEPI_NUM_KERNELS] = {
     [EEPI_KERNEL_unpack_formed] = FIELDS(dispatch_args),
     [EEPI_KERNEL_combine_send_formed] = FIELDS(combine_args),
     [EEPI_KERNEL_mask] = FIELDS(mask_args),
+    [EEPI_KERNEL_place] = FIELDS(place_args),
 };

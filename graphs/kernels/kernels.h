@@ -15,11 +15,12 @@ typedef enum eepi_kernel_id {
 } eepi_kernel_id;
 
 /* How the nodes are launched where a block has threads. The exchange is one block per rank, the
- * only one that waits for other ranks; route is one block; the others have as many as the config
- * says. */
+ * only one that waits for other ranks; route and place are one block; the others have as many
+ * as the config says. */
 enum {
     EEPI_ROUTE_THREADS = 32 * EEPK_ROUTE_WARPS,
     EEPI_EXCHANGE_THREADS = 128,
+    EEPI_PLACE_THREADS = 512,
     EEPI_COPY_THREADS = 256,
     EEPI_COPY_BLOCKS = 24,     /* unless the config says */
     EEPI_COPY_BLOCKS_HOST = 4, /* there blocks run one after the other, so few are enough */

@@ -6,8 +6,10 @@
 #include "membership/context/context.h"
 #include "membership/context/log.h"
 #include "membership/step/step.h"
+#include "transport/proxy/bounce.h"
 #include "transport/proxy/ring_lane.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +23,7 @@ typedef struct begun { /* the newest that a peer's host has told */
 
 struct eepi_proxies {
     eepi_placer *placer;
+    eepi_bounce *bounce; /* NULL: the host writes the window itself */
     eepi_network *network;
     uint64_t completed;           /* the last step that ended well here; rank thread */
     uint64_t own_epoch, own_step; /* of the newest own step; atomic, for whoever wakes */
@@ -131,16 +134,12 @@ bool eepi_proxies_hear(eep_context *context)
 
 /* ------------------------------------------------------------------ life */
 
-/* Rows that come over a network are written by host threads, into memory that they can write. */
 eep_status eepi_proxies_plan(eep_context *context)
 {
     char why[EEPI_ERROR_BYTES / 2] = "";
     const bool spans_hosts = strstr(context->config.store_path, "://") != NULL;
     eep_status status;
 
-    if (eepi_device_is_cuda(context->config.device)) {
-        return EEP_OK;
-    }
     status = eepi_network_plan(spans_hosts, &context->shape, why, sizeof why);
     return status == EEP_OK ? EEP_OK : eepi_fail(context, status, "%s", why);
 }
@@ -199,12 +198,63 @@ static eep_status open_network(eep_context *context, struct eepi_proxies *proxie
     return eepi_network_open(&config, why, why_bytes, &proxies->network);
 }
 
+/* Until the first flip nothing is placed. */
+static void place_at(struct eepi_proxies *proxies, void *memory)
+{
+    eepi_placer_set_user(proxies->placer, proxies->bounce ? (void *)proxies->bounce : memory);
+    if (proxies->bounce) {
+        eepi_bounce_set_window(proxies->bounce, memory);
+    }
+}
+
+static eep_status open_bounce(eep_context *context, struct eepi_proxies *proxies, char *why,
+                              size_t why_bytes)
+{
+    eep_device *device = context->config.device;
+    const eep_status status =
+        eepi_bounce_open(device, context->shape.window_bytes, &proxies->bounce);
+    const char *failure = eepi_device_failure(device);
+
+    if (status == EEP_ERR_UNSUPPORTED) {
+        const eepi_device_facts facts = eepi_device_facts_of(device);
+        snprintf(why, why_bytes,
+                 "a rank with a network needs three of the device's %u queues (%s), and the ranks "
+                 "of this process have all",
+                 facts.num_queues, facts.queues_variable ? facts.queues_variable : "no limit");
+    } else if (status != EEP_OK) {
+        snprintf(why, why_bytes, "%s", failure[0] ? failure : eep_strerror(status));
+    }
+    return status;
+}
+
+static eep_status open_placer(eep_context *context, struct eepi_proxies *proxies, char *why,
+                              size_t why_bytes)
+{
+    eepi_placer_ops ops = eepi_placer_host_ops;
+    eep_status status = EEP_OK;
+
+    if (eepi_device_is_discrete(context->config.device)) {
+        ops = eepi_placer_bounce_ops;
+        status = open_bounce(context, proxies, why, why_bytes);
+    }
+    if (status != EEP_OK) {
+        return status;
+    }
+    ops.begin = hear_begin;
+    ops.listener = context;
+    proxies->placer = eepi_placer_open(&context->shape, context->generation, &ops, NULL);
+    if (!proxies->placer) {
+        return EEP_ERR_NO_MEMORY;
+    }
+    place_at(proxies, eepi_window_memory(context->window, 0, context->claim.serial[0]));
+    return EEP_OK;
+}
+
 eep_status eepi_proxies_open(eep_context *context, char *why, size_t why_bytes)
 {
     const eepk_shape *s = &context->shape;
-    const eepi_placer_ops ops = {eepi_placer_host_ops.rows, eepi_placer_host_ops.word, hear_begin,
-                                 context, eepi_placer_host_ops.where};
     struct eepi_proxies *proxies;
+    eep_status status;
 
     if (s->num_queues == 0) {
         return EEP_OK;
@@ -218,13 +268,11 @@ eep_status eepi_proxies_open(eep_context *context, char *why, size_t why_bytes)
     proxies->generation = calloc(s->max_ranks, sizeof *proxies->generation);
     proxies->queue = calloc(s->max_ranks, sizeof *proxies->queue);
     proxies->ring = calloc(s->num_queues, sizeof *proxies->ring);
-    proxies->placer =
-        eepi_placer_open(s, context->generation, &ops,
-                         eepi_window_memory(context->window, 0, context->claim.serial[0]));
-    if (!proxies->generation || !proxies->queue || !proxies->ring || !proxies->placer) {
+    if (!proxies->generation || !proxies->queue || !proxies->ring) {
         return EEP_ERR_NO_MEMORY;
     }
-    return open_network(context, proxies, why, why_bytes);
+    status = open_placer(context, proxies, why, why_bytes);
+    return status == EEP_OK ? open_network(context, proxies, why, why_bytes) : status;
 }
 
 void eepi_proxies_close(eep_context *context)
@@ -238,6 +286,7 @@ void eepi_proxies_close(eep_context *context)
         eepi_network_close(proxies->network);
     }
     eepi_placer_close(proxies->placer);
+    eepi_bounce_close(proxies->bounce);
     free(proxies->ring);
     free(proxies->queue);
     free(proxies->generation);
@@ -304,8 +353,9 @@ static eep_status move(eep_context *context, uint64_t epoch, uint64_t step, bool
 {
     struct eepi_proxies *proxies = proxies_of(context);
     const eepi_gate_stand to = {epoch, step, lets_in, context->generation, proxies->generation};
+    const eep_status status = eepi_placer_move(proxies->placer, &to, GATE_BOUND_US);
 
-    return eepi_placer_move(proxies->placer, &to, GATE_BOUND_US);
+    return proxies->bounce && eepi_bounce_failure(proxies->bounce) ? EEP_ERR_DEVICE : status;
 }
 
 /* The image that was staged is of the view that goes live, and stays until this flip has ended
@@ -332,16 +382,22 @@ eep_status eepi_proxies_flip(eep_context *context)
     }
     pthread_mutex_unlock(&proxies->begun_lock);
     memory = (void *)(uintptr_t)eepk_peers(s, image)[s->self].address;
-    eepi_placer_set_user(proxies->placer, memory);
+    place_at(proxies, memory);
     eepi_network_keep(proxies->network, proxies->generation);
     return move(context, header->epoch, 0, false);
 }
 
-/* Rule N1: whoever stays inside the gate may write at any time. */
+/* Rule N1: whoever stays inside the gate may write at any time. A rank that places nothing any more
+ * would miss its peers' rows and suspect them. */
 static void end_for_gate(eep_context *context)
 {
+    const struct eepi_proxies *proxies = proxies_of(context);
+    const char *failure = proxies->bounce ? eepi_bounce_failure(proxies->bounce) : NULL;
+
     eepi_end_service(context, EEP_ERR_DEVICE,
-                     "a thread of the network does not end its write into this rank's window");
+                     failure ? failure
+                             : "a thread of the network does not end its write into this rank's "
+                               "window");
 }
 
 static void tell_begin(const eep_context *context, const eepk_launch *launch)

@@ -4,6 +4,7 @@
 #include "graphs/kernels/kernels.h"
 #include "graphs/kernels/combine.h"
 #include "graphs/kernels/dispatch.h"
+#include "graphs/kernels/place.h"
 #include "graphs/kernels/step_nodes.h"
 
 enum { ONE = 1, SOME = 64, MANY = 128 };

@@ -305,7 +305,7 @@ static bool run_rows(const uint8_t *bytes, size_t size)
 {
     static const uint32_t members[RANKS] = {1, OWN, 5, 3};
     window *w = open_window();
-    const eepi_placer_ops ops = {write_rows, write_word, hear_begin, NULL, NULL};
+    const eepi_placer_ops ops = {write_rows, write_word, hear_begin, NULL, NULL, NULL};
     eepi_gate_stand stand = {EPOCH, STEP, true, OWN, members};
     eepi_placer *placer = eepi_placer_open(&w->shape, OWN, &ops, w);
     bool taken;

@@ -277,6 +277,33 @@ Test(capture, ranks_that_wait_take_a_quarter_of_a_device_at_most)
     device->ops = own;
 }
 
+static eepi_device_facts five_queues(const void *impl)
+{
+    (void)impl;
+    return (eepi_device_facts){.num_multiprocessors = 100, .num_queues = 5};
+}
+
+/* Two of each rank, and one more of a rank that places what comes over a network. */
+Test(capture, streams_that_ranks_wait_for_have_a_queue_each)
+{
+    const eepi_device_ops *own = device->ops;
+    eepi_device_ops small = *own;
+
+    small.facts = five_queues;
+    device->ops = &small;
+    OK(eepi_device_take_waiter(device));
+    OK(eepi_device_take_stream(device));
+    OK(eepi_device_take_waiter(device));
+    FAILS(eepi_device_take_stream(device), EEP_ERR_UNSUPPORTED);
+    eepi_device_release_waiter(device);
+    OK(eepi_device_take_stream(device));
+    FAILS(eepi_device_take_waiter(device), EEP_ERR_UNSUPPORTED);
+    eepi_device_release_stream(device);
+    OK(eepi_device_take_waiter(device));
+    eepi_device_release_stream(device);
+    device->ops = own;
+}
+
 /* ------------------------------------------------------------------ the caller's own capture */
 
 /* A second handle plays the framework that owns the stream and captures it by its own means. */

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The laboratory over the CUDA plugins themselves, with host threads in the GPU's place
 # (tests/fake_gpu/README.md): ranks as threads of one process and as processes, through a kill and a
-# rejoin, every token checked; and what the fake's counters say of it.
+# rejoin, every token checked, also with rows over a network; and what the fake's counters say of it.
 # usage: fake_gpu.sh BUILD
 set -u
 build=$1
@@ -54,7 +54,7 @@ run_job() {
     fi
     if [ "$(count_of most_streams "$tmp/$name.count".*)" -gt "$most_streams" ] ||
         grep -q ' loads_eagerly=0' "$tmp/$name.count".*; then
-        echo "$name: more than $most_streams streams, two of a rank, or kernels that are loaded late:"
+        echo "$name: more than $most_streams streams, two of a rank or three with a network, or kernels that are loaded late:"
         cat "$tmp/$name.count".*
         exit 1
     fi
@@ -65,3 +65,4 @@ run_job() {
 }
 run_job threads 2 16 --threads --ranks 8 --kill 3@0.8 --rejoin 3@1.2
 run_job processes 6 2 --ranks 3 --kill 2@0.5 --rejoin 2@0.8
+run_job network 6 3 --ranks 3 --hosts-of 1 --kill 2@0.5 --rejoin 2@0.8

@@ -31,6 +31,7 @@ static inline void look_and_point(void)
 
 #include "graphs/kernels/combine.h"
 #include "graphs/kernels/dispatch.h"
+#include "graphs/kernels/place.h"
 #include "graphs/kernels/step_nodes.h"
 
 /* Rule M2: what was promised holds for the graph, too. */
@@ -110,8 +111,14 @@ static void store_for_ever(const eepk_world *world)
         if (EEPI_KERNEL_##name == EEPI_KERNEL_finish)                                              \
             check_tables(typed->world);                                                            \
     }
-EEPK_KERNEL_LIST(SIM_KERNEL)
+EEPK_WORLD_KERNEL_LIST(SIM_KERNEL)
 #undef SIM_KERNEL
+
+/* The simulator's windows are the host's: nobody launches it. */
+static void place_host(const void *args, eep_grid grid)
+{
+    eepk_place_body((const eepk_place_args *)args, grid);
+}
 
 const eep_kernel eepi_host_kernels[EEPI_NUM_KERNELS] = {
 #define SIM_KERNEL_ENTRY(name, args) EEP_KERNEL(#name, name##_host, NULL, NULL, 0),

@@ -197,22 +197,25 @@ static size_t end_pieces(const eepi_network *network, eepi_connection *c, const 
                          size_t got)
 {
     eepi_announced *a = c->announced;
+    const eepk_put *put[AT_ONCE];
+    uint32_t num_whole = 0;
 
     for (int i = 0; i < r->num_pieces; i++) {
         const size_t wanted = r->part[i].iov_len;
-        const bool is_whole = got >= wanted;
-        eepi_placer_end(network->config.placer, &a->put[r->first + (uint32_t)i], is_whole);
-        if (is_whole) {
+        put[i] = &a->put[r->first + (uint32_t)i];
+        if (got >= wanted) {
             got -= wanted;
-            a->at++;
+            num_whole++;
             a->written = 0;
-            c->num_placed++;
-            c->owes = true;
         } else if (got > 0) {
             a->written += (uint32_t)got;
             got = 0;
         }
     }
+    eepi_placer_end(network->config.placer, put, (uint32_t)r->num_pieces, num_whole);
+    a->at += num_whole;
+    c->num_placed += num_whole;
+    c->owes |= num_whole > 0;
     return got;
 }
 

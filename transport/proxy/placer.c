@@ -29,7 +29,7 @@ static void *host_where(void *user, uint64_t offset)
     return (uint8_t *)user + offset;
 }
 
-const eepi_placer_ops eepi_placer_host_ops = {host_rows, host_word, NULL, NULL, host_where};
+const eepi_placer_ops eepi_placer_host_ops = {host_rows, host_word, NULL, NULL, host_where, NULL};
 
 /* ------------------------------------------------------------------ life */
 
@@ -183,7 +183,7 @@ eepi_placed eepi_placer_place(eepi_placer *placer, const eepk_put *put, const vo
     pthread_mutex_lock(&source->lock);
     switch (eepi_window_gate_enter(placer->gate, put, proven)) {
     case EEPI_GATE_ENTERED:
-        how = eepi_placer_write(placer, source, put, bytes, false);
+        how = eepi_placer_write(placer, source, put, bytes);
         eepi_window_gate_leave(placer->gate);
         break;
     case EEPI_GATE_NEWER:
@@ -242,17 +242,19 @@ eepi_placed eepi_placer_begin(eepi_placer *placer, const eepk_put *put, uint32_t
     return how;
 }
 
-void eepi_placer_end(eepi_placer *placer, const eepk_put *put, bool is_whole)
+void eepi_placer_end(eepi_placer *placer, const eepk_put *const *put, uint32_t num,
+                     uint32_t num_whole)
 {
-    eepi_source *source = &placer->source[put->source];
+    const bool is_seen = eepi_placer_settle(placer, put, num_whole);
+    eepi_source *source = num > 0 ? &placer->source[put[0]->source] : NULL;
 
-    pthread_mutex_lock(&source->lock);
-    eepi_placer_unmark(placer, source, put, is_whole);
-    pthread_mutex_unlock(&source->lock);
-    eepi_window_gate_leave(placer->gate);
-    if (is_whole) {
-        eepi_placer_note(placer, EEPI_PLACED, 1);
+    for (uint32_t i = 0; i < num; i++) {
+        pthread_mutex_lock(&source->lock);
+        eepi_placer_unmark(placer, source, put[i], is_seen && i < num_whole);
+        pthread_mutex_unlock(&source->lock);
+        eepi_window_gate_leave(placer->gate);
     }
+    eepi_placer_note(placer, is_seen ? EEPI_PLACED : EEPI_PLACED_LOST, num_whole);
 }
 
 void eepi_placer_give_up(eepi_placer *placer, eepi_placed how)

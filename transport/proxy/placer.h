@@ -15,15 +15,15 @@
 #ifndef EEPI_PLACER_H
 #define EEPI_PLACER_H
 
+#include "graphs/kernels/placing_layout.h"
 #include "transport/proxy/window_gate.h"
 
 typedef struct eepi_placer eepi_placer;
 
-/* How a window is written, and who hears of begins. Rows and word return once the write can be seen
- * by the device that reads the window (rule N4): a copy by a DMA engine is waited for before a tag
- * is stored. */
+/* How a window is written, and who hears of begins. */
 typedef struct eepi_placer_ops {
     void (*rows)(void *user, uint64_t offset, const void *bytes, uint32_t num_bytes);
+    /* Returns once the device that reads the window can see it. */
     void (*word)(void *user, uint64_t offset, uint64_t value);
     /* A peer begins that step with put->shape, and has ended put->completed well. Never parked.
      * NULL: nobody hears
@@ -32,7 +32,13 @@ typedef struct eepi_placer_ops {
     void *listener;
     /* Where rows for that offset are written by plain stores, in place of `rows`. NULL: nowhere */
     void *(*where)(void *user, uint64_t offset);
+    /* What `rows` or the caller has written for these puts, at most EEPI_PLACER_AT_ONCE, is on its
+     * way: returns once the device that reads the window can see it (rule N4). Until then whoever
+     * writes is inside the gate (rule N1). False: it never will; the device has failed. NULL: what
+     * is written is seen */
+    bool (*settle)(void *user, const eepk_put *const *put, uint32_t num);
 } eepi_placer_ops;
+enum { EEPI_PLACER_AT_ONCE = EEPK_PLACE_AT_ONCE };
 
 /* A window that host threads can write; `user` is its address. It tells nobody of begins. */
 extern const eepi_placer_ops eepi_placer_host_ops;
@@ -44,6 +50,7 @@ typedef enum eepi_placed {
     EEPI_PLACED_OLDER,     /* of a view, a step, a generation or an exchange that is over */
     EEPI_PLACED_FOREIGN,   /* for or from a generation that the gate does not let in */
     EEPI_PLACED_MALFORMED, /* no rank of this version sends that */
+    EEPI_PLACED_LOST,      /* this rank's device has failed, and does not take it */
     EEPI_NUM_PLACED,
 } eepi_placed;
 
@@ -64,9 +71,11 @@ eepi_placed eepi_placer_place(eepi_placer *placer, const eepk_put *put, const vo
  * Any thread. */
 eepi_placed eepi_placer_begin(eepi_placer *placer, const eepk_put *put, uint32_t proven,
                               void **to_out);
-/* All bytes are written, or (`is_whole` false) some are: the piece is not placed, and whoever has
- * the rest begins again. */
-void eepi_placer_end(eepi_placer *placer, const eepk_put *put, bool is_whole);
+/* Of `num` pieces that were begun, at most EEPI_PLACER_AT_ONCE of one source, the first `num_whole`
+ * are written. Those behind are not: none is placed, and whoever has the rest of one begins it
+ * again. */
+void eepi_placer_end(eepi_placer *placer, const eepk_put *const *put, uint32_t num,
+                     uint32_t num_whole);
 /* A piece of which some bytes were written, and whose rest may not be: it ended so. */
 void eepi_placer_give_up(eepi_placer *placer, eepi_placed how);
 /* Move the gate (eepi_window_gate_move), then place what was parked for where it stands now. Before

@@ -77,16 +77,52 @@ eepi_placed eepi_parked_keep(eepi_placer *placer, eepi_source *source, const eep
     return EEPI_PLACED_PARKED;
 }
 
+typedef struct batch { /* written, and inside the gate until they are seen */
+    const eepk_put *put[EEPI_PLACER_AT_ONCE];
+    uint32_t num;
+} batch;
+
+static void end_batch(eepi_placer *placer, eepi_source *source, batch *b)
+{
+    const bool is_seen = eepi_placer_settle(placer, b->put, b->num);
+
+    for (uint32_t i = 0; i < b->num; i++) {
+        eepi_placer_unmark(placer, source, b->put[i], is_seen);
+        eepi_window_gate_leave(placer->gate);
+    }
+    eepi_placer_note(placer, is_seen ? EEPI_PLACED : EEPI_PLACED_LOST, b->num);
+    b->num = 0;
+}
+
+/* Inside the gate. False: it leaves it, since it stays outside of the batch, for `how_out`. */
+static bool enters_batch(eepi_placer *placer, eepi_source *source, const eepk_put *put,
+                         const void *bytes, batch *b, eepi_placed *how_out)
+{
+    *how_out = put->kind == EEPK_PUT_TAG ? eepi_placer_write(placer, source, put, NULL)
+                                         : eepi_placer_mark(placer, source, put);
+    if (put->kind == EEPK_PUT_TAG || *how_out != EEPI_PLACED) {
+        eepi_window_gate_leave(placer->gate);
+        return false;
+    }
+    placer->ops.rows(eepi_placer_user(placer), put->offset, bytes, put->bytes);
+    b->put[b->num++] = put;
+    if (b->num == EEPI_PLACER_AT_ONCE) {
+        end_batch(placer, source, b);
+    }
+    return true;
+}
+
 /* Its source was the one that it said when it came. False: the gate has not come to it. */
 static bool release(eepi_placer *placer, eepi_source *source, const eepk_put *put,
-                    const void *bytes)
+                    const void *bytes, batch *b)
 {
     eepi_placed how = EEPI_PLACED_FOREIGN;
 
     switch (eepi_window_gate_enter(placer->gate, put, put->source_generation)) {
     case EEPI_GATE_ENTERED:
-        how = eepi_placer_write(placer, source, put, bytes, true);
-        eepi_window_gate_leave(placer->gate);
+        if (enters_batch(placer, source, put, bytes, b, &how)) {
+            return true;
+        }
         break;
     case EEPI_GATE_NEWER:
         return false;
@@ -104,15 +140,17 @@ void eepi_parked_release(eepi_placer *placer, eepi_source *source)
 {
     for (int chain = 0; chain < EEPK_MAX_CHAINS; chain++) {
         eepi_parked *parked = &source->parked[chain];
+        batch b = {.num = 0};
         bool is_due = true;
         for (uint32_t i = 0; i < placer->max_parked && parked->num != 0 && is_due; i++) {
             if (parked->puts[i].kind != 0) {
                 is_due = release(placer, source, &parked->puts[i],
-                                 parked->bytes + (size_t)i * placer->piece_bytes);
+                                 parked->bytes + (size_t)i * placer->piece_bytes, &b);
             }
         }
+        end_batch(placer, source, &b);
         if (is_due && parked->has_tag) {
-            is_due = release(placer, source, &parked->tag, NULL);
+            is_due = release(placer, source, &parked->tag, NULL, &b);
         }
         if (is_due && parked->num != 0) {
             forget(placer, parked);

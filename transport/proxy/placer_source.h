@@ -54,15 +54,17 @@ struct eepi_placer {
     eepi_source source[]; /* [max_ranks] */
 };
 
-/* Inside the gate, the source's lock held. It is let go while `bytes` are written, unless they lie
- * where another message of the source could take their place. */
+/* Inside the gate, the source's lock held. It is let go while `bytes` are written. */
 eepi_placed eepi_placer_write(eepi_placer *placer, eepi_source *source, const eepk_put *put,
-                              const void *bytes, bool keeps_lock);
+                              const void *bytes);
 /* Inside the gate, the source's lock held: that piece is the caller's to write until it says that
  * it is written, or that it is not. Not EEPI_PLACED: it is not. */
 eepi_placed eepi_placer_mark(eepi_placer *placer, eepi_source *source, const eepk_put *put);
 void eepi_placer_unmark(eepi_placer *placer, eepi_source *source, const eepk_put *put,
                         bool is_written);
+/* What was written for these puts is seen by the window's device. No lock is needed, or in the way.
+ */
+bool eepi_placer_settle(eepi_placer *placer, const eepk_put *const *put, uint32_t num);
 /* Room for a source's parked messages. False: out of memory. */
 bool eepi_parked_open(eepi_parked *parked, uint32_t max_pieces, uint32_t piece_bytes);
 void eepi_parked_close(eepi_parked *parked);

@@ -76,24 +76,27 @@ static eepi_placed mark(eepi_exchange *exchange, const eepk_put *put)
     return EEPI_PLACED;
 }
 
+bool eepi_placer_settle(eepi_placer *placer, const eepk_put *const *put, uint32_t num)
+{
+    return num == 0 || !placer->ops.settle ||
+           placer->ops.settle(eepi_placer_user(placer), put, num);
+}
+
 static eepi_placed take_piece(eepi_placer *placer, eepi_source *source, eepi_exchange *exchange,
-                              const eepk_put *put, const void *bytes, bool keeps_lock)
+                              const eepk_put *put, const void *bytes)
 {
     const eepi_placed how = mark(exchange, put);
+    bool is_seen;
 
     if (how != EEPI_PLACED) {
         return how;
     }
-    if (!keeps_lock) {
-        pthread_mutex_unlock(&source->lock);
-    }
+    pthread_mutex_unlock(&source->lock);
     placer->ops.rows(eepi_placer_user(placer), put->offset, bytes, put->bytes);
-    if (!keeps_lock) {
-        pthread_mutex_lock(&source->lock);
-    }
-    exchange->placed++;
-    close_if_whole(placer, exchange);
-    return EEPI_PLACED;
+    is_seen = eepi_placer_settle(placer, &put, 1);
+    pthread_mutex_lock(&source->lock);
+    eepi_placer_unmark(placer, source, put, is_seen);
+    return is_seen ? EEPI_PLACED : EEPI_PLACED_LOST;
 }
 
 /* Rule N3: a source that has completed the step which this rank runs has published all its tags of
@@ -170,7 +173,7 @@ static eepi_placed find_exchange(const eepi_placer *placer, eepi_source *source,
 }
 
 eepi_placed eepi_placer_write(eepi_placer *placer, eepi_source *source, const eepk_put *put,
-                              const void *bytes, bool keeps_lock)
+                              const void *bytes)
 {
     eepi_exchange *exchange;
     eepi_placed how;
@@ -183,7 +186,7 @@ eepi_placed eepi_placer_write(eepi_placer *placer, eepi_source *source, const ee
         return how;
     }
     return put->kind == EEPK_PUT_TAG ? take_tag(placer, exchange, put)
-                                     : take_piece(placer, source, exchange, put, bytes, keeps_lock);
+                                     : take_piece(placer, source, exchange, put, bytes);
 }
 
 /* ------------------------------------------------------------------ by the caller itself */

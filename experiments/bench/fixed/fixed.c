@@ -5,6 +5,7 @@
 #include "graphs/kernels/combine.h"
 #include "graphs/kernels/dispatch.h"
 #include "experiments/bench/fixed/fixed_kernels.h"
+#include "graphs/kernels/place.h"
 #include "graphs/kernels/step_nodes.h"
 
 #include <string.h>

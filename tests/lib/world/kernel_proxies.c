@@ -22,6 +22,15 @@ static void move_gate(kernel_proxies *p, int seat, uint64_t epoch, uint64_t step
     CHECK(eepi_placer_move(p->placer[seat], &to, MOVE_BOUND_US) == EEP_OK);
 }
 
+static void place_at(kernel_proxies *p, int seat, void *window)
+{
+    if (p->bounce[seat]) {
+        eepi_bounce_set_window(p->bounce[seat], window);
+    } else {
+        eepi_placer_set_user(p->placer[seat], window);
+    }
+}
+
 static void choose_peers(void *user, int seat, const eepi_view *view, eepk_peer *peers)
 {
     kernel_proxies *p = user;
@@ -35,7 +44,7 @@ static void choose_peers(void *user, int seat, const eepi_view *view, eepk_peer 
         }
     }
     move_gate(p, seat, view->epoch, 0, false); /* what that view sends waits from now on */
-    eepi_placer_set_user(p->placer[seat], p->world->rank[seat].window);
+    place_at(p, seat, p->world->rank[seat].window);
 }
 
 static void before_step(void *user, int seat, uint64_t epoch, uint64_t step)
@@ -71,9 +80,14 @@ static void open_placers(kernel_proxies *p)
     for (int seat = 0; seat < p->world->shape.max_ranks; seat++) {
         eepk_shape own = p->world->layout;
         own.self = (uint32_t)seat;
-        p->placer[seat] =
-            eepi_placer_open(&own, 1, &eepi_placer_host_ops, p->world->rank[seat].window);
+        if (seat == 1) {
+            CHECK(eepi_bounce_open(p->world->device, own.window_bytes, &p->bounce[seat]) == EEP_OK);
+        }
+        p->placer[seat] = eepi_placer_open(
+            &own, 1, p->bounce[seat] ? &eepi_placer_bounce_ops : &eepi_placer_host_ops,
+            p->bounce[seat]);
         CHECK(p->placer[seat]);
+        place_at(p, seat, p->world->rank[seat].window);
     }
 }
 
@@ -110,6 +124,7 @@ void kernel_proxies_close(kernel_proxies *p)
     proxy_wire_close(p->wire);
     for (int seat = 0; seat < p->world->shape.max_ranks; seat++) {
         eepi_placer_close(p->placer[seat]);
+        eepi_bounce_close(p->bounce[seat]);
     }
     kernel_world_close(p->world);
     free(p);

@@ -5,6 +5,7 @@
 
 #include "tests/lib/world/kernel_world.h"
 #include "tests/lib/world/proxy_wire.h"
+#include "transport/proxy/bounce.h"
 
 typedef struct kernel_proxies {
     kernel_world *world;
@@ -13,6 +14,7 @@ typedef struct kernel_proxies {
     /* [source][target][generation mod 2]: a queue serves one generation of its peer */
     int lane[KERNEL_MAX_SEATS][KERNEL_MAX_SEATS][2];
     eepi_placer *placer[KERNEL_MAX_SEATS];
+    eepi_bounce *bounce[KERNEL_MAX_SEATS]; /* of seat 1: rows are placed as on a GPU */
     uint32_t let_in[KERNEL_MAX_SEATS]
                    [KERNEL_MAX_SEATS]; /* of the view that a rank has switched to */
 } kernel_proxies;

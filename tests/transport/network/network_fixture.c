@@ -142,7 +142,7 @@ eep_status try_open(rank *r, uint32_t generation, uint64_t instance)
 
 void open_rank_as(rank *r, int seat, uint64_t instance)
 {
-    const eepi_placer_ops ops = {rows, word, begin, r, where};
+    const eepi_placer_ops ops = {rows, word, begin, r, where, NULL};
 
     memset(r, 0, sizeof *r);
     make_shape(seat, &r->shape);

@@ -63,7 +63,7 @@ static void move_to(placer_fixture *f, uint64_t epoch, uint64_t step, bool lets_
 
 static void open_placer_unmoved(placer_fixture *f)
 {
-    const eepi_placer_ops ops = {rows, word, begin, f, where};
+    const eepi_placer_ops ops = {rows, word, begin, f, where, NULL};
     const eep_config config = {.struct_bytes = sizeof config,
                                .rank = SELF,
                                .num_ranks = 4,
@@ -379,10 +379,10 @@ Test(placer, N4_a_piece_that_came_in_part_is_not_placed)
     cr_assert_eq(begin_row(&f, &put, 0, &to), EEPI_PLACED);
     cr_expect_eq(to, row_at(&f, &put, 0));
     cr_expect_eq(place_row(&f, put, 0, 1), EEPI_PLACED_DOUBLED, "it is under way");
-    eepi_placer_end(f.placer, &put, false);
+    eepi_placer_end(f.placer, &(const eepk_put *){&put}, 1, 0);
     cr_expect(!has_tag(&f, &put));
     cr_assert_eq(begin_row(&f, &put, 0, &to), EEPI_PLACED);
-    eepi_placer_end(f.placer, &put, true);
+    eepi_placer_end(f.placer, &(const eepk_put *){&put}, 1, 1);
     cr_expect(has_tag(&f, &put));
     cr_expect_eq(begin_row(&f, &put, 0, &to), EEPI_PLACED_OLDER);
     cr_expect_eq(eepi_placer_count(f.placer, EEPI_PLACED), 2, "the tag and the row");
@@ -401,7 +401,7 @@ Test(placer, N1_the_move_waits_for_a_piece_that_was_begun)
     cr_expect_eq(eepi_placer_move(f.placer, &shut, 2000), EEP_ERR_TIMEOUT);
     cr_expect_eq(begin_row(&f, &put, 0, &to), EEPI_PLACED_OLDER, "the gate is shut");
     put.pieces = 1;
-    eepi_placer_end(f.placer, &put, false);
+    eepi_placer_end(f.placer, &(const eepk_put *){&put}, 1, 0);
     cr_expect_eq(eepi_placer_move(f.placer, &shut, LONG_US), EEP_OK);
     cr_expect_eq(begin_row(&f, &put, 1, &to), EEPI_PLACED_OLDER);
     close_placer(&f);
