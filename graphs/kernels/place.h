@@ -23,9 +23,9 @@ EEPK_FN void eepk_place_stretch(const eepk_placing *p, const eepk_stretch *stret
     }
 }
 
-/* Rule N4: the word speaks for all rows that were placed before it, so it is stored once all warps
- * have met; the release takes along what each of them has stored (partner: eepk_seat_look). The
- * host may write to `bytes` again, and its gate may move, once `done` is stored. */
+/* Rule N4: a word speaks for all rows that were placed before it; its release takes along what
+ * earlier launches in the stream, and the warps that have met here, have stored (partner:
+ * eepk_seat_look). `done` is stored last. */
 EEPK_FN void eepk_place_body(const eepk_place_args *a, eep_grid g)
 {
     eepk_placing *p = a->placing;
@@ -34,7 +34,6 @@ EEPK_FN void eepk_place_body(const eepk_place_args *a, eep_grid g)
     for (uint32_t i = warp.block; i < p->num; i += warp.num_blocks) {
         eepk_place_stretch(p, &p->stretch[i], warp);
     }
-    eepk_fence_system();
     eepk_block_sync();
     if (g.thread != 0) {
         return;

@@ -13,7 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GATE_BOUND_US = 1000000 };
+enum {
+    GATE_BOUND_US = 1000000,
+    DEVICE_GATE_BOUND_US = 5000000, /* who is inside waits for the device, which others use, too */
+};
 
 typedef struct begun { /* the newest that a peer's host has told */
     uint64_t epoch, step, completed;
@@ -275,6 +278,17 @@ eep_status eepi_proxies_open(eep_context *context, char *why, size_t why_bytes)
     return status == EEP_OK ? open_network(context, proxies, why, why_bytes) : status;
 }
 
+static void say_cost(eep_context *context, const eepi_bounce *bounce)
+{
+    const eepi_bounce_cost cost = eepi_bounce_cost_of(bounce);
+
+    eepi_log(context, EEP_LOG_INFO,
+             "%llu stretches that came over the network were placed in the device's memory by %llu "
+             "launches, tags among them, which took %llu us, the longest %llu us",
+             (unsigned long long)cost.stretches, (unsigned long long)cost.launches,
+             (unsigned long long)cost.total_us, (unsigned long long)cost.longest_us);
+}
+
 void eepi_proxies_close(eep_context *context)
 {
     struct eepi_proxies *proxies = proxies_of(context);
@@ -286,6 +300,9 @@ void eepi_proxies_close(eep_context *context)
         eepi_network_close(proxies->network);
     }
     eepi_placer_close(proxies->placer);
+    if (proxies->bounce) {
+        say_cost(context, proxies->bounce);
+    }
     eepi_bounce_close(proxies->bounce);
     free(proxies->ring);
     free(proxies->queue);
@@ -353,7 +370,8 @@ static eep_status move(eep_context *context, uint64_t epoch, uint64_t step, bool
 {
     struct eepi_proxies *proxies = proxies_of(context);
     const eepi_gate_stand to = {epoch, step, lets_in, context->generation, proxies->generation};
-    const eep_status status = eepi_placer_move(proxies->placer, &to, GATE_BOUND_US);
+    const eep_status status = eepi_placer_move(
+        proxies->placer, &to, proxies->bounce ? DEVICE_GATE_BOUND_US : GATE_BOUND_US);
 
     return proxies->bounce && eepi_bounce_failure(proxies->bounce) ? EEP_ERR_DEVICE : status;
 }

@@ -3,6 +3,7 @@
  * writes many rows where they belong. A piece that may not be written there, since it is to be
  * parked or is void, goes by the buffer, as all do with a key. */
 #include "transport/network/incoming_state.h"
+#include "transport/proxy/placer_batch.h"
 
 #include <errno.h>
 #include <string.h>
@@ -11,13 +12,14 @@
 /* ------------------------------------------------------------------ whole ones */
 
 /* False: no rank sends that. */
-static bool take(eepi_network *network, eepi_connection *c, const eepk_put *put, const void *bytes)
+static bool take(eepi_network *network, eepi_connection *c, eepi_placer_batch *batch,
+                 const eepk_put *put, const void *bytes)
 {
     if (put->kind == EEPK_PUT_TALK) {
+        eepi_placer_batch_end(batch);
         return eepi_lane_hear_talk(network, c->source, c->source_generation, put, bytes);
     }
-    if (eepi_placer_place(network->config.placer, put, bytes, c->source_generation) ==
-        EEPI_PLACED_MALFORMED) {
+    if (eepi_placer_batch_add(batch, put, bytes, c->source_generation) == EEPI_PLACED_MALFORMED) {
         return false;
     }
     c->num_placed += put->kind == EEPK_PUT_ROWS || put->kind == EEPK_PUT_TAG;
@@ -61,8 +63,8 @@ static found take_several(const eepi_network *network, const eepi_connection *c,
 }
 
 /* The bytes of a put that has come before them. */
-static found take_announced(eepi_network *network, eepi_connection *c, const uint8_t *from,
-                            size_t num, size_t *bytes_out)
+static found take_announced(eepi_network *network, eepi_connection *c, eepi_placer_batch *batch,
+                            const uint8_t *from, size_t num, size_t *bytes_out)
 {
     eepi_announced *a = c->announced;
     const eepk_put *put = &a->put[a->at];
@@ -77,17 +79,17 @@ static found take_announced(eepi_network *network, eepi_connection *c, const uin
     }
     *bytes_out = put->bytes;
     a->at++;
-    return take(network, c, put, from) ? FOUND_WHOLE : FOUND_BAD;
+    return take(network, c, batch, put, from) ? FOUND_WHOLE : FOUND_BAD;
 }
 
-static found take_next(eepi_network *network, eepi_connection *c, const uint8_t *from, size_t num,
-                       size_t *bytes_out)
+static found take_next(eepi_network *network, eepi_connection *c, eepi_placer_batch *batch,
+                       const uint8_t *from, size_t num, size_t *bytes_out)
 {
     const eepi_announced *a = c->announced;
     eepk_put put;
 
     if (a && (a->at < a->num || a->void_bytes > 0)) {
-        return take_announced(network, c, from, num, bytes_out);
+        return take_announced(network, c, batch, from, num, bytes_out);
     }
     if (num < sizeof put) {
         return FOUND_PART;
@@ -106,20 +108,24 @@ static found take_next(eepi_network *network, eepi_connection *c, const uint8_t 
         return FOUND_PART;
     }
     *bytes_out = sizeof put + put.bytes;
-    return take(network, c, &put, from) ? FOUND_WHOLE : FOUND_BAD;
+    return take(network, c, batch, &put, from) ? FOUND_WHOLE : FOUND_BAD;
 }
 
 bool eepi_incoming_place_all(eepi_network *network, eepi_connection *c, const uint8_t *from,
                              size_t num, size_t *done_out)
 {
+    eepi_placer_batch batch;
     found what = FOUND_WHOLE;
     size_t at = 0;
 
+    batch.placer = network->config.placer;
+    batch.num = 0;
     while (what == FOUND_WHOLE) {
         size_t bytes = 0;
-        what = take_next(network, c, from + at, num - at, &bytes);
+        what = take_next(network, c, &batch, from + at, num - at, &bytes);
         at += what == FOUND_WHOLE ? bytes : 0;
     }
+    eepi_placer_batch_end(&batch);
     *done_out = at;
     c->is_bad |= what == FOUND_BAD;
     return what == FOUND_PART;

@@ -4,6 +4,7 @@
 #include "transport/network/ucx_lane.h"
 
 #include "graphs/kernels/compiler_macros.h"
+#include "transport/proxy/placer_batch.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -87,17 +88,20 @@ void eepi_ucx_incoming_say_bye(eepi_ucx_port *port)
 
 /* ------------------------------------------------------------------ rows */
 
-static bool take(eepi_network *network, const eepi_ucx_link *link, const eepk_put *put,
-                 const void *bytes)
+static bool take(eepi_network *network, const eepi_ucx_link *link, eepi_placer_batch *batch,
+                 const eepk_put *put, const void *bytes)
 {
-    return put->kind == EEPK_PUT_TALK
-               ? eepi_lane_hear_talk(network, link->source, link->source_generation, put, bytes)
-               : eepi_placer_place(network->config.placer, put, bytes, link->source_generation) !=
-                     EEPI_PLACED_MALFORMED;
+    if (put->kind == EEPK_PUT_TALK) {
+        eepi_placer_batch_end(batch);
+        return eepi_lane_hear_talk(network, link->source, link->source_generation, put, bytes);
+    }
+    return eepi_placer_batch_add(batch, put, bytes, link->source_generation) !=
+           EEPI_PLACED_MALFORMED;
 }
 
 /* False: no rank sends that. */
-static bool place(eepi_network *network, eepi_ucx_link *link, const uint8_t *from, size_t num)
+static bool place_into(eepi_network *network, eepi_ucx_link *link, eepi_placer_batch *batch,
+                       const uint8_t *from, size_t num)
 {
     while (num > 0) {
         eepk_put put;
@@ -108,7 +112,7 @@ static bool place(eepi_network *network, eepi_ucx_link *link, const uint8_t *fro
         from += sizeof put;
         num -= sizeof put;
         if (!eepi_lane_has_room(network, &put) || put.bytes > num || put.source != link->source ||
-            !take(network, link, &put, from)) {
+            !take(network, link, batch, &put, from)) {
             return false;
         }
         if ((put.kind == EEPK_PUT_ROWS || put.kind == EEPK_PUT_TAG) &&
@@ -119,6 +123,18 @@ static bool place(eepi_network *network, eepi_ucx_link *link, const uint8_t *fro
         num -= put.bytes;
     }
     return true;
+}
+
+static bool place(eepi_network *network, eepi_ucx_link *link, const uint8_t *from, size_t num)
+{
+    eepi_placer_batch batch;
+    bool is_well;
+
+    batch.placer = network->config.placer;
+    batch.num = 0;
+    is_well = place_into(network, link, &batch, from, num);
+    eepi_placer_batch_end(&batch);
+    return is_well;
 }
 
 ucs_status_t eepi_ucx_incoming_rows(void *user, const void *header, size_t header_bytes, void *data,

@@ -3,6 +3,7 @@
  * and each would wait for its own batch anyway. */
 #include "transport/proxy/bounce.h"
 
+#include "graphs/base/clock.h"
 #include "graphs/device/device_ops.h"
 #include "graphs/kernels/kernels.h"
 
@@ -25,6 +26,7 @@ struct eepi_bounce {
     bool has_failed;       /* atomic */
     char why[200];         /* written once, before that */
     pthread_mutex_t lock;
+    eepi_bounce_cost cost; /* under the lock */
 };
 
 /* ------------------------------------------------------------------ life */
@@ -95,6 +97,11 @@ void eepi_bounce_set_window(eepi_bounce *bounce, void *window)
     __atomic_store_n(&bounce->window, window, __ATOMIC_RELEASE);
 }
 
+eepi_bounce_cost eepi_bounce_cost_of(const eepi_bounce *bounce)
+{
+    return bounce->cost;
+}
+
 const char *eepi_bounce_failure(const eepi_bounce *bounce)
 {
     return __atomic_load_n(&bounce->has_failed, __ATOMIC_ACQUIRE) ? bounce->why : NULL;
@@ -126,11 +133,23 @@ static bool fail(eepi_bounce *bounce, eep_status status)
     return false;
 }
 
+static void count(eepi_bounce *bounce, uint64_t begin_us)
+{
+    const uint64_t us = eepi_now_us() - begin_us;
+    eepi_bounce_cost *cost = &bounce->cost;
+
+    cost->launches++;
+    cost->stretches += bounce->placing->num;
+    cost->total_us += us;
+    cost->longest_us = us > cost->longest_us ? us : cost->longest_us;
+}
+
 /* What `placing` says, until it is done. The lock is held, and nobody has failed. */
 static bool place(eepi_bounce *bounce)
 {
     eepk_placing *p = bounce->placing;
     const eepk_place_args args = {p};
+    const uint64_t begin_us = eepi_now_us();
     eep_status status = begin_thread(bounce->device);
 
     p->number++;
@@ -147,6 +166,7 @@ static bool place(eepi_bounce *bounce)
     if (status == EEP_OK && __atomic_load_n(&p->done, __ATOMIC_ACQUIRE) != p->number) {
         status = EEP_ERR_DEVICE;
     }
+    count(bounce, begin_us);
     return status == EEP_OK || fail(bounce, status);
 }
 

@@ -29,6 +29,11 @@ EEP_MUST_CHECK eep_status eepi_bounce_open(eep_device *device, uint64_t window_b
 void eepi_bounce_close(eepi_bounce *bounce);
 /* Place there from now on: when eepi_placer_set_user may be called. */
 void eepi_bounce_set_window(eepi_bounce *bounce, void *window);
+/* What placing took so far. Nobody places now. */
+typedef struct eepi_bounce_cost {
+    uint64_t launches, stretches, total_us, longest_us;
+} eepi_bounce_cost;
+eepi_bounce_cost eepi_bounce_cost_of(const eepi_bounce *bounce);
 /* NULL: all was placed so far. Else why the device does not place any more; nothing is, from then
  * on. Any thread; the text lives as long as the bounce. */
 const char *eepi_bounce_failure(const eepi_bounce *bounce);

@@ -2,6 +2,7 @@
 /* Placing into memory that the host cannot touch: on the guarded device, and on CUDA over the fake
  * GPU (EEP_TEST_DEVICE=cuda). What the device is given is seen here, and may be held back. */
 #include "transport/proxy/bounce.h"
+#include "transport/proxy/placer_batch.h"
 
 #include "graphs/device/device_internal.h"
 #include "graphs/device/tables.h"
@@ -21,14 +22,14 @@ static const uint32_t members[4] = {1, OWN, GENERATION, 3};
 
 /* ---------------------------------------------------------------- what the device is given */
 
-typedef struct batch {
+typedef struct seen_batch {
     uint32_t num, has_word;
-} batch;
+} seen_batch;
 
 static struct {
     eepi_device_ops ops;
     const eepi_device_ops *own;
-    batch batches[MAX_BATCHES];
+    seen_batch batches[MAX_BATCHES];
     uint32_t num;
     int fails;
     int holds; /* 1: the next batch waits; 2: it does; atomic */
@@ -45,7 +46,7 @@ static eep_status launch(void *stream, const eep_kernel *kernel, uint32_t num_bl
     cr_assert_str_eq(kernel->name, "place");
     cr_assert(num_blocks == 1 && num_threads == EEPI_PLACE_THREADS);
     cr_assert_lt(given.num, MAX_BATCHES);
-    given.batches[given.num++] = (batch){p->num, p->has_word};
+    given.batches[given.num++] = (seen_batch){p->num, p->has_word};
     if (given.fails) {
         return EEP_ERR_DEVICE;
     }
@@ -391,6 +392,38 @@ Test(bounce, rows_may_come_in_parts_and_go_together)
     cr_expect(has_row(&f, 1, 6), "its first half was kept");
     cr_expect_eq(begin_row(&f, &second, &to[1]), EEPI_PLACED_DOUBLED);
     cr_expect_eq(given.num, 2);
+    close_bounce(&f);
+}
+
+Test(bounce, rows_of_a_batch_go_together_and_before_the_tag)
+{
+    bounce_fixture f;
+    eepi_placer_batch batch = {.num = 0};
+    eepk_put put = message(10, EEPK_PUT_TAG);
+    uint8_t row[ROW];
+
+    open_bounce(&f);
+    batch.placer = f.placer;
+    for (uint32_t token = 0; token < 3; token++) {
+        const eepk_put rows = row_of(&f, token == 1 ? 9 : 10, token);
+        memset(row, (int)token, ROW);
+        cr_expect_eq(eepi_placer_batch_add(&batch, &rows, row, GENERATION),
+                     token == 1 ? EEPI_PLACED_OLDER : EEPI_PLACED);
+    }
+    cr_expect_eq(given.num, 1, "what is void ends a batch");
+    put = row_of(&f, 10, 1);
+    memset(row, 1, ROW);
+    cr_expect_eq(eepi_placer_batch_add(&batch, &put, row, GENERATION), EEPI_PLACED);
+    put = message(10, EEPK_PUT_TAG);
+    put.pieces = 3;
+    put.offset = tag_offset(&f);
+    put.value = eepk_tag(3, 10, 0, EEPK_PHASE_DISPATCH);
+    cr_expect_eq(eepi_placer_batch_add(&batch, &put, NULL, GENERATION), EEPI_PLACED);
+    cr_expect(has_row(&f, 0, 0) && has_row(&f, 1, 1) && has_row(&f, 2, 2) && has_tag(&f, 10));
+    cr_assert_eq(given.num, 3);
+    cr_expect(given.batches[1].num == 2 && given.batches[2].has_word);
+    eepi_placer_batch_end(&batch);
+    move_to(&f, 10, false); /* nobody is inside */
     close_bounce(&f);
 }
 
