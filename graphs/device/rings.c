@@ -2,8 +2,6 @@
 /* One allocation for all rings, one for the kernels' side of them. */
 #include "graphs/device/rings.h"
 
-#include <string.h>
-
 uint32_t eepi_ring_least_slots(const eepk_shape *s)
 {
     const uint32_t dispatch = 2 * s->num_max_tokens + 1; /* rows, stretches of the list, header */
@@ -35,7 +33,6 @@ eep_status eepi_rings_open(eep_device *device, const eepk_shape *s, eep_stream *
     if (status != EEP_OK) {
         return status;
     }
-    memset(rings_out->pinned, 0, bytes);
     image = (eepk_queue *)(rings_out->pinned + s->num_queues * ring_bytes);
     for (uint32_t i = 0; i < s->num_queues; i++) {
         image[i].ring = rings_out->pinned + i * ring_bytes;

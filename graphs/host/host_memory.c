@@ -9,8 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
-enum { ALIGNMENT_BYTES = 128 };
+enum { ALIGNMENT_BYTES = 128, UNTOUCHED_LEAST_BYTES = 1 << 20 };
 
 eep_status eepi_host_open(int ordinal, void **device_out, char *why_out, size_t why_bytes)
 {
@@ -78,6 +80,22 @@ void eepi_host_guarded_share_close(void *device, eepi_share *share)
     eepi_host_share_close(NULL, share);
 }
 
+/* Whole pages are given back, and come again as zeros once somebody uses them. Of a context's rings
+ * most are of seats and generations that never come. False: they stay as they are. */
+static bool give_back(uint8_t *memory, size_t bytes)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t head = (size_t)(-(uintptr_t)memory & (page - 1));
+    const size_t whole = bytes < head ? 0 : (bytes - head) / page * page;
+
+    if (bytes < UNTOUCHED_LEAST_BYTES || madvise(memory + head, whole, MADV_DONTNEED) != 0) {
+        return false;
+    }
+    memset(memory, 0, head);
+    memset(memory + head + whole, 0, bytes - head - whole);
+    return true;
+}
+
 eep_status eepi_host_alloc(void *device, eep_memory kind, size_t bytes, void **memory_out)
 {
     size_t rounded = (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
@@ -93,7 +111,9 @@ eep_status eepi_host_alloc(void *device, eep_memory kind, size_t bytes, void **m
     if (!memory) {
         return EEP_ERR_NO_MEMORY;
     }
-    memset(memory, 0, rounded);
+    if (kind != EEP_MEMORY_PINNED || !give_back(memory, rounded)) {
+        memset(memory, 0, rounded);
+    }
     *memory_out = memory;
     return EEP_OK;
 }

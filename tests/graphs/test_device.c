@@ -7,6 +7,8 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 TestSuite(device, .init = device_set_up, .fini = device_tear_down, .timeout = 60);
 
@@ -88,6 +90,32 @@ Test(device, memory_is_aligned_and_zeroed)
         }
         memset(memory, 0xa5, sizes[i / 2]); /* so that a reused block would show */
         eep_device_free(device, kind, memory);
+    }
+}
+
+/* Rings are large, and most are of seats and generations that never come. */
+Test(device, pinned_memory_takes_no_pages_before_it_is_used)
+{
+    enum { BYTES = 3 << 20, LEAST_PAGE_BYTES = 4096 };
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    unsigned char is_there[BYTES / LEAST_PAGE_BYTES];
+    uint8_t *memory;
+    uint32_t num = 0;
+
+    for (int turn = 0; turn < 2; turn++) { /* the second time it may be what was freed */
+        void *given;
+        OK(eep_device_alloc(device, EEP_MEMORY_PINNED, BYTES, &given));
+        memory = (uint8_t *)(((uintptr_t)given + page - 1) & ~(page - 1));
+        cr_assert_eq(mincore(memory, BYTES - page, is_there), 0);
+        for (uintptr_t i = 0; i < (BYTES - page) / page; i++) {
+            num += is_there[i] & 1u;
+        }
+        cr_expect_eq(num, 0, "%u pages", num);
+        for (int i = 0; i < BYTES; i++) {
+            cr_assert_eq(((const uint8_t *)given)[i], 0, "byte %d", i);
+        }
+        memset(given, 0xa5, BYTES);
+        eep_device_free(device, EEP_MEMORY_PINNED, given);
     }
 }
 
