@@ -137,7 +137,7 @@ EEPK_FN void eepk_send_tokens(const eepk_dispatch_node_args *a, const eepk_latch
             eepk_put_begin(&p, seat, eepk_header_offset(s, a->chain, s->self), bytes, &slot, u);
         eepk_send_header(s, (eepk_source_header *)header,
                          own->send_count + (uint64_t)seat * s->num_slots, &says, u);
-        eepk_put_end(&slot, u);
+        eepk_put_end(&p, &slot, u);
     }
 }
 

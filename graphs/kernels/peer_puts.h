@@ -50,6 +50,14 @@ EEPK_FN int eepk_is_reached(const eepk_sender *p, uint32_t seat)
 
 /* ------------------------------------------------------------------ slots */
 
+enum { EEPK_ROWS_TO_WAKE = 32 }; /* of a ring: then its thread is woken, tag or not */
+
+/* The network's thread may sleep (a GPU's kernels cannot wake it, and it does not). */
+EEPK_FN void eepk_ring_doorbell(const eepk_sender *p)
+{
+    eepk_doorbell_ring(&((eepk_ring_limit *)p->world->queue[0].ring)->doorbell);
+}
+
 typedef struct eepk_slot { /* lane 0's, or a thread's; all zero: none */
     eepk_put *put;
     uint64_t ready; /* what eepk_put.ready becomes; kept here, since a ring is slow to read back */
@@ -125,7 +133,7 @@ EEPK_FN int eepk_reserve(const eepk_sender *p, uint32_t seat, uint64_t most)
 /* ------------------------------------------------------------------ rows */
 
 /* Where one thread's row for the peer's window at `offset` goes; 0: the peer is not reached. With a
- * slot, eepk_slot_end follows the stores. */
+ * slot, eepk_row_end follows the stores. */
 EEPK_FN uint8_t *eepk_put_place(const eepk_sender *p, uint32_t seat, uint64_t offset,
                                 uint32_t bytes, eepk_slot *slot_out)
 {
@@ -137,11 +145,21 @@ EEPK_FN uint8_t *eepk_put_place(const eepk_sender *p, uint32_t seat, uint64_t of
     *slot_out = eepk_claim_slot(p->world, p->at, seat, EEPK_PUT_ROWS, offset, bytes);
     return (uint8_t *)(slot_out->put + 1);
 }
-/* All is stored: the slot may be sent. A LOCAL peer's rows are complete with their tag. */
+/* All is stored: the slot may be sent. */
 EEPK_FN void eepk_slot_end(const eepk_slot *slot)
 {
-    if (slot->put) {
-        eepk_store_release(&slot->put->ready, slot->ready); /* partner: eepi_ring_lane_take */
+    eepk_store_release(&slot->put->ready, slot->ready); /* partner: eepi_ring_lane_take */
+}
+/* The same of a row. The network sends it while others are still put. A LOCAL peer's rows have no
+ * slot: they are complete with their tag. */
+EEPK_FN void eepk_row_end(const eepk_sender *p, const eepk_slot *slot)
+{
+    if (!slot->put) {
+        return;
+    }
+    eepk_slot_end(slot);
+    if (slot->ready % EEPK_ROWS_TO_WAKE == 0) {
+        eepk_ring_doorbell(p);
     }
 }
 
@@ -157,11 +175,11 @@ EEPK_FN uint8_t *eepk_put_begin(const eepk_sender *p, uint32_t seat, uint64_t of
     }
     return (uint8_t *)(uintptr_t)eepk_warp_read64(to, 0);
 }
-EEPK_FN void eepk_put_end(const eepk_slot *slot, eep_grid g)
+EEPK_FN void eepk_put_end(const eepk_sender *p, const eepk_slot *slot, eep_grid g)
 {
     (void)g;
     eepk_warp_sync(); /* the stores of all lanes come before lane 0's release */
-    eepk_slot_end(slot);
+    eepk_row_end(p, slot);
 }
 
 /* The whole of it, by a warp. */
@@ -174,7 +192,7 @@ EEPK_COLD_FN void eepk_put_rows(const eepk_world *w, eepk_exchange_at at, uint32
 
     if (to) {
         eepk_copy_row(to, from, bytes, g);
-        eepk_put_end(&slot, g);
+        eepk_put_end(&p, &slot, g);
     }
 }
 
@@ -200,12 +218,6 @@ EEPK_FN void eepk_put_home_by_ring(const eepk_sender *p, uint32_t seat, uint64_t
 }
 
 /* ------------------------------------------------------------------ words */
-
-/* The network's thread may sleep (a GPU's kernels cannot wake it, and it does not). */
-EEPK_FN void eepk_ring_doorbell(const eepk_sender *p)
-{
-    eepk_doorbell_ring(&((eepk_ring_limit *)p->world->queue[0].ring)->doorbell);
-}
 
 /* Publish: after all rows that this rank has put to the peer in this exchange. One thread per seat,
  * once every block has put its rows. */

@@ -56,7 +56,8 @@ static_assert(sizeof(eepk_put) == EEPK_LINE_BYTES, "rows behind it are aligned a
 typedef struct eepk_ring_limit {
     uint64_t claims; /* below it, slots are free. Stored by the lane with release */
     uint64_t pad[7];
-    /* ring 0's alone; on the host, kernels ring it behind a tag or an abort word to any queue */
+    /* ring 0's alone; on the host, kernels ring it behind a tag or an abort word to any queue, and
+     * now and then behind a row */
     uint32_t doorbell, waiters;
     uint64_t pad1[7];
 } eepk_ring_limit;

@@ -65,7 +65,7 @@ EEPK_FN uint8_t *eepk_row_target(const eepk_row_send *r, uint32_t k)
                : 0;
 }
 
-/* The same where some peers are PROXY: with a slot, eepk_slot_end follows the stores. One thread.
+/* The same where some peers are PROXY: with a slot, eepk_row_end follows the stores. One thread.
  */
 EEPK_FN uint8_t *eepk_row_place(const eepk_row_send *r, uint32_t k, eepk_slot *slot_out)
 {
@@ -111,7 +111,7 @@ EEPK_SHARED_FN void eepk_send_row(eepk_row_send *r, eep_grid g)
         eepk_rows_quantise(&quantise);
     }
     for (uint32_t i = 0; i < num_to && r->num_proxies; i++) {
-        eepk_slot_end(&slots[i]);
+        eepk_row_end(r->sender, &slots[i]);
     }
 }
 #else
@@ -231,7 +231,7 @@ EEPK_SHARED_FN void eepk_send_row(eepk_row_send *r, eep_grid g)
     }
     if (r->num_proxies) {
         eepk_warp_sync(); /* the stores of all lanes come before the release of each */
-        eepk_slot_end(&r->lane_slot);
+        eepk_row_end(r->sender, &r->lane_slot);
     }
 }
 #endif
@@ -283,7 +283,7 @@ EEPK_FN void eepk_put_lists(const eepk_sender *p, uint32_t seat, const eepk_rout
         for (uint32_t i = g.thread; i < pairs; i += g.num_threads) {
             list[i] = eepk_entry_for(&route[(uint64_t)first * s->top_k + i], seat);
         }
-        eepk_put_end(&slot, g);
+        eepk_put_end(p, &slot, g);
     }
 }
 

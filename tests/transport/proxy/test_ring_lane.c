@@ -116,6 +116,22 @@ Test(ring_lane, what_is_put_comes_out_with_its_names)
     close_ring(&f);
 }
 
+/* So the network sends rows while others are still put. */
+Test(ring_lane, rows_wake_the_network_before_their_tag)
+{
+    ring_fixture f;
+    const uint32_t *doorbell;
+
+    open_ring(&f, 2 * EEPK_ROWS_TO_WAKE);
+    doorbell = &((const eepk_ring_limit *)f.queue.ring)->doorbell;
+    cr_assert(eepk_reserve(&f.sender, PEER, 2 * EEPK_ROWS_TO_WAKE - 1));
+    for (int i = 1; i < 2 * EEPK_ROWS_TO_WAKE; i++) {
+        put_row(&f, i);
+        cr_expect_eq(*doorbell, (uint32_t)i / EEPK_ROWS_TO_WAKE, "row %d", i);
+    }
+    close_ring(&f);
+}
+
 Test(ring_lane, N5_a_slot_is_its_lanes_until_it_is_completed)
 {
     ring_fixture f;
