@@ -68,6 +68,16 @@ static bool fits_kind(const cJSON *fault, const chaos_fault *drawn)
            (drawn->fate != FATE_STAYS && chaos_is_kind(fault, "expelled"));
 }
 
+/* When the process was left out; without that, when its fault began. */
+static double moment_of(const cJSON *fault)
+{
+    const double began_ms = chaos_number(fault, "time_ms");
+    const double agreed_ms =
+        began_ms + chaos_number(fault, "detect_ms") + chaos_number(fault, "agree_ms");
+    /* a fault that has no cause begins with the step that did not end, maybe long before */
+    return chaos_is_kind(fault, "expelled") && !isnan(agreed_ms) ? agreed_ms : began_ms;
+}
+
 /* The summary has this fault of the process for that of that index. */
 static bool is_of(const judged *self, const cJSON *fault, int index)
 {
@@ -75,7 +85,7 @@ static bool is_of(const judged *self, const cJSON *fault, int index)
     const chaos_result *result = &self->found.verdict->result[index];
     const int seat = (int)chaos_number(fault, "rank");
     const span at = span_of(self, index);
-    const double time_ms = chaos_number(fault, "time_ms");
+    const double time_ms = moment_of(fault);
     if (!result->injected || !fits_kind(fault, drawn) || time_ms < at.from_ms - EARLY_MS ||
         time_ms >= at.until_ms) {
         return false;
@@ -139,7 +149,8 @@ static void check_fault(judged *self, int index)
             continue;
         }
         seats |= UINT64_C(1) << (int)chaos_number(fault, "rank");
-        if (!result->healed || chaos_number(fault, "pause_ms") > result->pause_ms) {
+        bool is_own = chaos_is_kind(fault, chaos_row_name(drawn->kind));
+        if (!result->healed || (is_own && chaos_number(fault, "pause_ms") > result->pause_ms)) {
             chaos_fill_result(result, fault);
         }
     }

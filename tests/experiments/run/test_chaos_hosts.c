@@ -283,7 +283,7 @@ Test(chaos_hosts, either_side_of_a_partition_may_be_expelled)
     cr_assert_eq(verdict.result[1].expelled, 1);
     judge(FAULT(0, "partition", 2000, false, null) "," KILLED, "", NULL);
     verdict = judge(
-        FAULT(2, "partition", 2100, true, 50) "," FAULT(2, "expelled", 2050, true, 80) "," KILLED,
+        FAULT(2, "partition", 2100, true, 50) "," FAULT(2, "expelled", 1890, true, 80) "," KILLED,
         "", NULL);
     cr_assert_eq(verdict.result[0].expelled, 1, "one rank is counted twice");
 }
