@@ -56,6 +56,7 @@ awk -F, '/longest_launch_us/ && $5 > 60e6 { print; exit 1 }' "$tmp/first/gpu-abc
     bad "a launch of more than a minute"
 has first jobs '^abc,host,-,threads/faults/0/pause_ms,[0-9.]+,1$'
 has first jobs '^abc,host,-,processes/step_ms/p50,[0-9.]+,1$'
+has first jobs '^abc,host,-,network/step_ms/p50,[0-9.]+,1$'
 [ "$(grep -c '^case,' "$tmp/first/gpu-abc-bench.csv")" = 1 ] || bad "bench: several headers"
 [ "$(grep -c '^# command' "$tmp/first/gpu-abc-bench.csv")" = 5 ] || bad "bench: not the five commands"
 for name in ring_of_8_graphs/graphs_waiting_at_once,7 ring_of_8_graphs/copies_beside_them,8 \
