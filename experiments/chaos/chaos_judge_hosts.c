@@ -69,13 +69,18 @@ static bool fits_kind(const cJSON *fault, const chaos_fault *drawn)
 }
 
 /* When the process was left out; without that, when its fault began. */
-static double moment_of(const cJSON *fault)
+static double left_out_ms(const cJSON *fault)
 {
     const double began_ms = chaos_number(fault, "time_ms");
     const double agreed_ms =
         began_ms + chaos_number(fault, "detect_ms") + chaos_number(fault, "agree_ms");
-    /* a fault that has no cause begins with the step that did not end, maybe long before */
-    return chaos_is_kind(fault, "expelled") && !isnan(agreed_ms) ? agreed_ms : began_ms;
+    return isnan(agreed_ms) ? began_ms : agreed_ms;
+}
+
+/* A fault that has no cause begins with the step that did not end, maybe long before. */
+static double moment_of(const cJSON *fault)
+{
+    return chaos_is_kind(fault, "expelled") ? left_out_ms(fault) : chaos_number(fault, "time_ms");
 }
 
 /* The summary has this fault of the process for that of that index. */
@@ -104,14 +109,14 @@ static double begin_of(const judged *self, int index)
     return self->found.verdict->result[index].time_ms;
 }
 
-/* The seat's process was left out while the fault of that index was recovered from. A rank that is
- * killed second may be gone for the sake of the first. */
+/* The seat's process was left out while the fault of that index was recovered from. A rank may
+ * be gone for the sake of the fault before. */
 static bool was_left_out(const judged *self, int seat, int index)
 {
     const cJSON *fault = NULL;
     cJSON_ArrayForEach(fault, cJSON_GetObjectItemCaseSensitive(self->found.summary, "faults"))
     {
-        double time_ms = chaos_number(fault, "time_ms");
+        double time_ms = left_out_ms(fault);
         if (chaos_is_expelled(fault) && (int)chaos_number(fault, "rank") == seat &&
             time_ms >= begin_of(self, index) - EARLY_MS &&
             time_ms < span_of(self, index).until_ms) {

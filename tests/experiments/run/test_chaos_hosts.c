@@ -286,6 +286,7 @@ Test(chaos_hosts, either_side_of_a_partition_may_be_expelled)
         FAULT(2, "partition", 2100, true, 50) "," FAULT(2, "expelled", 1890, true, 80) "," KILLED,
         "", NULL);
     cr_assert_eq(verdict.result[0].expelled, 1, "one rank is counted twice");
+    judge(FAULT(4, "expelled", 8880, true, 60), "", NULL); /* it was late, and the kill met it */
 }
 
 Test(chaos_hosts, violations_are_named)
