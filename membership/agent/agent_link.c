@@ -88,6 +88,12 @@ eep_status eepi_agent_link_dial(eepi_agent_link *link, const eepi_agent_self *se
     return status;
 }
 
+bool eepi_agent_link_is_unanswered(const eepi_agent_link *link, uint32_t num_before)
+{
+    return eepi_now_us() - link->heard_us >= eepi_tcp_patience_us(num_before) &&
+           eepi_tcp_is_under_way(link->fd);
+}
+
 eep_status eepi_agent_link_serve(eepi_agent_link *link, const eepi_agent_self *self, int fd)
 {
     *link = (eepi_agent_link){.fd = fd, .heard_us = eepi_now_us()};

@@ -28,6 +28,9 @@ bool eepi_agent_address_parse(const char *text, char host_out[EEPI_AGENT_ADDRESS
 /* Begin to connect; EEP_ERR_UNREACHABLE, EEP_ERR_INVALID, EEP_ERR_SYSTEM, EEP_ERR_NO_MEMORY. */
 EEP_MUST_CHECK eep_status eepi_agent_link_dial(eepi_agent_link *link, const eepi_agent_self *self,
                                                const char *address);
+/* It is dialled, and in doubt: nobody has answered for longer than a slow network takes,
+ * `num_before` attempts in a row having been so before. */
+bool eepi_agent_link_is_unanswered(const eepi_agent_link *link, uint32_t num_before);
 /* Serve a connection that was accepted. The descriptor is taken over, whatever comes. */
 EEP_MUST_CHECK eep_status eepi_agent_link_serve(eepi_agent_link *link, const eepi_agent_self *self,
                                                 int fd);

@@ -40,6 +40,7 @@ struct eepi_agent_links {
     uint64_t accept_us; /* nobody is accepted before: there was no descriptor left */
     eepi_agent_link dialled[EEPI_BOARD_HOSTS]; /* in the places of the board */
     uint64_t dial_us[EEPI_BOARD_HOSTS];
+    uint32_t num_unanswered[EEPI_BOARD_HOSTS]; /* in a row */
     char dialled_at[EEPI_BOARD_HOSTS][EEPI_BOARD_ADDRESS_BYTES];
     eepi_agent_link *guests[MAX_GUESTS];
     int num_guests;
@@ -313,11 +314,29 @@ static bool is_stale(const eepi_agent_link *link)
            eepi_now_us() - link->heard_us > STALE_US;
 }
 
+/* It is dialled anew in the next round. */
+static bool is_unanswered(eepi_agent_links *links, int place)
+{
+    const eepi_agent_link *link = &links->dialled[place];
+    uint32_t *num = &links->num_unanswered[place];
+
+    if (link->is_open) {
+        *num = 0;
+        return false;
+    }
+    if (!eepi_agent_link_is_unanswered(link, *num)) {
+        return false;
+    }
+    (*num)++;
+    return true;
+}
+
 static void read_all(eepi_agent_links *links)
 {
     for (int place = 0; place < EEPI_BOARD_HOSTS; place++) {
         eepi_agent_link *link = &links->dialled[place];
-        if (link->fd >= 0 && (!read_link(links, link) || is_stale(link))) {
+        if (link->fd >= 0 &&
+            (!read_link(links, link) || is_unanswered(links, place) || is_stale(link))) {
             eepi_agent_link_close(link);
         }
     }

@@ -116,7 +116,8 @@ void eepi_lane_abandon(eepi_network *network, eepi_lane *lane)
     eepi_lane_rewind(lane);
     lane->generation = 0;
     lane->state = EEPI_LANE_TO_NOBODY;
-    lane->num_failures = lane->num_refused = lane->num_overs = lane->way = 0;
+    lane->num_failures = lane->num_unanswered = lane->num_refused = 0;
+    lane->num_overs = lane->way = 0;
     lane->leaves_way = false;
     lane->waits_since_us = lane->lacks_since_us = 0;
     note_blocked(lane);
@@ -176,6 +177,7 @@ bool eepi_lane_turn(eepi_network *network, eepi_lane *lane, uint64_t now_us, uin
         network->carrier->go_on(network, lane, events, now_us);
         if (lane->state > EEPI_LANE_DOWN && lane->state < EEPI_LANE_UP &&
             now_us >= lane->retry_at_us) {
+            lane->num_unanswered += lane->state == EEPI_LANE_CONNECTING;
             eepi_lane_fail_again(network, lane, strerror(ETIMEDOUT), false, now_us);
         }
     } else {

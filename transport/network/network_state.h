@@ -120,6 +120,7 @@ typedef struct eepi_lane {
     int fd;                      /* -1: none */
     eepi_secure_channel channel; /* with a key, while there is a connection */
     uint32_t num_failures;
+    uint32_t num_unanswered; /* attempts to connect, in a row */
     uint64_t retry_at_us;
     /* claims: placed by the peer < base <= sent <= taken */
     uint64_t base, sent, taken;

@@ -4,9 +4,9 @@
 #include "transport/network/network_state.h"
 
 #include "transport/secure/secure_socket.h"
+#include "transport/secure/tcp_socket.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -118,20 +118,20 @@ static void begin(eepi_network *network, eepi_lane *lane, uint64_t now_us)
     }
     eepi_lane_lack_ends(lane, now_us);
     lane->state = EEPI_LANE_CONNECTING;
-    lane->retry_at_us = now_us + EEPI_LANE_GREETING_US;
+    lane->retry_at_us = now_us + eepi_tcp_patience_us(lane->num_unanswered);
 }
 
 static void go_on_connecting(eepi_network *network, eepi_lane *lane, uint32_t events,
                              uint64_t now_us)
 {
-    struct pollfd set = {.fd = lane->fd, .events = POLLOUT};
     socklen_t bytes = sizeof(int);
     int error = 0;
 
     /* the receiver thread may have passed on what happened to the connection before this one */
-    if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) || poll(&set, 1, 0) != 1) {
+    if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) || eepi_tcp_is_under_way(lane->fd)) {
         return;
     }
+    lane->num_unanswered = 0;
     if (getsockopt(lane->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) != 0 || error != 0) {
         fail_refused(network, lane, error, now_us);
         return;

@@ -164,6 +164,19 @@ static int bind_from(int fd, const char *from)
     return bind(fd, (const struct sockaddr *)&address, bytes) == 0 ? 0 : errno;
 }
 
+uint64_t eepi_tcp_patience_us(uint32_t num_before)
+{
+    enum { FIRST_US = 100000, LONGEST_US = 2000000 };
+    const uint64_t us = (uint64_t)FIRST_US << (num_before < 8 ? num_before : 8);
+    return us < LONGEST_US ? us : LONGEST_US;
+}
+
+bool eepi_tcp_is_under_way(int fd)
+{
+    struct pollfd set = {.fd = fd, .events = POLLOUT};
+    return poll(&set, 1, 0) == 0;
+}
+
 eep_status eepi_tcp_connect(const char *host, uint16_t port, int wait_ms, int *fd_out)
 {
     return eepi_tcp_connect_from(NULL, host, port, wait_ms, fd_out);

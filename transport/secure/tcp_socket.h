@@ -26,6 +26,13 @@ EEP_MUST_CHECK eep_status eepi_tcp_connect(const char *host, uint16_t port, int 
 /* The same, from that address of this host; NULL: from one that the system chooses. */
 EEP_MUST_CHECK eep_status eepi_tcp_connect_from(const char *from, const char *host, uint16_t port,
                                                 int wait_ms, int *fd_out);
+/* How long a connection may be under way before another one is begun in its place; `num_before` in
+ * a row were so. The kernel repeats its first packet after a second and then ever later: a network
+ * that was cut for a tenth of that would be away for all of it. 100 ms, doubled each time, at most
+ * 2 s, for networks that are slow. */
+uint64_t eepi_tcp_patience_us(uint32_t num_before);
+/* The connection is under way: the other end has neither taken nor refused it. */
+bool eepi_tcp_is_under_way(int fd);
 /* Bind and listen on that one address. EEP_ERR_CONFLICT: somebody listens there. On failure the
  * reason is written to `error_out` if that is not NULL. */
 EEP_MUST_CHECK eep_status eepi_tcp_listen(const char *host, uint16_t port, char *error_out,

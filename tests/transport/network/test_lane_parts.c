@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <netinet/in.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -103,6 +104,43 @@ static int connect_to_full(int *listen_fd_out, int others[QUEUED])
     }
     cr_assert_eq(eepi_tcp_connect("127.0.0.1", ntohs(at.sin_port), 0, &fd), EEP_OK);
     return fd;
+}
+
+/* Its first packet was lost, and the kernel repeats it after a second. */
+Test(lane_parts, a_connection_that_nobody_answers_is_begun_anew)
+{
+    eepi_network *network = make();
+    eepi_lane *lane = &network->lane[0];
+    uint64_t next_us = UINT64_MAX, now_us = NOW_US;
+    int listen_fd = -1, others[QUEUED];
+    struct sockaddr_in at;
+    socklen_t bytes = sizeof at;
+    close(connect_to_full(&listen_fd, others));
+    cr_assert_eq(getsockname(listen_fd, (struct sockaddr *)&at, &bytes), 0);
+    network->carrier = &eepi_tcp_carrier;
+    network->epoll = epoll_create1(EPOLL_CLOEXEC);
+    network->address.num_paths = 1;
+    *lane = (eepi_lane){.generation = 1, .wanted = 1, .num_ways = 1, .fd = -1};
+    lane->address.num_paths = 1;
+    lane->address.path[0] = (eepi_lane_path){.ip_bytes = 4, .port = ntohs(at.sin_port)};
+    memcpy(lane->address.path[0].ip, &at.sin_addr, 4);
+    lane->state = EEPI_LANE_DOWN;
+    for (uint32_t num = 1; num <= 4; num++) {
+        eepi_lane_turn(network, lane, now_us, &next_us);
+        cr_assert_eq(lane->state, EEPI_LANE_CONNECTING, "attempt %u", num);
+        cr_expect_eq(lane->retry_at_us - now_us, 100000u << (num - 1), "attempt %u", num);
+        now_us = lane->retry_at_us;
+        eepi_lane_turn(network, lane, now_us, &next_us);
+        cr_assert_eq(lane->state, EEPI_LANE_DOWN, "attempt %u", num);
+        cr_expect_leq(lane->retry_at_us - now_us, 20000);
+        now_us = lane->retry_at_us;
+    }
+    for (int i = 0; i < QUEUED; i++) {
+        close(others[i]);
+    }
+    close(listen_fd);
+    close(network->epoll);
+    release(network);
 }
 
 /* Its predecessor was closed while the receiver thread had an event of it in its hands. */
