@@ -68,6 +68,10 @@ static cJSON *ask(driver *self, const char *what, const char *text)
     if (status == EEP_ERR_TIMEOUT) {
         violate(self, "eep-run gave no answer to '%s %s' within %.0f s", what, text ? text : "",
                 ANSWER_S);
+    } else if (status != EEP_OK &&
+               child_wait(self->run->pidfd, self->run->signal_fd, (int)LOOK_MS) == CHILD_LATE) {
+        violate(self, "eep-run runs, and its control socket ended at '%s %s': %s", what,
+                text ? text : "", eep_strerror(status));
     }
     self->is_over |= status != EEP_OK;
     return status == EEP_OK ? answer : NULL;

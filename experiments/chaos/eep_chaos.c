@@ -138,10 +138,13 @@ static bool take_hosts(campaign *self)
         fprintf(stderr, "eep-chaos: --hosts: %s\n", error);
         return false;
     }
-    if (self->file->num_hosts < 2 || self->file->num_ranks < CHAOS_FEWEST_RANKS) {
-        fprintf(stderr, "eep-chaos: --hosts: %s has %d hosts and %d ranks: 2 and %d are needed\n",
+    if (self->file->num_hosts < 2 || self->file->num_ranks < CHAOS_FEWEST_RANKS ||
+        self->file->num_ranks > CHAOS_MAX_RANKS) {
+        fprintf(stderr,
+                "eep-chaos: --hosts: %s has %d hosts and %d ranks: 2 hosts or more are needed, and "
+                "%d to %d ranks\n",
                 self->setup.hosts_path, self->file->num_hosts, self->file->num_ranks,
-                CHAOS_FEWEST_RANKS);
+                CHAOS_FEWEST_RANKS, CHAOS_MAX_RANKS);
         return false;
     }
     self->hosts = (chaos_hosts){

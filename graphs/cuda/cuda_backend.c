@@ -41,7 +41,9 @@ static eep_status load_kernels(int ordinal)
     eep_status status = EEP_OK;
 
     for (int id = 0; id < EEPI_NUM_KERNELS && status == EEP_OK; id++) {
-        int threads = id == EEPI_KERNEL_route ? EEPI_ROUTE_THREADS : EEPI_COPY_THREADS;
+        int threads = id == EEPI_KERNEL_route   ? EEPI_ROUTE_THREADS
+                      : id == EEPI_KERNEL_place ? EEPI_PLACE_THREADS
+                                                : EEPI_COPY_THREADS;
         status = EEPI_CUDA_CHECKED(ordinal,
                                    cudaFuncGetAttributes(&attributes, eepi_cuda_kernels[id].cuda));
         if (status == EEP_OK && attributes.maxThreadsPerBlock < threads) {

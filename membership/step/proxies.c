@@ -376,6 +376,19 @@ static eep_status move(eep_context *context, uint64_t epoch, uint64_t step, bool
     return proxies->bounce && eepi_bounce_failure(proxies->bounce) ? EEP_ERR_DEVICE : status;
 }
 
+/* Rule N1: whoever stays inside the gate may write at any time. A rank that places nothing any more
+ * would miss its peers' rows and suspect them. */
+static void end_for_gate(eep_context *context)
+{
+    const struct eepi_proxies *proxies = proxies_of(context);
+    const char *failure = proxies->bounce ? eepi_bounce_failure(proxies->bounce) : NULL;
+
+    eepi_end_service(context, EEP_ERR_DEVICE,
+                     failure ? failure
+                             : "a thread of the network does not end its write into this rank's "
+                               "window");
+}
+
 /* The image that was staged is of the view that goes live, and stays until this flip has ended
  * (rule T2). */
 eep_status eepi_proxies_flip(eep_context *context)
@@ -402,20 +415,11 @@ eep_status eepi_proxies_flip(eep_context *context)
     memory = (void *)(uintptr_t)eepk_peers(s, image)[s->self].address;
     place_at(proxies, memory);
     eepi_network_keep(proxies->network, proxies->generation);
-    return move(context, header->epoch, 0, false);
-}
-
-/* Rule N1: whoever stays inside the gate may write at any time. A rank that places nothing any more
- * would miss its peers' rows and suspect them. */
-static void end_for_gate(eep_context *context)
-{
-    const struct eepi_proxies *proxies = proxies_of(context);
-    const char *failure = proxies->bounce ? eepi_bounce_failure(proxies->bounce) : NULL;
-
-    eepi_end_service(context, EEP_ERR_DEVICE,
-                     failure ? failure
-                             : "a thread of the network does not end its write into this rank's "
-                               "window");
+    if (move(context, header->epoch, 0, false) != EEP_OK) {
+        end_for_gate(context);
+        return EEP_ERR_DEVICE;
+    }
+    return EEP_OK;
 }
 
 static void tell_begin(const eep_context *context, const eepk_launch *launch)

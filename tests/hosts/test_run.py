@@ -297,6 +297,7 @@ def rows_go_over_ucx(lab):
 
 def random_faults_are_drawn(lab):
     """A round of eep-chaos: a rank or a host dies, or the network is cut, four times. Its command draws the same."""
+    lab.write_hosts(limits=f"{LIMITS},expel_floor_us=4000000,step_deadline_us=8000000,drain_bound_us=8000000")
     out, round_1 = f"{lab.folder}/chaos", ("--seed", 4, "--round", 1, "--faults", 4, "--mix", "kill=2,partition,nic-down,host-kill")
     done = lab.chaos(out, *round_1, capture_output=True, text=True)
     assert done.returncode == 0 and "no violation" in done.stdout, f"{done.stdout}{done.stderr}"

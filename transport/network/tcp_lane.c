@@ -127,8 +127,10 @@ static void go_on_connecting(eepi_network *network, eepi_lane *lane, uint32_t ev
     socklen_t bytes = sizeof(int);
     int error = 0;
 
-    /* the receiver thread may have passed on what happened to the connection before this one */
-    if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) || eepi_tcp_is_under_way(lane->fd)) {
+    /* the receiver thread may have passed on what happened to the connection before this one, or
+     * may be late */
+    if ((!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) && now_us < lane->retry_at_us) ||
+        eepi_tcp_is_under_way(lane->fd)) {
         return;
     }
     lane->num_unanswered = 0;

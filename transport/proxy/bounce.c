@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* The rank's gate gives up long before (rule N1). */
-enum { BOUND_US = 10000000 };
+enum { BOUND_US = 4000000 }; /* whoever moves the gate waits for a second more (rule N1) */
 
 struct eepi_bounce {
     eep_device *device;

@@ -21,7 +21,8 @@ enum {
     URL_BYTES = 256,
     SLICE_MS = 50,
     STREAM_MAX_BYTES = 256 << 20,
-    CONNECT_MS = 700,
+    CONNECT_MS = 200, /* with its certificates; twice as long in the next round of endpoints, */
+    MOST_CONNECT_MS = 700, /* and so long at most */
     UNHEARD_MS = 400 /* the endpoint's kernel acknowledges nothing for so long: its host is gone */
 };
 
@@ -96,6 +97,7 @@ struct eepi_etcd_http {
     const eepi_store_url *url;
     const int *stop;
     int endpoint;
+    int num_moves; /* as many rounds as the last answer took, and those since */
     CURLM *multi;
     transfer request, stream;
     size_t read; /* of the stream's answer: what was given out as lines */
@@ -183,6 +185,13 @@ static int take_socket(void *user, curl_socket_t fd, curlsocktype purpose)
     return eepi_now_us() - t->began_us < UNHEARD_MS * 1000u ? CURL_SOCKOPT_OK : CURL_SOCKOPT_ERROR;
 }
 
+/* Where a host is gone nobody refuses: its endpoint must not hold up the way to the next one. */
+static long connect_ms(const eepi_etcd_http *http)
+{
+    const int round = http->num_moves / http->url->num_endpoints;
+    return round < 2 ? (long)CONNECT_MS << round : MOST_CONNECT_MS;
+}
+
 static bool begin(eepi_etcd_http *http, transfer *t, const char *path, const char *body,
                   const char *token)
 {
@@ -205,7 +214,7 @@ static bool begin(eepi_etcd_http *http, transfer *t, const char *path, const cha
     (void)calls.easy_setopt(t->easy, CURLOPT_URL, url);
     (void)calls.easy_setopt(t->easy, CURLOPT_PROXY, "");
     (void)calls.easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
-    (void)calls.easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
+    (void)calls.easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms(http));
     (void)calls.easy_setopt(t->easy, CURLOPT_SOCKOPTFUNCTION, take_socket);
     (void)calls.easy_setopt(t->easy, CURLOPT_SOCKOPTDATA, t);
     (void)calls.easy_setopt(t->easy, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -304,6 +313,7 @@ void eepi_etcd_http_move(eepi_etcd_http *http)
 {
     eepi_etcd_http_end_stream(http);
     http->endpoint = (http->endpoint + 1) % http->url->num_endpoints;
+    http->num_moves += http->num_moves < 3 * http->url->num_endpoints;
     name_endpoint(http);
 }
 
@@ -335,6 +345,7 @@ eep_status eepi_etcd_http_post(eepi_etcd_http *http, const char *path, const cha
     if (http->request.failed || !http->request.answer.bytes) {
         return EEP_ERR_UNREACHABLE;
     }
+    http->num_moves -= http->num_moves % http->url->num_endpoints; /* the patience that it took */
     *answer_out = http->request.answer.bytes;
     return EEP_OK;
 }
