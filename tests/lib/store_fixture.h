@@ -117,6 +117,16 @@ static inline void watch_all(eepi_store_client *client)
     cr_assert_eq(wait_for(client, eepi_store_watch(client, "")).status, EEP_OK);
 }
 
+/* Ask for a key, on a connection; the suite's timeout bounds the wait for that. */
+static inline eepi_store_reply ask_again(eepi_store_client *client)
+{
+    eepi_store_reply reply;
+    while (eepi_store_client_fd(client) < 0) {
+        (void)!eepi_store_client_next(client, &reply);
+    }
+    return wait_for(client, eepi_store_get(client, "any"));
+}
+
 /* Serve in a process of its own. */
 static inline pid_t fork_store(void)
 {

@@ -303,16 +303,6 @@ Test(store_faults, a_store_without_descriptors_does_not_spin)
     eep_store_close(store);
 }
 
-/* On a connection; the suite's timeout bounds it. */
-static eepi_store_reply ask_again(eepi_store_client *client)
-{
-    eepi_store_reply reply;
-    while (eepi_store_client_fd(client) < 0) {
-        (void)!eepi_store_client_next(client, &reply);
-    }
-    return wait_for(client, eepi_store_get(client, "any"));
-}
-
 /* All are held by ranks, so nobody makes room. */
 Test(store_faults, who_is_turned_away_without_descriptors_is_told)
 {
