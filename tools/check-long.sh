@@ -79,6 +79,10 @@ step "copies over a newer UCX than the one that libeep was built with" bash test
 step "any k of 8 ranks at once" bash tests/run/any_k.sh "$root/build/experiments/eep-run" 8 "$out/any-8.csv" 1800
 step "any k of 16 ranks at once" bash tests/run/any_k.sh "$root/build/experiments/eep-run" 16 "$out/any-16.csv" 900
 step "weights in shared memory and over UCX, in turns" "$root/build/experiments/eep-bench-bulk" --csv "$out/bulk.csv"
+for carrier in tcp ucx; do
+    step "hosts that one machine plays, over $carrier: all runs" \
+        env EEP_NETWORK=$carrier EEP_NETWORK_INTERFACE=lo bash tests/run/hosts_of.sh "$root/build/experiments/eep-run"
+done
 step "chaos of hosts: 200 random faults of ranks, hosts and the network" \
     /usr/bin/python3 tests/hosts/network_chaos.py "$root/build" "$out/network-chaos" 200 1
 step "chaos: 200 random faults" "$root/build/experiments/eep-chaos" --minutes 40 --total 200 --seed 1 --out "$out/chaos"
