@@ -118,8 +118,7 @@ bool eepi_incoming_place_all(eepi_network *network, eepi_connection *c, const ui
     found what = FOUND_WHOLE;
     size_t at = 0;
 
-    batch.placer = network->config.placer;
-    batch.num = 0;
+    eepi_placer_batch_begin(&batch, network->config.placer);
     while (what == FOUND_WHOLE) {
         size_t bytes = 0;
         what = take_next(network, c, &batch, from + at, num - at, &bytes);

@@ -130,8 +130,7 @@ static bool place(eepi_network *network, eepi_ucx_link *link, const uint8_t *fro
     eepi_placer_batch batch;
     bool is_well;
 
-    batch.placer = network->config.placer;
-    batch.num = 0;
+    eepi_placer_batch_begin(&batch, network->config.placer);
     is_well = place_into(network, link, &batch, from, num);
     eepi_placer_batch_end(&batch);
     return is_well;

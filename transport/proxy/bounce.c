@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The rank's gate gives up long before (rule N1). */
-enum { BOUND_US = 4000000 }; /* whoever moves the gate waits for a second more (rule N1) */
+/* Of one launch. Whoever moves the gate waits for a second more (rule N1). */
+enum { BOUND_US = 4000000 };
 
 struct eepi_bounce {
     eep_device *device;

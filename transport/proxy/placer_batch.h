@@ -9,11 +9,18 @@
 
 enum { EEPI_PLACER_BATCH = 16 };
 
-typedef struct eepi_placer_batch { /* all zero but the placer: empty */
+typedef struct eepi_placer_batch {
     eepi_placer *placer;
     uint32_t num;
     eepk_put put[EEPI_PLACER_BATCH];
 } eepi_placer_batch;
+
+/* An empty one. Only what is added is written: a batch begins with each read. */
+static inline void eepi_placer_batch_begin(eepi_placer_batch *batch, eepi_placer *placer)
+{
+    batch->placer = placer;
+    batch->num = 0;
+}
 
 /* As eepi_placer_place; EEPI_PLACED of rows: they are placed when the batch ends. What is no row
  * ends it first. */
