@@ -114,22 +114,23 @@ static void keep(const eepi_order *order, size_t bytes, eepi_order *kept, void *
     kept->wishes = wishes;
 }
 
-/* With the lock of `ordered`. What is known already is not said again; nor is what another thread
- * has replaced by a higher number since the numbers were checked. */
+/* With the lock of `ordered`. What a view has already is kept for eep_placement_get alone and is not
+ * said again; nor is what another rank has replaced since the numbers were checked. */
 static void give(struct eepi_ordered *o, const eepi_view_shape *shape, const eepi_order *order,
                  bool before_join)
 {
     const size_t bytes = eepi_wishes_bytes(shape);
 
-    if (order->number <= o->given.number ||
-        (!before_join && order->number <= o->seen->order_number)) {
+    if (order->number <= o->given.number) {
         return;
     }
     keep(order, bytes, &o->given, o->given_wishes);
     if (before_join) {
         keep(order, bytes, &o->first, o->first_wishes);
+        o->first_is_anew = true;
+    } else if (order->number > o->seen->order_number) {
+        o->is_anew = true;
     }
-    *(before_join ? &o->first_is_anew : &o->is_anew) = true;
 }
 
 /* Before eep_join the first view is planned anew. */

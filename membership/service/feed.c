@@ -48,13 +48,14 @@ static void handle(eep_context *context, eepi_input input)
     input.now_us = eepi_core_now_us(context);
     actions = eepi_core_handle(context->core, &input, &n);
     eepi_tell_known(context);
+    /* before the actions: one of them lets eep_join return, behind which the engine may ask */
+    eepi_ordered_follow(context, eepi_core_view(context->core));
     for (int i = 0; i < n; i++) {
         eepi_perform(context, &actions[i]);
     }
     follow_end(context);
     follow_backups(context);
     eepi_words_follow(context);
-    eepi_ordered_follow(context, eepi_core_view(context->core));
     eepi_tell_view(context);
     eepi_tell_drain(context);
 }

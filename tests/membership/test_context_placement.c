@@ -182,17 +182,19 @@ Test(context_placement, the_highest_number_counts)
     world_start(&w);
     make(&low, 3, 3);
     make(&high, 4, 5);
-    for (int seat = 0; seat < SEATS; seat++) {
-        cr_expect_eq(
-            eep_placement_set(w.ranks[seat].context, seat == 1 ? &high.placement : &low.placement),
-            EEP_OK);
-    }
+    /* the low one first: as soon as the high one is in force, no other rank may give it */
+    cr_expect_eq(eep_placement_set(w.ranks[0].context, &low.placement), EEP_OK);
+    cr_expect_eq(eep_placement_set(w.ranks[2].context, &low.placement), EEP_OK);
+    cr_expect_eq(eep_placement_set(w.ranks[1].context, &high.placement), EEP_OK);
     WORLD_WAIT(&w, is_reached(&w.ranks[0], 4) && is_reached(&w.ranks[2], 4));
     expect_live(&w.ranks[0], &high, true, -1);
     cr_expect_eq(info_of(&w.ranks[2], NULL, NULL).own_state, EEP_ORDER_REPLACED);
     cr_expect_eq(eep_placement_set(w.ranks[0].context, &low.placement), EEP_ERR_CONFLICT);
     cr_expect(strstr(eep_error_text(), "number 3"), "%s", eep_error_text());
+    /* what is in force may be given again, and the rank that did is told so */
     cr_expect_eq(eep_placement_set(w.ranks[0].context, &high.placement), EEP_OK);
+    cr_expect_eq(info_of(&w.ranks[0], NULL, NULL).own_number, 4);
+    cr_expect_eq(info_of(&w.ranks[0], NULL, NULL).own_state, EEP_ORDER_IN_FORCE);
     low.placement.number = 4;
     cr_expect_eq(eep_placement_set(w.ranks[1].context, &low.placement), EEP_ERR_CONFLICT);
     low.placement = (eep_placement){.struct_bytes = sizeof low.placement, .number = 5};

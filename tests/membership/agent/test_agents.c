@@ -161,6 +161,17 @@ static void await(player *observer, player *other, int32_t seat, uint32_t genera
     }
 }
 
+/* Others may be told of a rank before it finds its own agent. */
+static void await_agent(player *self)
+{
+    const uint64_t until_us = eepi_now_us() + WAIT_US;
+
+    while (!self->agents) {
+        cr_assert_lt(eepi_now_us(), until_us, "it finds no agent");
+        live(self);
+    }
+}
+
 /* So many further beats of the seat come. */
 static void await_beats(player *observer, player *other, int32_t seat, int num)
 {
@@ -283,6 +294,7 @@ Test(agents, the_next_agent_adopts_ranks_and_ends)
     play(&here, path_a, HOST_A, 0, 1);
     play(&there, path_b, HOST_B, 4, 1);
     await(&there, &here, 0, 1, EEPI_SEAT_RUNS);
+    await_agent(&here);
     const uint64_t generation = here.agents->generation;
     eepi_agent_close(agent_a);
     /* seat 6 is taken and left while nobody watches: its file proves the end (M7) */
@@ -330,6 +342,7 @@ Test(agents, an_agent_that_is_outlived_lets_go_of_its_ranks)
     play(&here, path_a, HOST_A, 0, 1);
     play(&there, path_b, HOST_B, 4, 1);
     await(&there, &here, 0, 1, EEPI_SEAT_RUNS);
+    await_agent(&here);
     const uint64_t generation = here.agents->generation, until_us = eepi_now_us() + WAIT_US;
     snprintf(file, sizeof file, "%s.agent", path_a);
     cr_assert_eq(unlink(file), 0);
@@ -391,12 +404,7 @@ Test(agents, a_rank_of_another_host_is_not_attached)
 
     play(&here, path_a, HOST_A, 0, 1);
     play(&stranger, path_a, HOST_B, 1, 1);
-    const uint64_t until_us = eepi_now_us() + WAIT_US;
-    while (!here.agents) {
-        cr_assert_lt(eepi_now_us(), until_us);
-        live(&here);
-        live(&stranger);
-    }
+    await_agent(&here);
     for (int i = 0; i < 20; i++) {
         live(&stranger);
     }
