@@ -114,8 +114,8 @@ static void keep(const eepi_order *order, size_t bytes, eepi_order *kept, void *
     kept->wishes = wishes;
 }
 
-/* With the lock of `ordered`. What a view has already is kept for eep_placement_get alone and is not
- * said again; nor is what another rank has replaced since the numbers were checked. */
+/* With the lock of `ordered`. What a view has already is kept for eep_placement_get alone and is
+ * not said again; nor is what another rank has replaced since the numbers were checked. */
 static void give(struct eepi_ordered *o, const eepi_view_shape *shape, const eepi_order *order,
                  bool before_join)
 {
