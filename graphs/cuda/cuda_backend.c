@@ -284,7 +284,7 @@ static eep_status cuda_launch(void *stream, const eep_kernel *kernel, uint32_t n
 
 /* A framework may capture in global mode, which forbids many calls in all threads of the process;
  * those of a thread in relaxed mode are exempt. */
-static eep_status cuda_thread_begin(void *device)
+static eep_status cuda_thread_begin(void *device, int *before_out)
 {
     const cuda_device *d = device;
     enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
@@ -292,8 +292,17 @@ static eep_status cuda_thread_begin(void *device)
 
     if (status == EEP_OK) {
         status = EEPI_CUDA_CHECKED(d->ordinal, cudaThreadExchangeStreamCaptureMode(&mode));
+        *before_out = (int)mode;
     }
     return status;
+}
+
+static void cuda_thread_end(void *device, int before)
+{
+    enum cudaStreamCaptureMode mode = (enum cudaStreamCaptureMode)before;
+
+    (void)EEPI_CUDA_CHECKED(((const cuda_device *)device)->ordinal,
+                            cudaThreadExchangeStreamCaptureMode(&mode));
 }
 
 static const eepi_device_ops cuda_ops = {
@@ -325,6 +334,7 @@ static const eepi_device_ops cuda_ops = {
     .graph_replay = eepi_cuda_graph_replay,
     .graph_close = eepi_cuda_graph_close,
     .thread_begin = cuda_thread_begin,
+    .thread_end = cuda_thread_end,
     .share_make = eepi_cuda_share_make,
     .share_map = eepi_cuda_share_map,
     .share_map_own = eepi_cuda_share_map_own,

@@ -189,9 +189,17 @@ eepi_device_facts eepi_device_facts_of(const eep_device *device)
     return device->ops->facts ? device->ops->facts(device->impl) : (eepi_device_facts){0};
 }
 
-eep_status eepi_device_thread_begin(eep_device *device)
+eep_status eepi_device_thread_begin(eep_device *device, int *before_out)
 {
-    return device->ops->thread_begin ? device->ops->thread_begin(device->impl) : EEP_OK;
+    *before_out = 0;
+    return device->ops->thread_begin ? device->ops->thread_begin(device->impl, before_out) : EEP_OK;
+}
+
+void eepi_device_thread_end(eep_device *device, int before)
+{
+    if (device->ops->thread_end) {
+        device->ops->thread_end(device->impl, before);
+    }
 }
 
 void eepi_thread_serves(int is_serving)

@@ -17,7 +17,7 @@ extern "C" {
 #endif
 
 /* Goes up with every change of the structs below or of the kernels' argument structs. */
-enum { EEPI_BACKEND_VERSION = 11 };
+enum { EEPI_BACKEND_VERSION = 12 };
 
 /* Memory that others map (graphs/device/device_share.h). */
 typedef struct eepi_share {
@@ -89,9 +89,10 @@ typedef struct eepi_device_ops {
     eep_status (*capture_end)(void *stream, void **graph_out, uint32_t *num_nodes_out);
     eep_status (*graph_replay)(void *graph, void *stream);
     void (*graph_close)(void *graph);
-    /* In each thread that libeep starts, so that its calls do not spoil a capture of another
-     * thread; NULL where none could. */
-    eep_status (*thread_begin)(void *device);
+    /* This thread's calls spoil no capture of another thread until `thread_end`, which gives back
+     * what *before_out was set to. Both are NULL where none could. */
+    eep_status (*thread_begin)(void *device, int *before_out);
+    void (*thread_end)(void *device, int before);
 
     /* On failure `why_out` gets one line. */
     eep_status (*share_make)(void *device, size_t bytes, eepi_share *share_out, char *why_out,
@@ -163,8 +164,11 @@ EEP_MUST_CHECK eep_status eepi_device_auxiliary(eep_device *device, eep_stream *
 EEP_MUST_CHECK eep_status eepi_stream_await_word(eep_stream *stream, const uint64_t *word,
                                                  uint64_t value, uint64_t timeout_us);
 
-/* First call of a thread of libeep's own that uses the device. */
-eep_status eepi_device_thread_begin(eep_device *device);
+/* From here to the other call, what this thread asks of the device spoils no capture of another
+ * thread. A thread of libeep's own never ends it; one of the engine's, whose captures are the
+ * engine's matter, does. `before` is for the other call, and 0 where it is not set. */
+EEP_MUST_CHECK eep_status eepi_device_thread_begin(eep_device *device, int *before_out);
+void eepi_device_thread_end(eep_device *device, int before);
 
 /* This thread steps a rank from now on, or no longer: on a device of its own memory it may allocate
  * nothing and open no stream meanwhile (docs/ARCHITECTURE.md, "No call that waits for the device").

@@ -529,8 +529,9 @@ static void *run(void *argument)
 {
     eep_context *context = argument;
     bool stop = false;
+    int before;
 
-    if (eepi_device_thread_begin(context->config.device) != EEP_OK) {
+    if (eepi_device_thread_begin(context->config.device, &before) != EEP_OK) {
         eepi_log(context, EEP_LOG_WARN,
                  "the service thread cannot leave captures of other threads alone: %s",
                  eepi_device_failure(context->config.device));

@@ -109,19 +109,6 @@ const char *eepi_bounce_failure(const eepi_bounce *bounce)
 
 /* ------------------------------------------------------------------ placing */
 
-/* Threads of a network come here first without the device's knowledge. */
-static eep_status begin_thread(eep_device *device)
-{
-    static _Thread_local const eep_device *begun;
-    eep_status status = EEP_OK;
-
-    if (begun != device) {
-        status = eepi_device_thread_begin(device);
-        begun = status == EEP_OK ? device : NULL;
-    }
-    return status;
-}
-
 /* The lock is held. */
 static bool fail(eepi_bounce *bounce, eep_status status)
 {
@@ -144,27 +131,38 @@ static void count(eepi_bounce *bounce, uint64_t begin_us)
     cost->longest_us = us > cost->longest_us ? us : cost->longest_us;
 }
 
-/* What `placing` says, until it is done. The lock is held, and nobody has failed. */
-static bool place(eepi_bounce *bounce)
+static eep_status run_kernel(eepi_bounce *bounce)
 {
     eepk_placing *p = bounce->placing;
     const eepk_place_args args = {p};
-    const uint64_t begin_us = eepi_now_us();
-    eep_status status = begin_thread(bounce->device);
+    eep_status status;
 
     p->number++;
     p->bytes = bounce->bytes;
     p->window = __atomic_load_n(&bounce->window, __ATOMIC_ACQUIRE);
-    if (status == EEP_OK) {
-        status = eep_launch(bounce->stream, eepi_device_kernel(bounce->device, EEPI_KERNEL_place),
-                            1, EEPI_PLACE_THREADS, &args, sizeof args);
-    }
+    status = eep_launch(bounce->stream, eepi_device_kernel(bounce->device, EEPI_KERNEL_place), 1,
+                        EEPI_PLACE_THREADS, &args, sizeof args);
     /* partner: the kernel's last store. The stream is empty then, so the kernel has ended */
     if (status == EEP_OK) {
         status = eepi_stream_await_word(bounce->stream, &p->done, p->number, BOUND_US);
     }
     if (status == EEP_OK && __atomic_load_n(&p->done, __ATOMIC_ACQUIRE) != p->number) {
         status = EEP_ERR_DEVICE;
+    }
+    return status;
+}
+
+/* What `placing` says, until it is done. The lock is held, and nobody has failed. Whoever moves the
+ * gate places as well, on the engine's thread. */
+static bool place(eepi_bounce *bounce)
+{
+    const uint64_t begin_us = eepi_now_us();
+    int before;
+    eep_status status = eepi_device_thread_begin(bounce->device, &before);
+
+    if (status == EEP_OK) {
+        status = run_kernel(bounce);
+        eepi_device_thread_end(bounce->device, before);
     }
     count(bounce, begin_us);
     return status == EEP_OK || fail(bounce, status);
