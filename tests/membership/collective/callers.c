@@ -74,10 +74,15 @@ static bool has_given(const caller *c)
     return given;
 }
 
+void caller_await_given(const caller *c)
+{
+    WORLD_WAIT(c->r->world, has_given(c));
+}
+
 void caller_start_given(caller *c)
 {
     caller_start(c);
-    WORLD_WAIT(c->r->world, has_given(c));
+    caller_await_given(c);
 }
 
 eep_status caller_wait(caller *c)

@@ -44,6 +44,8 @@ void caller_start(caller *c);
 eep_status caller_wait(caller *c);
 /* The same, until its contribution is given. It must not be the last that others wait for. */
 void caller_start_given(caller *c);
+/* Until another thread's call has given its contribution. */
+void caller_await_given(const caller *c);
 /* Make all of them at once. */
 void callers_run(caller *callers, int num);
 /* Wait until the rank sees an epoch from that one on. */
