@@ -204,6 +204,7 @@ static void on_packet(launcher *self, int seat, size_t bytes)
     case WIRE_HELLO:
         process->generation = ((const wire_hello *)packet)->generation;
         launcher_on_state(self, STATE_OPENED, seat);
+        launcher_mark_members(self); /* from another host the view may have come first */
         break;
     case WIRE_STARTUP:
         on_startup(process, packet);

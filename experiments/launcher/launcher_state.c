@@ -210,6 +210,20 @@ void launcher_on_state(launcher *self, script_state state, int seat)
     }
 }
 
+void launcher_mark_members(launcher *self)
+{
+    const record_view *view = launcher_last_view(self);
+    for (int seat = 0; view && seat < self->run.max_ranks; seat++) {
+        record_process *process = launcher_process_of(self, seat);
+        record_change change = process ? record_see_view(process, view) : RECORD_SAME;
+        if (change == RECORD_CAME) {
+            launcher_on_state(self, STATE_COMMITTED, seat);
+        } else if (change == RECORD_LEFT && !process->drain_ns) {
+            launcher_on_state(self, STATE_EXPELLED, seat);
+        }
+    }
+}
+
 bool launcher_plan_is_over(const launcher *self)
 {
     return !self->options.plan || plan_is_over(self->options.plan);

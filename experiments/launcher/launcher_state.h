@@ -113,6 +113,8 @@ void launcher_open_if_active(launcher *self, int seat);
 
 /* The seat is in a state that the script may wait for. */
 void launcher_on_state(launcher *self, script_state state, int seat);
+/* Record which processes are in the newest view for the first time, and which no longer are. */
+void launcher_mark_members(launcher *self);
 /* No plan, or all its phases have ended. */
 bool launcher_plan_is_over(const launcher *self);
 /* --serve, and nobody has said `finish`: the run stays up, whatever it has to do. */

@@ -64,21 +64,6 @@ static void retire_members(launcher *self)
     }
 }
 
-/* Record which processes are in the view for the first time, and which no longer are. */
-static void mark_members(launcher *self)
-{
-    const record_view *view = launcher_last_view(self);
-    for (int seat = 0; seat < self->run.max_ranks; seat++) {
-        record_process *process = launcher_process_of(self, seat);
-        record_change change = process ? record_see_view(process, view) : RECORD_SAME;
-        if (change == RECORD_CAME) {
-            launcher_on_state(self, STATE_COMMITTED, seat);
-        } else if (change == RECORD_LEFT && !process->drain_ns) {
-            launcher_on_state(self, STATE_EXPELLED, seat);
-        }
-    }
-}
-
 /* A committed view, newer than the last one. False: no memory. */
 static bool add_view(launcher *self, const eepi_view *view)
 {
@@ -97,11 +82,11 @@ static bool add_view(launcher *self, const eepi_view *view)
     return true;
 }
 
-/* A foreign rank has told of its generation in its trace before any view can have it; a trace wakes
- * nobody. */
+/* A rank has told of its generation before any view can have it. Both may wait here to be read:
+ * this process was not run for a while, or it is a foreign rank, whose trace wakes nobody. */
 static void hear_all(launcher *self)
 {
-    for (int s = 0; self->ranks->trace && s < self->run.max_ranks; s++) {
+    for (int s = 0; s < self->run.max_ranks; s++) {
         launcher_read_rank(self, s);
     }
 }
@@ -128,7 +113,7 @@ static void on_view(launcher *self, const void *value, size_t size)
         if (!add_view(self, view)) {
             launcher_fail(self, "out of memory");
         } else {
-            mark_members(self);
+            launcher_mark_members(self);
             launcher_note(self, "view", NULL, view->phase);
             free(self->view);
             self->view = view;
