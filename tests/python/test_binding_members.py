@@ -17,7 +17,7 @@ import numpy as np
 
 sys.dont_write_bytecode = True
 import eep
-from binding_world import SHAPE, WithStore
+from binding_world import LIMIT_S, SHAPE, WithStore
 from eep.loading import ffi, lib
 
 
@@ -107,13 +107,13 @@ class Telling(WithStore):
         rank = self.rank(log=note, event=note, log_level="debug")
         self.assertGreaterEqual(rank.context.fileno(), 0)
         self.assertEqual(seen, [])
-        self.assertTrue(select.select([rank.context.fileno()], [], [], 5)[0])
-        rank.context.poll()
+        while not any(isinstance(record, eep.EventRecord) and record.kind == "installed" for _, record in seen):
+            # The service thread tells of the view behind what lets the join return.
+            self.assertTrue(select.select([rank.context.fileno()], [], [], LIMIT_S)[0], seen)
+            rank.context.poll()
         self.assertEqual({thread for thread, _ in seen}, {threading.get_ident()})
         lines = [record for _, record in seen if isinstance(record, eep.LogLine)]
-        kinds = {record.kind for _, record in seen if isinstance(record, eep.EventRecord)}
         self.assertTrue(any("epoch 1" in line.text for line in lines), lines)
-        self.assertIn("installed", kinds | {"installed"} if "flipped" in kinds else kinds)
         self.assertEqual({line.dropped for line in lines}, {0})
 
     def test_a_queue_that_nobody_polls_loses_the_oldest(self):
@@ -129,7 +129,7 @@ class Telling(WithStore):
 
     def test_loads_waits_and_placement(self):
         rank = self.rank()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + LIMIT_S
         while rank.context.loads().sum() == 0 and time.monotonic() < deadline:
             rank.right(self)
         self.assertGreater(rank.context.loads()[0, 1], 0)
@@ -184,7 +184,7 @@ class Telling(WithStore):
                 await asyncio.sleep(0.05)
                 rank.context.end_instance()
                 await loop.run_in_executor(None, self.end, rank)
-                return await asyncio.wait_for(following, 5)
+                return await asyncio.wait_for(following, LIMIT_S)
 
             self.assertEqual(asyncio.run(both())[-1], 0)
 
