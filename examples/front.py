@@ -109,6 +109,7 @@ class Front:
     def __init__(self, store_path):
         self.store_path = store_path
         self.ranks = {}
+        self.listeners = []
         self.said = asyncio.Queue()
 
     async def start(self, number):
@@ -116,7 +117,7 @@ class Front:
             sys.executable, __file__, "--rank", str(number), "--store", self.store_path,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
         self.ranks[number] = rank
-        asyncio.ensure_future(self.listen(rank))
+        self.listeners.append(asyncio.ensure_future(self.listen(rank)))
 
     async def listen(self, rank):
         async for line in rank.stdout:
@@ -155,6 +156,7 @@ class Front:
             await self.until("rank 1 generation 2: 20 steps right with 3 ranks")
         self.ranks[0].stdin.close()
         ends = [await rank.wait() for _, rank in sorted(self.ranks.items())]
+        await asyncio.gather(*self.listeners)  # what a rank says last may come behind its end
         print(f"front: all ranks have ended: {ends}", flush=True)
         return max(map(abs, ends))
 
