@@ -67,7 +67,7 @@ static void framework_open(framework *f, rank *r)
 static void framework_close(framework *f)
 {
     open_gate();
-    cr_expect_eq(eep_stream_synchronize(f->other, 1000000), EEP_OK);
+    cr_expect_eq(eep_stream_synchronize(f->other, WORLD_PATIENT_US), EEP_OK);
     eep_graph_close(f->graph);
     if (f->ours) {
         eep_stream_close(f->ours);
@@ -88,7 +88,8 @@ static void replay_up_to_the_gate(framework *f, eep_stream *stream)
 {
     __atomic_store_n(&is_open, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&is_reached, 0, __ATOMIC_SEQ_CST);
-    cr_assert_eq(eep_stream_synchronize(f->theirs, 1000000), EEP_OK); /* the flip is there */
+    cr_assert_eq(eep_stream_synchronize(f->theirs, WORLD_PATIENT_US),
+                 EEP_OK); /* the flip is there */
     cr_assert_eq(eep_graph_replay(f->graph, stream), EEP_OK);
     WORLD_WAIT(f->r->world, __atomic_load_n(&is_reached, __ATOMIC_SEQ_CST));
 }
