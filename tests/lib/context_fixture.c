@@ -491,3 +491,16 @@ void world_check_never_aborted(world *w, int32_t first, int32_t last)
         cr_expect_eq(counters.steps_aborted_by_join, 0);
     }
 }
+
+void world_excuse(world *w, int32_t first, int32_t last)
+{
+    for (int32_t seat = first; seat <= last; seat++) {
+        cr_assert_eq(eep_busy(w->ranks[seat].context, EEP_BUSY_MAX_US), EEP_OK);
+    }
+}
+
+void rank_fall_silent(rank *r)
+{
+    rank_set_mode(r, RANK_PARK);
+    cr_assert_eq(eep_busy(r->context, 0), EEP_OK);
+}

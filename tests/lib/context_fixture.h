@@ -192,6 +192,11 @@ void world_rest(world *w);
 void world_check_right(world *w);
 void world_expect_epoch(uint64_t epoch, uint64_t expected);
 void world_check_never_aborted(world *w, int32_t first, int32_t last);
+/* They say that they are busy, for longer than any test: where a deadline is so short that a busy
+ * machine makes anybody miss it, only those whom the test means are accused. */
+void world_excuse(world *w, int32_t first, int32_t last);
+/* The rank stops stepping, and has no excuse. */
+void rank_fall_silent(rank *r);
 
 /* The weights of an expert: scale [WORLD_HIDDEN], shift [WORLD_HIDDEN]. */
 void world_expert(int32_t layer, int32_t expert, float *scale, float *shift);

@@ -18,9 +18,10 @@ Test(context, a_rank_that_stops_stepping_is_expelled_by_deadline)
     w.config.step_deadline_us = DEADLINE_US;
     w.config.warmup_deadline_us = WORLD_PATIENT_US;
     world_start(&w);
+    world_excuse(&w, 0, 3);
     world_set_modes(&w, 0, 3, RANK_WORK);
     world_advance(&w, 0, 3, 3);
-    rank_set_mode(&w.ranks[3], RANK_PARK);
+    rank_fall_silent(&w.ranks[3]);
     for (int32_t seat = 0; seat < 3; seat++) {
         WORLD_WAIT(&w, w.ranks[seat].last_active == 3);
     }
@@ -53,9 +54,10 @@ Test(context, an_expelled_thread_does_not_hold_up_the_next_fault)
     w.config.step_deadline_us = DEADLINE_US;
     w.config.warmup_deadline_us = WORLD_PATIENT_US;
     world_start(&w);
+    world_excuse(&w, 0, 4);
     world_set_modes(&w, 0, 4, RANK_WORK);
     world_advance(&w, 0, 4, 3);
-    rank_set_mode(&w.ranks[4], RANK_PARK);
+    rank_fall_silent(&w.ranks[4]);
     WORLD_WAIT(&w, w.ranks[0].last_active == 4);
     rank_close(&w.ranks[3]);
     for (int32_t seat = 0; seat < 3; seat++) {
