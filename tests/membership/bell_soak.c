@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SEATS = 8, TURN_US = 20000, KILL_EVERY = 100, HEAR_US = 2000000, MOST_STOP_US = 400000 };
+enum { SEATS = 8, TURN_US = 20000, KILL_EVERY = 100, HEAR_US = 20000000, MOST_STOP_US = 400000 };
 
 typedef struct shared {
     eepk_window_header headers[SEATS];

@@ -12,11 +12,30 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { SEATS = 3, LISTENER = 0, DYING = 2, GENERATION = 7, SOON_US = 2000000, QUIET_US = 60000 };
+enum {
+    SEATS = 3,
+    LISTENER = 0,
+    DYING = 2,
+    GENERATION = 7,
+    SOON_US = 20000000, /* before the look that comes without a bell */
+    AHEAD_S = 60,
+    QUIET_US = 60000
+};
+
+/* The clock is ahead of the kernel's, by which a bell looks once a second though nobody rings: that
+ * look comes a minute later, and who is heard before has rung. */
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    const long failed = syscall(SYS_clock_gettime, clock, now);
+
+    now->tv_sec += clock == CLOCK_MONOTONIC ? AHEAD_S : 0;
+    return (int)failed;
+}
 
 typedef enum action { NOTHING, FORK, END_A_THREAD, CLOSE_AND_RING, CLOSE_IN_SILENCE } action;
 
@@ -209,7 +228,7 @@ Test(bell, whoever_is_not_watched_is_not_heard)
 /* Places in the list of waits are few: ranks that have closed take none. */
 Test(bell, ranks_that_have_closed_do_not_keep_others_from_being_heard)
 {
-    enum { NUM = 140, LAST = NUM - 1, PROMPT_US = 500000 };
+    enum { NUM = 140, LAST = NUM - 1 };
     const eepi_bell_config config = {.seat = LISTENER, .max_ranks = NUM, .rang = hear};
     const pid_t child = start(NOTHING);
     eepk_window_header closed = {.magic = 0};
@@ -229,11 +248,11 @@ Test(bell, ranks_that_have_closed_do_not_keep_others_from_being_heard)
     }
     cr_assert_eq(heard, LAST - 1, "those that have closed");
     (void)kill(child, SIGKILL);
-    for (uint64_t until_us = eepi_now_us() + PROMPT_US;
+    for (uint64_t until_us = eepi_now_us() + SOON_US;
          __atomic_load_n(&heard, __ATOMIC_ACQUIRE) < LAST && eepi_now_us() < until_us;) {
         sched_yield();
     }
-    cr_expect_eq(heard, LAST, "without the bell it takes up to a second");
+    cr_expect_eq(heard, LAST, "without the bell it takes a minute");
     cr_expect_eq(heard_seat, LAST);
     finish(child, bell);
 }
