@@ -212,7 +212,8 @@ Test(backups, outlive_the_holder_while_a_rank_lives)
     eepi_backups_close(first);
     replace_holder();
     eepi_backups *third = NULL;
-    for (int tries = 0; tries < 2000; tries++) {
+    const uint64_t until_us = eepi_now_us() + 20000000;
+    for (int tries = 0; eepi_now_us() < until_us; tries++) {
         struct pollfd fd = {.fd = eepi_backups_fd(second), .events = POLLIN};
         (void)poll(&fd, 1, 1);
         (void)eepi_backups_progress(second);
