@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -102,6 +103,40 @@ static void name(char *out, const char *file)
     snprintf(out, PATH_ROOM, "%s/%s", folder, file);
 }
 
+/* A process that waits to be told what rank it is. It is forked before this process has threads: a
+ * lock that one of them holds at a fork is held for ever in the child. */
+static struct waiting {
+    pid_t pid; /* 0: it is a rank by now */
+    int to;
+    struct {
+        int32_t seat;
+        uint32_t generation;
+    } place;
+} waiting;
+
+static void fork_waiting(void)
+{
+    int ends[2];
+    player self;
+
+    cr_assert_eq(pipe(ends), 0);
+    waiting.to = ends[1];
+    waiting.pid = fork();
+    cr_assert_geq(waiting.pid, 0);
+    if (waiting.pid > 0) {
+        close(ends[0]);
+        return;
+    }
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
+    if (read(ends[0], &waiting.place, sizeof waiting.place) != sizeof waiting.place) {
+        _exit(1);
+    }
+    play(&self, path_a, HOST_A, waiting.place.seat, waiting.place.generation);
+    for (;;) {
+        live(&self);
+    }
+}
+
 static void set_up(void)
 {
     FILE *key;
@@ -117,6 +152,7 @@ static void set_up(void)
     fclose(key);
     cr_assert_eq(chmod(key_file, 0600), 0);
     setenv("EEP_KEY_FILE", key_file, 1);
+    fork_waiting();
     cr_assert_eq(eep_store_open(store_path, NULL, 0, &store), EEP_OK);
     agent_a = open_agent(path_a, HOST_A);
     agent_b = open_agent(path_b, HOST_B);
@@ -126,6 +162,11 @@ static void tear_down(void)
 {
     char command[PATH_ROOM + 16];
 
+    if (waiting.pid > 0) {
+        kill(waiting.pid, SIGKILL);
+        waitpid(waiting.pid, NULL, 0);
+    }
+    close(waiting.to);
     eepi_agent_close(agent_a);
     eepi_agent_close(agent_b);
     eep_store_close(store);
@@ -188,18 +229,16 @@ static void await_beats(player *observer, player *other, int32_t seat, int num)
     }
 }
 
-/* A process of its own that is attached to A, until it is killed. */
+/* The process of its own that is attached to A from now on, until it is killed. */
 static pid_t start_rank(int32_t seat, uint32_t generation)
 {
-    pid_t pid = fork();
+    const pid_t pid = waiting.pid;
 
-    if (pid == 0) {
-        player self;
-        play(&self, path_a, HOST_A, seat, generation);
-        for (;;) {
-            live(&self);
-        }
-    }
+    waiting.place.seat = seat;
+    waiting.place.generation = generation;
+    cr_assert_eq(write(waiting.to, &waiting.place, sizeof waiting.place),
+                 (ssize_t)sizeof waiting.place);
+    waiting.pid = 0; /* the test's */
     return pid;
 }
 
