@@ -8,6 +8,7 @@
 #include "experiments/base/monotonic.h"
 #include "experiments/bench/collective/idle_engine.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,7 +24,7 @@ enum {
     STRIDE = 1024,
     KEPT = 1 << 19,
     TIMEOUT_US = 300000,
-    SLACK_US = 250000, /* a process waits for a core for so long at most */
+    SLACK_US = 250000, /* beside the time for which the thread waits for a core */
     LOOK_US = 20000,
     WAIT_S = 20,
     UNTOUCHED = 0x5a,
@@ -33,7 +34,9 @@ enum {
 /* What one call gave. */
 typedef struct entry {
     int32_t seat, status;
-    uint32_t generation, is_bad; /* its buffer was written without EEP_OK, or it took too long */
+    uint32_t generation; /* 0: the process was killed before all of this was there */
+    uint32_t is_written; /* its buffer was, without EEP_OK */
+    uint32_t us;         /* without what its thread waited for a core */
     uint64_t number, epoch, contributors, sum;
 } entry;
 
@@ -80,29 +83,45 @@ static int is_untouched(const uint8_t *rows)
     return 1;
 }
 
-static eep_status call_once(idle_engine *engine, int seat, const uint8_t *send, size_t bytes)
+/* For how long this thread has waited for a core, from `fd`; 0 where the kernel does not tell. */
+static double waited_us(int fd)
+{
+    char text[100] = "";
+    unsigned long long ran_ns, waited_ns = 0;
+
+    if (fd < 0 || pread(fd, text, sizeof text - 1, 0) <= 0 ||
+        sscanf(text, "%llu %llu", &ran_ns, &waited_ns) != 2) {
+        return 0;
+    }
+    return (double)waited_ns * 1e-3;
+}
+
+static eep_status call_once(idle_engine *engine, int seat, const uint8_t *send, size_t bytes,
+                            int waits_fd)
 {
     static uint8_t rows[RANKS * STRIDE];
     uint64_t sizes[RANKS] = {0};
     eep_collective_result result;
     const uint32_t at = __atomic_fetch_add(&all->used, 1, __ATOMIC_RELAXED) % KEPT;
-    const double begin = now_s();
+    const double begin = now_s(), waited = waited_us(waits_fd);
     eep_status status;
     double us;
 
     memset(rows, UNTOUCHED, sizeof rows);
     status = eep_collective_allgather(engine->context, send, bytes, rows, STRIDE, sizes, TIMEOUT_US,
                                       EEP_SIZED(&result));
-    us = (now_s() - begin) * 1e6;
-    all->entries[at] =
-        (entry){.seat = seat,
-                .status = status,
-                .generation = eep_generation(engine->context),
-                .is_bad = (status != EEP_OK && !is_untouched(rows)) || us > TIMEOUT_US + SLACK_US,
-                .number = result.number,
-                .epoch = result.epoch,
-                .contributors = result.contributors[0],
-                .sum = status == EEP_OK ? sum_of(rows, sizes) : 0};
+    us = (now_s() - begin) * 1e6 - (waited_us(waits_fd) - waited);
+    all->entries[at] = (entry){.seat = seat,
+                               .status = status,
+                               .is_written = status != EEP_OK && !is_untouched(rows),
+                               .us = us > 0 ? (uint32_t)us : 0,
+                               .number = result.number,
+                               .epoch = result.epoch,
+                               .contributors = result.contributors[0],
+                               .sum = status == EEP_OK ? sum_of(rows, sizes) : 0};
+    /* last: a process may be killed within all of this */
+    __atomic_store_n(&all->entries[at].generation, eep_generation(engine->context),
+                     __ATOMIC_RELEASE);
     return status;
 }
 
@@ -110,6 +129,7 @@ static void *control(void *user)
 {
     idle_engine *engine = user;
     const int seat = eep_rank(engine->context);
+    const int waits_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
     uint8_t send[STRIDE];
     size_t bytes = 1;
     eep_status status = EEP_OK;
@@ -119,7 +139,7 @@ static void *control(void *user)
             bytes = 1 + (round * 37 + (uint32_t)seat * 11) % STRIDE;
             memset(send, (int)(round + (uint32_t)seat), sizeof send);
         }
-        status = call_once(engine, seat, send, bytes);
+        status = call_once(engine, seat, send, bytes, waits_fd);
         if (status == EEP_OK) {
             __atomic_fetch_add(&all->num_ok[seat], 1, __ATOMIC_RELEASE);
         } else if (status != EEP_ERR_TIMEOUT && status != EEP_ERR_ABORTED) {
@@ -179,7 +199,10 @@ static void await_all(void)
     for (int seat = 0; seat < RANKS; seat++) {
         const uint64_t before = __atomic_load_n(&all->num_ok[seat], __ATOMIC_ACQUIRE);
         while (__atomic_load_n(&all->num_ok[seat], __ATOMIC_ACQUIRE) == before) {
-            if (now_s() > until || waitpid(-1, NULL, WNOHANG) > 0) {
+            if (waitpid(-1, NULL, WNOHANG) > 0) {
+                die("a process", "it has ended, and was not to");
+            }
+            if (now_s() > until) {
                 die("a rank", "it gets no result any more");
             }
             usleep(1000);
@@ -197,6 +220,33 @@ static int before(const void *a, const void *b)
                                   : 0;
 }
 
+static uint32_t wrong_of(const entry *e, const char *why)
+{
+    fprintf(stderr,
+            "kill_stream: number %llu, epoch %llu, rank %d (generation %u), %s after %u us, from "
+            "ranks %#llx, sum %llx: %s\n",
+            (unsigned long long)e->number, (unsigned long long)e->epoch, e->seat, e->generation,
+            eep_strerror((eep_status)e->status), e->us, (unsigned long long)e->contributors,
+            (unsigned long long)e->sum, why);
+    return 1;
+}
+
+/* Against another rank's of the same number. */
+static uint32_t compare(const entry *e, const entry *last)
+{
+    if (last->epoch != e->epoch) {
+        return wrong_of(e, "a number ended under two epochs");
+    }
+    if (last->seat == e->seat) {
+        return wrong_of(e, "it ended twice");
+    }
+    if (last->sum == e->sum && last->contributors == e->contributors) {
+        return 0;
+    }
+    (void)wrong_of(last, "it has one result, and the next rank another one");
+    return wrong_of(e, "it has another result");
+}
+
 /* All that ended OK under one number and epoch is equal, and each number under one epoch only. */
 static int judge(uint32_t num)
 {
@@ -206,17 +256,19 @@ static int judge(uint32_t num)
     qsort(all->entries, num, sizeof all->entries[0], before);
     for (uint32_t i = 0; i < num; i++) {
         const entry *e = &all->entries[i];
-        wrong += e->is_bad;
+        if (e->generation == 0) {
+            continue;
+        }
+        wrong += e->is_written ? wrong_of(e, "its buffer was written") : 0;
+        wrong += e->us > TIMEOUT_US + SLACK_US ? wrong_of(e, "it took too long") : 0;
         num_aborted += e->status == EEP_ERR_ABORTED;
         num_late += e->status == EEP_ERR_TIMEOUT;
-        if (e->status != EEP_OK || e->generation == 0) { /* or killed before it was written */
+        if (e->status != EEP_OK) {
             continue;
         }
         num_ok++;
-        wrong += last && last->number == e->number &&
-                 (last->epoch != e->epoch || last->sum != e->sum ||
-                  last->contributors != e->contributors || last->seat == e->seat);
-        wrong += !(e->contributors >> e->seat & 1u);
+        wrong += last && last->number == e->number ? compare(e, last) : 0;
+        wrong += e->contributors >> e->seat & 1u ? 0 : wrong_of(e, "it has not contributed");
         last = e;
     }
     printf("kill_stream: %u calls: %u OK, %u aborted, %u timed out; wrong: %u\n", num, num_ok,
@@ -235,7 +287,40 @@ static void make_folder(void)
     snprintf(store_path, sizeof store_path, "%s/store", folder);
 }
 
-static void clean_up(const pid_t *pids, eep_store *store)
+/* In a process of its own, until `*end_out` is closed: this one forks ranks all the time and has no
+ * thread, since a lock that a thread holds at a fork is held for ever in the child. */
+static pid_t start_store(int *end_out)
+{
+    int end[2], ready[2];
+    char byte, text[256] = "";
+    eep_store *store = NULL;
+    pid_t pid;
+
+    if (pipe(end) != 0 || pipe(ready) != 0 || (pid = fork()) < 0) {
+        die("store", "no process can be made for it");
+    }
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(end[1]);
+        if (eep_store_open(store_path, text, sizeof text, &store) != EEP_OK) {
+            die("store", text);
+        }
+        (void)!write(ready[1], "r", 1);
+        (void)!read(end[0], &byte, 1);
+        eep_store_close(store);
+        _exit(0);
+    }
+    close(end[0]);
+    close(ready[1]);
+    if (read(ready[0], &byte, 1) != 1) {
+        die("store", "it does not serve");
+    }
+    close(ready[0]);
+    *end_out = end[1];
+    return pid;
+}
+
+static void clean_up(const pid_t *pids, pid_t store, int store_end)
 {
     char path[128];
 
@@ -245,16 +330,16 @@ static void clean_up(const pid_t *pids, eep_store *store)
         snprintf(path, sizeof path, "%s.seat%d", store_path, seat);
         unlink(path);
     }
-    eep_store_close(store);
+    close(store_end);
+    waitpid(store, NULL, 0);
     rmdir(folder);
 }
 
 int main(int argc, char **argv)
 {
     const int kills = argc > 1 ? atoi(argv[1]) : 20;
-    eep_store *store = NULL;
-    char text[256] = "";
-    pid_t pids[RANKS];
+    pid_t pids[RANKS], store;
+    int store_end;
     uint32_t num;
 
     num_hosts = argc > 2 ? atoi(argv[2]) : 1;
@@ -264,11 +349,9 @@ int main(int argc, char **argv)
     if (all == MAP_FAILED) {
         die("memory", "there is none");
     }
-    for (int seat = 0; seat < RANKS; seat++) { /* before this process opens anything of libeep's */
+    store = start_store(&store_end);
+    for (int seat = 0; seat < RANKS; seat++) {
         pids[seat] = start(seat);
-    }
-    if (eep_store_open(store_path, text, sizeof text, &store) != EEP_OK) {
-        die("store", text);
     }
     for (int i = 0; i < kills; i++) {
         const int seat = i * 3 % RANKS;
@@ -280,6 +363,6 @@ int main(int argc, char **argv)
     }
     await_all();
     num = __atomic_load_n(&all->used, __ATOMIC_ACQUIRE);
-    clean_up(pids, store);
+    clean_up(pids, store, store_end);
     return judge(num < KEPT ? num : KEPT);
 }
