@@ -105,7 +105,7 @@ eep_status idle_engine_open(idle_engine *engine, int32_t seat, int32_t num_ranks
 
     memset(engine, 0, sizeof *engine);
     eep_config_init(&config);
-    status = eep_config_profile(&config, EEP_PROFILE_QUICK);
+    status = eep_config_profile(&config, EEP_PROFILE_DEFAULT);
     config.rank = seat;
     config.num_ranks = num_ranks;
     config.store_path = store_path;
