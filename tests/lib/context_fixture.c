@@ -247,6 +247,7 @@ void world_config(eep_config *config)
     config->step_deadline_us = WORLD_PATIENT_US;
     config->warmup_deadline_us = WORLD_PATIENT_US;
     config->expel_floor_us = WORLD_PATIENT_US;
+    config->drain_bound_us = WORLD_PATIENT_US;
     config->join_timeout_us = WORLD_WAIT_MS * 1000ull;
     config->kill_fence = 0;   /* the process to kill would be ours */
     config->bind_threads = 0; /* many ranks on whatever cores there are */
