@@ -186,7 +186,8 @@ Test(context_refused, differing_weights_are_refused)
 {
     world w;
     world_open(&w, 3, 3);
-    int32_t holders = 0, refused = 0;
+    w.config.propose_delay_us = WORLD_PATIENT_US; /* rank 0 refuses, however long it takes: */
+    int32_t holders = 0, refused = 0;             /* whom it refuses would find that out itself */
     for (int32_t seat = 0; seat < 3; seat++) {
         w.ranks[seat].heavier = (float)seat;
         cr_assert_eq(rank_open(&w, seat), EEP_OK, "%s", w.ranks[seat].error);
