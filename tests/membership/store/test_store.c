@@ -219,7 +219,7 @@ Test(store, a_leased_key_lives_by_keep_alives_and_vanishes_without)
     eep_store *store = open_store();
     eepi_store_client *holder = open_client(), *watcher = open_client();
     eepi_store_reply reply;
-    uint64_t ttl_us = 3 * SHORT_TTL_US, end_us = eepi_now_us() + 2 * ttl_us;
+    uint64_t ttl_us = 6 * SHORT_TTL_US, end_us = eepi_now_us() + 2 * ttl_us;
     watch_all(watcher);
     cr_assert_eq(wait_for(holder, eepi_store_lease(holder, ttl_us)).status, EEP_OK);
     cr_assert_eq(wait_for(holder, eepi_store_put(holder, "l", "x", 2, 1)).status, EEP_OK);
