@@ -262,7 +262,8 @@ static bool cancel(void *user, int number, char error[CONTROL_ERROR_BYTES])
 /* ---------------------------------------------------------------- each round */
 
 /* After a finish no joiner is waited for, unless nothing is served without it: it may hold the only
- * copies of some experts. So does a rank of the first view. */
+ * copies of some experts. So does a rank of the first view. The view that lets a joiner in covers
+ * all experts at once, and the joiner says a little later that it has joined. */
 static void end_joiners(launcher *self)
 {
     bool ends = self->ending.finishing && self->run.start_ns && launcher_uncovered(self) == 0 &&
@@ -273,7 +274,7 @@ static void end_joiners(launcher *self)
         from_ns = process && process->spawn_ns > from_ns ? process->spawn_ns : from_ns;
         bool late = now_ns() - from_ns > FINISH_JOIN_NS;
         if (late && process && self->ranks->seat[seat].lives && !process->joined_ns &&
-            !process->kill_ns) {
+            !process->kill_ns && !launcher_is_member(self, process)) {
             launcher_complain(self, "rank %d has not joined %g s after finish: it is killed", seat,
                               (double)FINISH_JOIN_NS / 1e9);
             (void)launcher_apply(self,

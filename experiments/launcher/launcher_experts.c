@@ -73,11 +73,14 @@ bool launcher_is_covered_without(const void *user, const bool *without)
     return view && num_unheld(view, without) == 0;
 }
 
+/* A new process in a seat holds nothing of what the view says of the process before it. */
 int launcher_uncovered(const launcher *self)
 {
     bool ended[EEP_MAX_RANKS] = {false};
     for (int seat = 0; seat < self->run.max_ranks; seat++) {
-        ended[seat] = !self->ranks->seat[seat].lives;
+        const record_process *process = launcher_process_of(self, seat);
+        ended[seat] =
+            !self->ranks->seat[seat].lives || !process || !launcher_is_member(self, process);
     }
     return self->view ? num_unheld(self->view, ended) : 0;
 }

@@ -148,7 +148,7 @@ run_it --ranks 2 --max-ranks 2 --slots 8 --out "$tmp/no-room" --drain 1@0.1 || f
 grep -q "rank 1 is leaving, and the others have no room for its experts (layer 0, expert" "$tmp/log" || fail "nothing says why"
 # The same by hand; then the leaver is killed: what is left to serve after a finish needs a rejoin.
 "$bin/eep-run" --no-picture --quiet "${small[@]}" --ranks 2 --max-ranks 2 --slots 8 --serve --keep-busy 4 --no-oracle \
-    --store-process --out "$tmp/room" >"$tmp/log" 2>&1 &
+    --expel-ms 10000 --store-process --out "$tmp/room" >"$tmp/log" 2>&1 &
 run=$!
 room() { "$bin/eep-ctl" --out "$tmp/room" "$@"; }
 for _ in $(seq 400); do [ -S "$tmp/room/control.sock" ] && break; sleep 0.05; done
@@ -168,6 +168,10 @@ for _ in $(seq 200); do room status | grep -q uncovered && break; sleep 0.05; do
 room finish || fail "finish"
 refused 1 "finishing" room kill 0
 room rejoin 1 || fail "nothing is served, and a rejoin is refused"
+# It takes longer than a finish waits for joiners without which the others serve, and its seat holds nothing until then.
+joiner=$(cat /proc/"$run"/task/*/children | tr ' ' '\n' | sort -n | tail -n 1)
+kill -STOP "${joiner:?}" && sleep 2.2 && refused 0 "uncovered" room status
+kill -CONT "$joiner" || fail "the joiner was killed"
 room wait "done" --timeout 30 || fail "the run was not good"
 wait $run || fail "eep-run's exit code"
 run=
