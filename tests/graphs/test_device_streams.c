@@ -28,8 +28,14 @@ static unsigned long pages_mapped(void)
 Test(device, a_stream_without_a_thread_says_which_call_and_which_limits)
 {
 #if !defined(__SANITIZE_ADDRESS__)
-    /* the streams' threads may map an arena at this moment, of which malloc gives a half back */
+    /* the streams' threads may map an arena at this moment, of which malloc gives a half back; they
+     * have begun before that is looked at */
     const struct timespec nap = {0, 5000000};
+    pthread_t threads[2];
+    OK(eepi_stream_run_on_worker(stream, note_thread, &threads[0]));
+    OK(eepi_stream_run_on_worker(other, note_thread, &threads[1]));
+    FINISH(stream);
+    FINISH(other);
     unsigned long pages = pages_mapped(), before;
     do {
         before = pages;
@@ -243,14 +249,16 @@ Test(device, a_stream_that_waits_too_long_for_an_event_fails)
     int64_t sum = 0, zero = 0;
     add_args add = {&sum, &zero, 1};
     eep_event *event;
-    gate g = {0, 0};
+    gate g = {0, 0}, begin = {0, 0};
 
     OK(eepi_stream_set_limit(other, SHORT_US));
     OK(eep_event_open(device, &event));
     gate_shut(&g, stream);
+    gate_shut(&begin, other); /* so that the launch is in the stream before its wait begins */
     OK(eep_event_record(event, stream));
     OK(eep_stream_wait_event(other, event));
     LAUNCH(other, &add_kernel, 1, add);
+    gate_open(&begin);
     FAILS(eep_stream_synchronize(other, LONG_US), EEP_ERR_DEVICE);
     FAILS(eep_launch(other, &add_kernel, 1, 1, &add, sizeof add), EEP_ERR_DEVICE);
     gate_open(&g);
