@@ -71,6 +71,9 @@ Test(fake_gpu_device, a_free_waits_for_running_kernels_and_launches_wait_for_it)
         sched_yield();
     }
     start(&launches, add_one);
+    while (fake_gpu_count().launches_held == 0) {
+        sched_yield();
+    }
     cr_expect_not(becomes(&frees.is_done, 1, SHORT_MS), "a kernel runs");
     cr_expect_not(becomes(&launches.is_done, 1, SHORT_MS), "the free has the lock");
     /* what is not device-wide goes on meanwhile */
