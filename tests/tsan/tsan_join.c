@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { JOINS = 400 };
+enum { JOINS = 400, MOST_JOINS = 100000 };
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
@@ -57,7 +57,7 @@ int main(void)
     eep_device *device;
     eep_stream *stream;
     eep_store *store;
-    int num_named = 0;
+    int num_joins = 0, num_named = 0;
 
     CHECK(mkdtemp(folder) != NULL);
     snprintf(path, sizeof path, "%s/store", folder);
@@ -66,7 +66,8 @@ int main(void)
     CHECK(eep_device_open("host", 0, &device) == EEP_OK);
     CHECK(eep_stream_open(device, &stream) == EEP_OK);
     context = open_rank(path, device, stream);
-    for (int i = 0; i < JOINS; i++) {
+    /* a busy machine may let the service thread run later than all of them */
+    for (; num_joins < JOINS || (num_named == 0 && num_joins < MOST_JOINS); num_joins++) {
         CHECK(eep_join(context) == EEP_ERR_TIMEOUT);
         num_named += strstr(eep_last_error(context), "holds seat 1") != NULL;
     }
@@ -81,6 +82,6 @@ int main(void)
         unlink(error);
     }
     CHECK(rmdir(folder) == 0);
-    printf("%d of %d joins named the seat\n", num_named, JOINS);
+    printf("%d of %d joins named the seat\n", num_named, num_joins);
     return 0;
 }
