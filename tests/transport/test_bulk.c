@@ -444,7 +444,7 @@ OVER_BOTH(a_stopped_server_times_out_and_may_be_killed_later)
     unsigned char *large = calloc(1, LARGE_BYTES);
     fetch_small_from(&self, stopped.address, stopped.address_bytes); /* connecting takes its time */
     cr_assert_gt(
-        fetch(&self, stopped.address, stopped.address_bytes, 1, 2, large, LARGE_BYTES, 200000), 0);
+        fetch(&self, stopped.address, stopped.address_bytes, 1, 2, large, LARGE_BYTES, 1000000), 0);
     run_until_first_chunk(&self, NULL, large);
     stop_peer(&stopped);
     cr_assert_eq(run_until(&self, NULL, 2), 0);
