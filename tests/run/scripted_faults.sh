@@ -59,7 +59,7 @@ grep -qE '"expelled_living":\s*0' "$tmp/out/summary.json" || fail "a rank is fro
 echo "abort, stop, cont, slow, freeze: $(grep -o 'GOOD.*' "$tmp/log")"
 
 run --store-stop 200ms@0.3 --store-kill @0.7 --store-start @1 --kill 1@1.5 --kill 1@suspected:0 \
-    --rejoin 1@1.7
+    --rejoin 1@suspected:0+200ms
 rows store-cont 1
 rows store-start 1
 rows kill 1
