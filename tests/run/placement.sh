@@ -87,6 +87,10 @@ ctl wait settled --timeout 30 >/dev/null || fail "it never served"
 ctl placement "$tmp/absent.json" >"$tmp/said" 2>&1 && fail "an absent file is taken"
 grep -q "placement: $tmp/absent.json: No such file" "$tmp/said" || fail "an absent file is not named: $(cat "$tmp/said")"
 ctl watch >"$tmp/watched" &
+for _ in $(seq 600); do # until it watches: of what was before that it tells nothing
+    [ -s "$tmp/watched" ] && break
+    ctl slow 0=1 >/dev/null; sleep 0.05
+done
 seen() { # KIND: within 10 s
     for _ in $(seq 200); do grep -q "$1" "$tmp/watched" && return; sleep 0.05; done
     fail "no event $1"
