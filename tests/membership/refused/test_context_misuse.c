@@ -57,7 +57,7 @@ static void call_all(caller *c)
     }
     count(c, eep_snapshot_get(context, EEP_SIZED(&snapshot), NULL, NULL) == EEP_OK);
     count(c, eep_rank(context) == 0 && eep_generation(context) == 1);
-    count(c, eep_step_begin(context, 1000000, EEP_SIZED(&step)) == EEP_ERR_STATE);
+    count(c, eep_step_begin(context, WORLD_PATIENT_US, EEP_SIZED(&step)) == EEP_ERR_STATE);
     count(c, strstr(eep_error_text(), "callback") != NULL);
     count(c, eep_step_end(context) == EEP_ERR_STATE);
     count(c, eep_step_wait(context, 1000000) == EEP_ERR_STATE);
@@ -166,7 +166,7 @@ Test(context_misuse, calls_from_a_kernel_are_refused)
     rank *r = from_kernel = &w.ranks[0];
     cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
     cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
-    cr_assert_eq(eep_step_begin(r->context, 1000000, EEP_SIZED(&step)), EEP_OK);
+    cr_assert_eq(eep_step_begin(r->context, WORLD_PATIENT_US, EEP_SIZED(&step)), EEP_OK);
     rank_fill(r, 1, BAD_NONE);
     cr_assert_eq(eep_graph_replay(r->graph, r->stream), EEP_OK);
     cr_assert_eq(eep_launch(r->stream, &calling, 1, 1, NULL, 0), EEP_OK);
@@ -202,7 +202,7 @@ Test(context_misuse, two_threads_do_not_end_one_step)
         void *other;
         eep_status status;
 
-        cr_assert_eq(eep_step_begin(r->context, 1000000, EEP_SIZED(&step)), EEP_OK);
+        cr_assert_eq(eep_step_begin(r->context, WORLD_PATIENT_US, EEP_SIZED(&step)), EEP_OK);
         rank_fill(r, 1, BAD_NONE);
         cr_assert_eq(eep_graph_replay(r->graph, r->stream), EEP_OK);
         cr_assert_eq(pthread_create(&thread, NULL, end_step, r), 0);
@@ -237,7 +237,7 @@ Test(context_misuse, a_stream_is_one_contexts)
     cr_expect_eq(eep_step_stream(a->context, again), EEP_OK);
     cr_expect_eq(eep_step_stream(b->context, a->stream), EEP_ERR_STATE);
     cr_expect_eq(eep_graph_replay(a->graph, a->stream), EEP_OK, "%s", eep_error_text());
-    cr_assert_eq(eep_stream_synchronize(a->stream, 1000000), EEP_OK);
+    cr_assert_eq(eep_stream_synchronize(a->stream, WORLD_PATIENT_US), EEP_OK);
     cr_assert_eq(eep_step_stream(a->context, own), EEP_OK);
     eep_stream_close(again);
     cr_expect_eq(eep_graph_replay(a->graph, a->stream), EEP_ERR_STATE);
@@ -261,6 +261,7 @@ Test(context_misuse, M8_a_join_that_was_uncovered_goes_on)
     world_open(&w, 2, 2);
     w.config.num_experts = WORLD_SLOTS; /* each rank holds all of them */
     w.config.join_timeout_us = 5000000;
+    w.config.propose_delay_us = WORLD_PATIENT_US; /* b is refused, and does not find out itself */
     rank *a = &w.ranks[0], *b = &w.ranks[1];
     b->heavier = 1;
     cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", a->error);
@@ -312,7 +313,7 @@ Test(context_misuse, a_step_that_was_never_replayed_keeps_no_seat)
     rank *r = &w.ranks[0];
     cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
     cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
-    cr_assert_eq(eep_step_begin(r->context, 1000000, &step), EEP_OK);
+    cr_assert_eq(eep_step_begin(r->context, WORLD_PATIENT_US, &step), EEP_OK);
     cr_expect_eq(eep_step_end(r->context), EEP_ERR_STATE);
     rank_close(r);
     cr_expect_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
@@ -341,7 +342,7 @@ Test(context_misuse, a_join_that_does_not_wait_is_called_again)
         nanosleep(&nap, NULL);
     }
     cr_expect_eq(status, EEP_OK, "%s", eep_last_error(r->context));
-    cr_assert_eq(eep_step_begin(r->context, 1000000, &step), EEP_OK);
+    cr_assert_eq(eep_step_begin(r->context, WORLD_PATIENT_US, &step), EEP_OK);
     rank_close(r);
     world_close(&w);
 }
@@ -393,7 +394,7 @@ Test(context_misuse, a_refusal_names_call_and_value)
               eep_error_text());
     cr_assert_eq(eep_join(at), EEP_OK, "%s", eep_last_error(at));
     cr_assert_eq(eep_stream_open(r->device, &other), EEP_OK);
-    cr_assert_eq(eep_step_begin(at, 1000000, &step), EEP_OK);
+    cr_assert_eq(eep_step_begin(at, WORLD_PATIENT_US, &step), EEP_OK);
     expect_text(r, eep_step_stream(at, other), EEP_ERR_STATE, "eep_step_stream: step 1 has begun");
     expect_text(r, eep_step_latch(at, other), EEP_ERR_STATE,
                 "eep_step_latch: step 1 runs in another stream");

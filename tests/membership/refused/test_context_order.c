@@ -148,23 +148,23 @@ Test(context_refused, a_step_that_is_put_without_a_graph_must_be_whole)
     rank *r = &w.ranks[0];
     cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
     cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
-    cr_assert_eq(eep_step_begin(r->context, 1000000, &step), EEP_OK);
+    cr_assert_eq(eep_step_begin(r->context, WORLD_PATIENT_US, &step), EEP_OK);
     *r->num_tokens = 0;
     cr_assert_eq(step_put_nodes(r, "L D0 C0 D1 C1 F", r->stream), EEP_OK, "%s",
                  eep_last_error(r->context));
     rank_expect_state(r, step_put_node(r, 'L', 0, r->stream), "a second latch in one step");
     cr_expect_eq(eep_step_end(r->context), EEP_OK, "%s", eep_last_error(r->context));
-    cr_assert_eq(eep_step_begin(r->context, 1000000, &step), EEP_OK);
+    cr_assert_eq(eep_step_begin(r->context, WORLD_PATIENT_US, &step), EEP_OK);
     cr_assert_eq(step_put_nodes(r, "L D0 C0", r->stream), EEP_OK, "%s", eep_last_error(r->context));
     rank_expect_state(r, eep_step_end(r->context), "the end of half a step");
     cr_expect(strstr(eep_last_error(r->context), "eep_dispatch of layer 1"), "%s",
               eep_last_error(r->context));
-    cr_assert_eq(eep_step_begin(r->context, 1000000, &step), EEP_OK, "%s",
+    cr_assert_eq(eep_step_begin(r->context, WORLD_PATIENT_US, &step), EEP_OK, "%s",
                  eep_last_error(r->context));
     rank_expect_state(r, eep_step_end(r->context), "the end of a step that was not replayed");
     cr_expect(strstr(eep_last_error(r->context), "no graph of this context"), "%s",
               eep_last_error(r->context));
-    cr_assert_eq(eep_step_begin(r->context, 1000000, &step), EEP_OK);
+    cr_assert_eq(eep_step_begin(r->context, WORLD_PATIENT_US, &step), EEP_OK);
     cr_assert_eq(eep_graph_replay(r->graph, r->stream), EEP_OK);
     cr_assert_eq(eep_graph_replay(r->graph, r->stream), EEP_OK);
     eep_status twice = eep_step_end(r->context);
