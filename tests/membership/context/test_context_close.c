@@ -81,7 +81,7 @@ static eep_status wait_for_step(rank *r)
 static eep_status step_on(rank *r)
 {
     eep_step step;
-    eep_status status = eep_step_begin(r->context, 20000000, EEP_SIZED(&step));
+    eep_status status = eep_step_begin(r->context, WORLD_PATIENT_US, EEP_SIZED(&step));
 
     if (status == EEP_OK) {
         __atomic_store_n(&stopped_ns, world_now_ms() * 1000000, __ATOMIC_RELEASE);
@@ -150,7 +150,7 @@ Test(context_close, a_wait_for_a_step_ends)
 
     cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
     eep_step step;
-    cr_assert_eq(eep_step_begin(r->context, 1000000, EEP_SIZED(&step)), EEP_OK);
+    cr_assert_eq(eep_step_begin(r->context, WORLD_PATIENT_US, EEP_SIZED(&step)), EEP_OK);
     rank_fill(r, 1, BAD_NONE);
     cr_assert_eq(eep_graph_replay(r->graph, r->stream), EEP_OK);
     cr_assert_eq(eep_step_end(r->context), EEP_OK);
@@ -183,7 +183,7 @@ Test(context_close, a_cancelled_thread_ends_its_call)
     rank_set_mode(&w.ranks[1], RANK_PARK);
     rank_run(&w.ranks[1]);
     cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
-    cr_assert_eq(eep_step_begin(r->context, 1000000, EEP_SIZED(&step)), EEP_OK);
+    cr_assert_eq(eep_step_begin(r->context, WORLD_PATIENT_US, EEP_SIZED(&step)), EEP_OK);
     rank_fill(r, 1, BAD_NONE);
     cr_assert_eq(eep_graph_replay(r->graph, r->stream), EEP_OK);
     cr_assert_eq(pthread_create(&thread, NULL, serve, &s), 0);

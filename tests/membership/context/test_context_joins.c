@@ -443,10 +443,10 @@ Test(context_joins, M8_the_view_of_an_ended_instance_follows_the_numbers)
     }
     w.config.max_ranks = 2;
     winner = eepi_instance_of(&w.config);
-    cr_assert_eq(eepi_store_client_open(w.path, 1000000, &client), EEP_OK);
+    cr_assert_eq(eepi_store_client_open(w.path, STORE_US, &client), EEP_OK);
     cr_assert_eq(eepi_store_client_wait(
                      client, eepi_store_put(client, EEPI_KEY_INSTANCE, &winner, sizeof winner, 0),
-                     1000000, &reply),
+                     STORE_US, &reply),
                  EEP_OK);
     eepi_store_client_close(client);
     world_set_modes(&w, 0, 1, RANK_FOLLOW);

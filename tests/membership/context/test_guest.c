@@ -103,7 +103,8 @@ Test(guest, a_front_watches_the_views)
     cr_expect(strstr(error, "/nonexistent/store"), "%s", error);
     world_open(&w, 2, 3);
     w.config.num_experts = WORLD_SLOTS;
-    cr_assert_eq(eep_watch_open(w.path, 1000000, error, sizeof error, &watch), EEP_OK, "%s", error);
+    cr_assert_eq(eep_watch_open(w.path, WORLD_PATIENT_US, error, sizeof error, &watch), EEP_OK,
+                 "%s", error);
     cr_expect_geq(eep_watch_fd(watch), 0);
     cr_expect_eq(eep_watch_next(watch, 1000, EEP_SIZED(&view), NULL, 0), EEP_ERR_TIMEOUT);
     world_start(&w);
@@ -148,7 +149,7 @@ Test(guest, a_front_sees_the_end_of_an_instance)
     rank *r = &w.ranks[0];
     cr_assert_eq(rank_open(&w, 0), EEP_OK, "%s", r->error);
     cr_assert_eq(eep_join(r->context), EEP_OK, "%s", eep_last_error(r->context));
-    cr_assert_eq(eep_watch_open(w.path, 1000000, NULL, 0, &watch), EEP_OK);
+    cr_assert_eq(eep_watch_open(w.path, WORLD_PATIENT_US, NULL, 0, &watch), EEP_OK);
     cr_assert_eq(eep_watch_next(watch, 10000000, EEP_SIZED(&view), NULL, 0), EEP_OK);
     cr_expect(view.is_serving && view.num_active == 1);
     cr_assert_eq(eep_instance_end(r->context), EEP_OK);

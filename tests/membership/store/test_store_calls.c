@@ -133,7 +133,7 @@ Test(store_calls, a_store_over_tcp)
     cr_expect_eq(eep_store_open(other, error, sizeof error, &second), EEP_ERR_CONFLICT);
     cr_expect(strstr(error, "cannot listen on port"), "%s", error);
     cr_expect_eq(access(strchr(other, '=') + 1, F_OK), -1);
-    cr_assert_eq(eep_watch_open(address, 1000000, error, sizeof error, &watch), EEP_OK, "%s",
+    cr_assert_eq(eep_watch_open(address, BOUND_US, error, sizeof error, &watch), EEP_OK, "%s",
                  error);
     eep_watch_close(watch);
     cr_expect_eq(eep_store_forget(address, error, sizeof error), EEP_OK, "%s", error);
