@@ -33,7 +33,7 @@ def run(ranks, slots, killed):
     for rank in killed:
         command += ["--kill", f"{rank}@600ms"]
         if must_fail:
-            command += ["--rejoin", f"{rank}@1200ms"]
+            command += ["--rejoin", f"{rank}@3000ms"]  # the others know by then that nobody can serve
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     try:
         with open(tmp + "/run/summary.json") as file:
