@@ -89,11 +89,13 @@ done
 
 # Two runs into one folder: the second one is refused and touches nothing. The first one's output is
 # closed on it, which costs no row.
-closed "$bin/eep-run" --no-picture "${small[@]}" --requests 40 --rate 20 --out "$tmp/two" 2>"$tmp/first" &
+closed "$bin/eep-run" --no-picture "${small[@]}" --serve --requests 40 --rate 20 --out "$tmp/two" 2>"$tmp/first" &
 first=$!
 await test -S "$tmp/two/control.sock"
+"$bin/eep-ctl" --out "$tmp/two" --timeout 60 wait settled >/dev/null || fail "the first run does not serve"
 expect 2 "another run writes into '$tmp/two' now" "$bin/eep-run" "${small[@]}" --force --seed 7 --out "$tmp/two"
 expect 2 "another run writes into '$tmp/two' now" "$bin/eep-run" "${small[@]}" --force --repeat 2 --out "$tmp/two"
+"$bin/eep-ctl" --out "$tmp/two" finish >/dev/null || fail "the first run was over before the second one"
 wait $first && fail "a run whose output is lost ends with 0"
 grep -q "Broken pipe" "$tmp/first" || { fail "the lost output is not named"; cat "$tmp/first"; }
 rows_of "$tmp/two"
