@@ -28,12 +28,8 @@ int end_signals_block(sigset_t *set_out, sigset_t *before_out)
     return sigprocmask(SIG_BLOCK, set_out, before_out);
 }
 
-/* The write that waits now is begun anew, and finds the other file. */
-static void cut(int number, siginfo_t *info, void *interrupted)
+void end_signals_cut_stuck(void)
 {
-    ucontext_t *goes_on = interrupted;
-    int error = errno;
-    (void)info;
     for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
         struct pollfd set = {.fd = fd, .events = POLLOUT};
         int nowhere = poll(&set, 1, 0) == 0 ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1;
@@ -42,6 +38,15 @@ static void cut(int number, siginfo_t *info, void *interrupted)
             close(nowhere);
         }
     }
+}
+
+/* The write that waits now is begun anew, and finds the other file. */
+static void cut(int number, siginfo_t *info, void *interrupted)
+{
+    ucontext_t *goes_on = interrupted;
+    int error = errno;
+    (void)info;
+    end_signals_cut_stuck();
     sigaddset(&goes_on->uc_sigmask, number); /* once is enough: it stays for its reader */
     kill(getpid(), number);
     errno = error;

@@ -16,4 +16,6 @@ int end_signals_block(sigset_t *set_out, sigset_t *before_out);
  * that moment. The signal itself stays pending, for the reader of signals. False: they are blocked
  * again. Between the two only print and flush; one thread. */
 void end_signals_cut_output(bool may);
+/* The same at once, for a program that was told to end before it prints. */
+void end_signals_cut_stuck(void);
 #endif

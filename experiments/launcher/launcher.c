@@ -159,6 +159,14 @@ static void read_signals(launcher *self)
     }
 }
 
+/* Its signal was taken, and ends no wait for a reader that has stopped. */
+static void cut_if_told_to_end(const launcher *self)
+{
+    if (self->ending.signal_ns) {
+        end_signals_cut_stuck();
+    }
+}
+
 /* Wait for input and take it. Poll entries: signal, store, then socket and process of each seat. */
 static void read_input(launcher *self, double longest_ms)
 {
@@ -363,6 +371,7 @@ static int report(launcher *self)
                                        : "rows could not be written";
     status = summary_write(&all, asked, &self->options, dir);
     kept &= has_written(self, status, "summary.json");
+    cut_if_told_to_end(self);
     end_signals_cut_output(true);
     summary_print(&all, asked);
     fflush(stdout);
@@ -428,6 +437,7 @@ int launcher_run(const options *given)
                : self->run.start_ns ? report(self)
                                     : (self->ending.interrupted ? 1 : 2); /* 2: never began */
     launcher_control_close(self, code == 0);
+    cut_if_told_to_end(self);
     launcher_close(self);
     end_signals_cut_output(true); /* for what is printed last */
     return code;

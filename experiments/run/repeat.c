@@ -150,6 +150,9 @@ static int run_one(const options *given, const char *log, repeat_signals *signal
     while (pid > 0 && !child_has_ended(pid, &state)) {
         on_signal(signals, sigwaitinfo(&signals->wanted, NULL), pid);
     }
+    if (signals->interrupted) {
+        end_signals_cut_stuck(); /* its signal was taken, and ends no wait for a reader */
+    }
     if (pid < 0) {
         fprintf(stderr, "eep-run: fork: %s\n", strerror(failure));
         return 2;

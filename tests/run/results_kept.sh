@@ -117,7 +117,7 @@ expect 2 "cannot remove the older '$tmp/older/repeat.csv': Is a directory" "$bin
 # ends the wait for him, also where standard error is the same pipe, and the wait of --repeat and eep-chaos.
 cat >"$tmp/stuck.py" <<'PY'
 import os, signal, subprocess, sys, time
-kept, ends = sys.argv[1], sys.argv[2] == "ends"
+kept, ends, told = sys.argv[1], sys.argv[2] != "goes-on", sys.argv[2] == "told"
 r, w = os.pipe()
 os.set_blocking(w, False)
 try:
@@ -127,7 +127,7 @@ except BlockingIOError:
     os.set_blocking(w, True)
 run = subprocess.Popen(sys.argv[3:], stdout=w, stderr=w if ends else None)
 os.close(w)
-until = time.monotonic() + 30
+until = time.monotonic() + 60
 while not os.path.exists(kept) and time.monotonic() < until:
     time.sleep(0.02)
 if not os.path.exists(kept):
@@ -137,8 +137,12 @@ if not ends:
     while os.read(r, 65536):
         pass
     sys.exit(run.wait())
-def waits():  # in a write to the pipe
-    return run.poll() is not None or open(f"/proc/{run.pid}/wchan").read() in ("pipe_write", "anon_pipe_write", "0", "")
+def waits():  # in a write to the pipe; or it is told to end before that
+    try:
+        call = open(f"/proc/{run.pid}/syscall").read().split()
+    except OSError:
+        call = []  # nobody may look, or it has ended
+    return run.poll() is not None or told or not call or (call[0] in ("1", "20", "64", "66") and call[1] in ("0x1", "0x2"))
 while not waits() and time.monotonic() < until:
     time.sleep(0.02)
 assert run.poll() is None, "it does not wait for its reader: this tests nothing"
@@ -154,6 +158,8 @@ stuck() { /usr/bin/python3 "$tmp/stuck.py" "$@" 2>"$tmp/said" || { fail "a reade
 stuck "$tmp/stuck/summary.json" goes-on "$bin/eep-run" --no-picture "${small[@]:1}" --requests 20 --rate 40 --out "$tmp/stuck"
 stuck "$tmp/cut/summary.json" ends "$bin/eep-run" --no-picture "${small[@]:1}" --log-level debug --requests 20 --rate 40 --kill 1@0.1 --rejoin 1@0.2 --out "$tmp/cut"
 stuck "$tmp/cuts/0001/summary.json" ends "$bin/eep-run" --no-picture "${small[@]}" --requests 5 --rate 40 --repeat 9 --out "$tmp/cuts"
+stuck "$tmp/told/control.sock" told "$bin/eep-run" --no-picture "${small[@]:1}" --serve --requests 20 --rate 40 --out "$tmp/told"
+stuck "$tmp/tells/0001/control.sock" told "$bin/eep-run" --no-picture "${small[@]}" --serve --requests 20 --rate 40 --repeat 9 --out "$tmp/tells"
 rows_of "$tmp/cut"
 /usr/bin/python3 - "$tmp/cut" <<'PY' || fail "the row 'joined' and joins[].join_ms differ"
 import csv, json, sys
