@@ -123,8 +123,11 @@ good host --requests 30 --keep-busy 6 --agent-kill here/300ms@0.3 --host-freeze 
 grep -q 'worker ready' "$out/host.txt" || fail "no worker was started"
 for _ in $(seq 100); do [ -z "$(started_workers)" ] && break; sleep 0.05; done
 [ -z "$(started_workers)" ] || fail "a worker is left that the front had started"
-sed -i "s|start: '\(.*\)'|start: 'sleep 1; \1; true'|" "$out/hosts.yaml" # interrupted before the worker is reached
-timeout -s INT 0.6 "$bin/eep-run" "${given[@]}" --out "$out/cut" >"$out/cut.txt" 2>&1 || true
+sed -i "s|start: '\(.*\)'|start: 'touch $out/starts; sleep 2; \1; true'|" "$out/hosts.yaml" # interrupted before the worker is reached
+"$bin/eep-run" "${given[@]}" --out "$out/cut" >"$out/cut.txt" 2>&1 & front=$!
+for _ in $(seq 600); do [ -e "$out/starts" ] && break; sleep 0.05; done
+kill -INT "$front"
+wait "$front" || true
 grep -q 'interrupted while workers were started' "$out/cut.txt" || fail cut
 [ -z "$(started_workers)" ] || fail "a worker is left whose front was interrupted"
 echo "eep-run --hosts: one host, four runs, other fronts and other keys"
