@@ -10,11 +10,18 @@ bin=$1
 out=$(mktemp -d /dev/shm/eep-hosts-file-XXXXXX)
 children=
 trap 'kill $children 2>/dev/null || true; rm -rf "$out"' EXIT
+# Below the ports that the kernel chooses, so that no test that runs at the same time gets one of these meanwhile.
 mapfile -t port < <(/usr/bin/python3 -c '
-import socket
-held = [socket.socket() for _ in range(3)]
-for one in held:
-    one.bind(("127.0.0.1", 0))
+import random, socket
+first = int(open("/proc/sys/net/ipv4/ip_local_port_range").read().split()[0])
+held = []
+while len(held) < 3:
+    one = socket.socket()
+    try:
+        one.bind(("127.0.0.1", random.randrange(12000, first) if first > 13000 else 0))
+    except OSError:
+        continue
+    held.append(one)
     print(one.getsockname()[1])')
 key() { /usr/bin/python3 -c 'import os; print(os.urandom(32).hex())' >"$1"; chmod 600 "$1"; }
 key "$out/key"; key "$out/other"
