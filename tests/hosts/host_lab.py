@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import queue
+import random
+import socket
 import subprocess
 import sys
 import time
@@ -50,6 +52,18 @@ def netlab(name, *words, status=0):
     if status is not None and done.returncode != status:
         raise AssertionError(f"netlab {' '.join(map(str, words))}: status {done.returncode}: {done.stdout}{done.stderr}")
     return done.stdout + done.stderr
+
+
+def free_ports(number):
+    """Ports of the loopback interface that nobody has now, below those that the kernel gives to connections. One of
+    those may be taken before a daemon listens, or while it is away: by a client of its own that tries again."""
+    found = []
+    while len(found) < number:
+        port = random.SystemRandom().randrange(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 class HostLab:

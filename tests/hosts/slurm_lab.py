@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """munged, slurmctld and slurmd of one node in a folder, on ports of the loopback interface. By its
 configuration a task that ends takes the others with it, unless srun is told otherwise."""
-import contextlib
 import os
-import random
 import socket
 import subprocess
 
-from host_lab import NETLAB
+from host_lab import NETLAB, free_ports
 from launch_lab import until
 
 CONFIGURATION = """ClusterName=eep
@@ -41,18 +39,6 @@ PartitionName=eep Nodes=ALL Default=YES OverSubscribe=FORCE:8 State=UP MaxTime=I
 """
 
 OVERCOMMIT = {"SLURM_OVERCOMMIT": "1", "SBATCH_OVERCOMMIT": "1"}  # machines have fewer cores than ranks
-
-
-def free_ports(number):
-    """Ports that nobody has now, below those that the kernel gives to connections, which would take them
-    before the daemons do."""
-    found = []
-    while len(found) < number:
-        port = random.SystemRandom().randrange(20000, 32000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-    return found
 
 
 def write_key(path):

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from host_lab import run_tests  # noqa: E402
+from host_lab import free_ports, run_tests  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 BOUND_S = 120  # of waits for what must come; no healthy run comes near it
@@ -33,12 +32,6 @@ def until(holds, what):
     while not holds():
         assert time.monotonic() - begin < BOUND_S, f"{what()} after {BOUND_S} s"
         time.sleep(0.01)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Engine:
@@ -68,7 +61,7 @@ class World:
 
     def __init__(self, folder, build):
         self.folder, self.build, self.children, self.agents = folder, build, [], {}
-        self.port, self.ports = free_port(), {}
+        self.port, self.ports = free_ports(1)[0], {}
         with open(f"{folder}/key", "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as key:
             key.write("5e" * 32 + "\n")
 
@@ -102,7 +95,7 @@ class World:
 
     def start_agent(self, host):
         agent = self.start(host, f"{self.build}/experiments/eep-agent", "--store", self.store(host), "--listen",
-                           f"127.0.0.1:{self.ports.setdefault(host, free_port())}")
+                           f"127.0.0.1:{self.ports.setdefault(host, free_ports(1)[0])}")
         assert "ready" in agent.stdout.readline(), f"no agent on {host}"
         self.agents[host] = agent
 

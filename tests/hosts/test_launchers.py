@@ -18,10 +18,10 @@ import time
 
 sys.dont_write_bytecode = True
 import lws_form  # noqa: E402
-from host_lab import NETLAB, HostLab, netlab  # noqa: E402
+from host_lab import NETLAB, HostLab, free_ports, netlab  # noqa: E402
 from lab_door import open_door  # noqa: E402
 from launch_lab import BOUND_S, DEPLOY, RANKS, Launched, Left, need, until  # noqa: E402
-from slurm_lab import Slurm, SlurmHosts, free_ports  # noqa: E402
+from slurm_lab import Slurm, SlurmHosts  # noqa: E402
 from systemd_lab import SYSTEMD, Systemd  # noqa: E402
 
 HERE = os.path.dirname(os.path.realpath(__file__))

@@ -25,8 +25,8 @@ import urllib.request
 sys.dont_write_bytecode = True
 import test_instance as played  # noqa: E402
 import test_rows as rows  # noqa: E402
-from host_lab import LACKS, HostLab, leave_out_unless_possible, run_tests  # noqa: E402
-from test_instance import World, free_port  # noqa: E402
+from host_lab import LACKS, HostLab, free_ports, leave_out_unless_possible, run_tests  # noqa: E402
+from test_instance import World  # noqa: E402
 from test_rows import Instance  # noqa: E402
 
 LEASE_S = 2  # the shortest that etcd has
@@ -44,7 +44,7 @@ class EtcdWorld(World):
     """With etcd in place of a store of ours."""
 
     def start_store(self):
-        self.peers = free_port()
+        self.peers = free_ports(1)[0]
         self.start_etcd()
 
     def start_etcd(self):
