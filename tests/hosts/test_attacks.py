@@ -76,7 +76,7 @@ def start_instance(lab, *more, environment=()):
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lab.children.append(child)
     child.out = out
-    lab.run("h1", "sh", "-c", f"while ! ls {out}/control.*; do sleep 0.1; done")
+    lab.run("h1", "sh", "-c", f"until [ -S {out}/control.sock ]; do sleep 0.1; done")  # its lock file comes before it
     control(lab, child, "wait", "settled")
     return child
 
