@@ -21,11 +21,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A host may be silent for three times as long as elsewhere: on a busy machine one that is well may
+/* A host may be silent for five times as long as elsewhere: on a busy machine one that is well may
  * not run for 200 ms. */
 enum {
     PERIOD_US = 10000,
-    HOST_SILENCE_US = 600000,
+    HOST_SILENCE_US = 1000000,
     EXPEL_US = 2000000,
     MAX_SEATS = 64,
     LINE_BYTES = 256

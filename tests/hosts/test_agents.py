@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from agent_lab import BOUND_S, HOSTS, STATE, STORE, AgentLab, until  # noqa: E402
 from host_lab import HostLab, leave_out_unless_possible, run_tests  # noqa: E402
 
-QUIET_S = 2   # as long nothing may come: three times what a host's silence takes here (agent_rank.c)
+QUIET_S = 3   # as long nothing may come: three times what a host's silence takes here (agent_rank.c)
 
 
 class Rank:
@@ -125,7 +125,7 @@ def test_dead_and_stopped_agents_suspect_nobody():
         w.await_sign([3], "alive", ("h1", "h3"))
         w.forget()
         w.start_agent("h2")
-        until(lambda: w.ranks[2].look()["agent"] == before + 1, lambda: "rank 2 has not attached to the next agent")
+        until(lambda: w.ranks[2].look()["agent"] > before, lambda: "rank 2 has not attached to the next agent")
         w.expect_quiet()
         for host in HOSTS:
             w.agent_signal(host, "STOP")
@@ -182,7 +182,7 @@ def test_a_lost_host():
         crashed = time.monotonic()
         w.await_sign([4, 5], "silent", ("h1", "h2"))
         print(f"      a host is lost: silent {(time.monotonic() - crashed) * 1000:.0f} to "
-              f"{(time.monotonic() - begin) * 1000:.0f} ms later (limit 600)")
+              f"{(time.monotonic() - begin) * 1000:.0f} ms later (limit 1000)")
         assert all(sign == "silent" for signs in w.heard().values() for _, sign in signs), w.heard()
 
 
