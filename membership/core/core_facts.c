@@ -225,12 +225,16 @@ static void on_view(eepi_core *core, const eepi_view *view, uint64_t revision)
 
 /* Rule N8. A process has its seat under the lock of the seat's file, which its predecessor held
  * until its end, if that ran on the same host. Another host has another file. There a seat is taken
- * anew as soon as the view says that nothing of the predecessor reaches a member: it may live. */
+ * anew as soon as the view says that nothing of the predecessor reaches a member: it may live. So
+ * may one that was in no view and whose lease has lapsed (N21). */
 static bool shows_end(const eepi_core *core, const eepi_member *member)
 {
     const core_peer *peer = &core->peers[member->seat];
     const eepi_view_seat *in_view = eepi_view_seat_at(core->view, member->seat);
 
+    if (member->follows_lapse) {
+        return false;
+    }
     if (peer->generation == member->generation - 1 && peer->generation != 0) {
         return peer->host == member->host;
     }

@@ -2,6 +2,7 @@
 /* One core of several hosts, message by message: whom it waits for, whom it kills and whom it
  * leaves out (rules N7, N8, N10, N13, N14, N19). Seats 0 and 1 are on its host, 2 and 3 on another.
  */
+#include "membership/core/core_common.h"
 #include "repair/placement.h"
 #include "tests/lib/core/one_core.h"
 
@@ -215,6 +216,19 @@ Test(core_hosts, N21_a_claim_follows_one_whose_lease_has_lapsed)
     tick_after(1000000);
     cr_expect_eq(t.plans, 0, "nothing shows what became of generation 2");
     eepi_core_close(t.core);
+}
+
+/* Its holder may live, cut from the store. A record that came too late to be seen says nothing. */
+Test(core_hosts, N21_a_lapsed_lease_is_no_end)
+{
+    for (int lapsed = 0; lapsed < 2; lapsed++) {
+        open_hosts(2);
+        lose_other_host();
+        win();
+        tell_claim(3, HOST, true, lapsed);
+        cr_expect_eq(eepi_core_process_has_ended(t.core, 3, 2), !lapsed);
+        eepi_core_close(t.core);
+    }
 }
 
 /* A lease frees a claim, and no seat that a view had. */
