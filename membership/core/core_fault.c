@@ -19,6 +19,7 @@
 
 enum {
     LEAST_WORD_US = 100000,
+    NOBODY_DECIDES = 3,      /* drain bounds: for the reports, for the kills, and one to spare */
     MORE_SUSPECTS_US = 2000, /* a host's ranks fall silent one by one, and are told in one report */
 };
 
@@ -500,11 +501,39 @@ static bool leaves_it_to_others(eepi_core *core)
     return eepi_core_is_expelled(core, core->config.seat) && !eepi_core_all_leave(core, core->view);
 }
 
+/* No word and no missed deadline of those that live counts any more under this view. */
+static void spare_all(eepi_core *core)
+{
+    for (int seat = 0; seat < core->config.shape.max_ranks; seat++) {
+        core_peer *peer = &core->peers[seat];
+        if (eepi_core_has_reported(core, seat) && peer->evidence == EEP_FAULT_DEADLINE) {
+            peer->evidence = NO_EVIDENCE;
+        }
+    }
+    eepi_core_spare(core);
+}
+
+/* Those that this rank left it to have not decided, though all have promised. They may judge by
+ * other reports, or have spared somebody for the sake of experts, and leave it to this rank. So it
+ * keeps all who live, as where experts would be lost. */
+static bool must_decide(eepi_core *core)
+{
+    const uint64_t bound_us =
+        core->wedged_us + NOBODY_DECIDES * (uint64_t)core->config.drain_bound_us;
+
+    if (core->now_us < bound_us) {
+        eepi_core_wake_at(core, bound_us);
+        return false;
+    }
+    spare_all(core);
+    return !leaves_it_to_others(core);
+}
+
 /* Rule M4: leave the suspects out, once all who stay have promised, and those are killed. */
 static void advance_proposal(eepi_core *core)
 {
     if (!eepi_core_is_own_turn(core) || !core->listens || !all_reported(core) ||
-        leaves_it_to_others(core)) {
+        (leaves_it_to_others(core) && !must_decide(core))) {
         return;
     }
     if (retract_evidence(core)) {

@@ -71,6 +71,29 @@ Test(core_waits, P7_without_a_kill_fence_a_second_fault_waits_for_nobody)
     cr_expect_eq(t.kills + t.uncovered, 0);
 }
 
+/* ------------------------------------------------------------------ nobody decides */
+
+/* All others speak against this rank, which leaves the decision to them. They may have spared it
+ * for the sake of experts, and leave it to this one (seed 357, `--discrete`). */
+Test(core_waits, L1_who_leaves_it_to_others_in_vain_keeps_all)
+{
+    const eepi_suspect word = {0, 1, EEP_FAULT_EXPELLED};
+
+    open_core(1);
+    suspect(2, EEP_FAULT_RESET);
+    feed((eepi_input){.kind = EEPI_INPUT_DRAINED, .step = 7});
+    for (int seat = 1; seat < RANKS; seat++) {
+        eepi_report report = {seat, 1, eepi_core_view(t.core)->epoch, 7, 1, &word};
+        feed((eepi_input){.kind = EEPI_INPUT_REPORT, .report = &report});
+    }
+    tick_after(3 * DRAIN_BOUND_US - SECOND_US);
+    cr_expect_eq(t.committed, 0, "others may decide yet");
+    tick_after(SECOND_US);
+    cr_assert_neq(t.committed, 0);
+    cr_expect_eq(t.num_active, RANKS);
+    cr_expect_eq(t.kills, 0);
+}
+
 /* ------------------------------------------------------------------ busy */
 
 /* A rank that says it is busy is spared what was known before, and suspected again afterwards. */
